@@ -1,0 +1,77 @@
+//! JSON bytes become a configuration that cannot be wrong.
+//!
+//! Reading happens in two steps that a caller sees as one. The [`document`] has the shape of the JSON, and its field
+//! types (in [`value`] and [`term`]) accept only values that are good by themselves; [`compile`] then checks what several fields say
+//! together and resolves names. An error of either step names the place, the value and the rule:
+//!
+//! ```text
+//! limits[2].token_bucket.fill_interval: "0s", must be at least 1ms
+//! ```
+//!
+//! Unknown fields are errors, so that a typing mistake does not switch a protection off. Fields that the interface
+//! reserves but this version does not have are errors too, for the same reason.
+
+mod compile;
+mod document;
+mod error;
+mod term;
+mod value;
+
+pub use error::ConfigError;
+
+use crate::degrade::fallback::Fallback;
+use crate::limit::rule::LimitSpec;
+use crate::operation::Operation;
+
+/// A configuration that is complete and consistent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What the user calls this configuration; shown in metrics.
+    pub version: Option<String>,
+    /// Prefix of all shared state. Absent: by plugin and traffic direction, which are known on the first request.
+    pub scope: Option<String>,
+    /// The operations in the order they are tried. The last is `other`, which matches everything.
+    pub operations: Vec<Operation>,
+    /// The limits in the order given.
+    pub limits: Vec<LimitSpec>,
+    /// The fallbacks that policies refer to by index.
+    pub fallbacks: Vec<Fallback>,
+    /// What is shown of decisions.
+    pub monitor: Monitor,
+}
+
+/// What is shown of decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Monitor {
+    /// Whether reason, operation and tier are made visible to the access log.
+    pub access_log: bool,
+    /// Whether refusals carry `x-outrigger-reason`.
+    pub reason_header: bool,
+    /// Which fields tell a refused client about its quota.
+    pub ratelimit_headers: RateLimitHeaders,
+}
+
+/// A style of telling a client about its quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateLimitHeaders {
+    /// `RateLimit` and `RateLimit-Policy` of the IETF draft.
+    Ietf,
+    /// Nothing but `Retry-After`.
+    None,
+}
+
+impl Config {
+    /// Reads a configuration. No bytes at all are the empty document, which does nothing but count.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not JSON, a field is unknown or has a bad value, or fields contradict each other. The error names
+    /// the first place found.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let document = match bytes {
+            blank if blank.trim_ascii().is_empty() => document::Document::default(),
+            text => document::Document::parse(text)?,
+        };
+        compile::compile(document)
+    }
+}

@@ -1,0 +1,326 @@
+//! From a document whose fields are good to a configuration that is good: names are resolved, alternatives chosen,
+//! defaults filled in.
+
+use std::collections::BTreeSet;
+
+use super::document::{self, Document};
+use super::error::ConfigError;
+use super::value::{NonEmpty, is_token};
+use super::{Config, Monitor, RateLimitHeaders};
+use crate::degrade::fallback::Fallback;
+use crate::limit::FailureMode;
+use crate::limit::client_ip::ClientIp;
+use crate::limit::cost::Cost;
+use crate::limit::key::{KeySpec, Missing};
+use crate::limit::rule::LimitSpec;
+use crate::limit::token_bucket::{TokenBucket, Unrepresentable};
+use crate::operation::pattern::Pattern;
+use crate::operation::{HeaderMatcher, Matcher, OTHER, Operation, Tier};
+
+/// Keys that a limit keeps apart unless it says otherwise.
+const DEFAULT_MAX_KEYS: u32 = 4096;
+
+pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
+    let client_ip = client_ip(document.client_ip);
+    let operations = operations(document.operations)?;
+    let fallbacks = fallbacks(document.fallbacks)?;
+    let limits = limits(document.limits, &operations, &fallbacks, &client_ip)?;
+    Ok(Config {
+        version: document.version.map(|it| it.0),
+        scope: document.scope.map(|it| it.0),
+        operations,
+        limits,
+        fallbacks,
+        monitor: monitor(&document.monitor),
+    })
+}
+
+fn client_ip(given: Option<document::ClientIp>) -> ClientIp {
+    let mut client_ip = ClientIp::default();
+    let Some(given) = given else {
+        return client_ip;
+    };
+    if let Some(header) = given.header {
+        client_ip.header = header.0;
+    }
+    if let Some(hops) = given.trusted_hops {
+        client_ip.trusted_hops = hops.0 as usize;
+    }
+    if let Some(prefix) = given.ipv6_prefix {
+        // At most 128 by its type.
+        client_ip.ipv6_prefix = u8::try_from(prefix.0).unwrap_or(128);
+    }
+    client_ip
+}
+
+fn operations(given: Vec<document::Operation>) -> Result<Vec<Operation>, ConfigError> {
+    let mut names = Names::new("operations");
+    let mut operations = Vec::with_capacity(given.len() + 1);
+    for (index, operation) in given.into_iter().enumerate() {
+        if operation.name.0 == OTHER {
+            let problem = format!("{OTHER:?}, is reserved for requests that no operation matches");
+            return Err(ConfigError::at(format!("operations[{index}].name"), problem));
+        }
+        names.add(index, &operation.name.0)?;
+        operations.push(Operation {
+            tier: operation.tier.map_or(Tier::P1, tier),
+            matcher: matcher(operation.matcher, &format!("operations[{index}].match"))?,
+            name: operation.name.0,
+        });
+    }
+    operations.push(Operation::other());
+    Ok(operations)
+}
+
+fn tier(given: document::Tier) -> Tier {
+    match given {
+        document::Tier::P0 => Tier::P0,
+        document::Tier::P1 => Tier::P1,
+        document::Tier::P2 => Tier::P2,
+        document::Tier::P3 => Tier::P3,
+    }
+}
+
+fn matcher(given: document::Match, path: &str) -> Result<Matcher, ConfigError> {
+    if given.hosts.is_none() && given.methods.is_none() && given.paths.is_none() && given.headers.is_none() {
+        return Err(ConfigError::at(path, "must have at least one of hosts, methods, paths and headers"));
+    }
+    let mut headers = Vec::new();
+    for (index, header) in list(given.headers).into_iter().enumerate() {
+        headers.push(header_matcher(header, &format!("{path}.headers[{index}]"))?);
+    }
+    Ok(Matcher {
+        hosts: list(given.hosts).into_iter().map(|it| it.0).collect(),
+        methods: list(given.methods).into_iter().map(|it| it.0).collect(),
+        paths: list(given.paths).into_iter().map(|it| it.0).collect(),
+        headers,
+    })
+}
+
+fn header_matcher(given: document::HeaderMatch, path: &str) -> Result<HeaderMatcher, ConfigError> {
+    let rule = "must have exactly one of exact, prefix, suffix and \"present\": true";
+    let mut patterns = [
+        given.exact.map(|it| Pattern::Exact(it.into())),
+        given.prefix.map(|it| Pattern::Prefix(it.into())),
+        given.suffix.map(|it| Pattern::Suffix(it.into())),
+        given.present.map(|_| Pattern::Present),
+    ]
+    .into_iter()
+    .flatten();
+    match (patterns.next(), patterns.next(), given.present) {
+        (Some(value), None, None | Some(true)) => Ok(HeaderMatcher { name: given.name.0, value }),
+        _ => Err(ConfigError::at(path, rule)),
+    }
+}
+
+fn fallbacks(given: Vec<document::Fallback>) -> Result<Vec<Fallback>, ConfigError> {
+    let mut names = Names::new("fallbacks");
+    let mut fallbacks = Vec::with_capacity(given.len());
+    for (index, fallback) in given.into_iter().enumerate() {
+        names.add(index, &fallback.name.0)?;
+        fallbacks.push(self::fallback(fallback, &format!("fallbacks[{index}]"))?);
+    }
+    Ok(fallbacks)
+}
+
+fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigError> {
+    let mut headers = Vec::with_capacity(given.headers.len() + 1);
+    for (name, value) in given.headers {
+        headers.push(fallback_header(&name, value, path)?);
+    }
+    let (body, content_type) = match (given.json, given.text) {
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::at(path, "must not have both json and text"));
+        }
+        (Some(json), None) => (json.to_string(), Some("application/json")),
+        (None, Some(text)) => (text, Some("text/plain; charset=utf-8")),
+        (None, None) => (String::new(), None),
+    };
+    if let Some(content_type) = content_type
+        && !headers.iter().any(|(name, _)| name == "content-type")
+    {
+        headers.push(("content-type".to_owned(), content_type.to_owned()));
+    }
+    // From 200 to 599 by its type.
+    let status = u16::try_from(given.status.0).unwrap_or(503);
+    if matches!(status, 204 | 205 | 304) && !body.is_empty() {
+        return Err(ConfigError::at(format!("{path}.status"), format!("{status}, must not have a body")));
+    }
+    Ok(Fallback {
+        name: given.name.0,
+        status,
+        headers,
+        body,
+        retry_after: given.retry_after.map(|it| it.0),
+        grpc_status: given.grpc_status.map(|it| it.0),
+    })
+}
+
+/// Headers that the proxy or the filter itself must decide.
+const FORBIDDEN_HEADERS: [&str; 6] =
+    ["content-length", "transfer-encoding", "connection", "grpc-status", "grpc-message", "trailer"];
+
+fn fallback_header(name: &str, value: String, path: &str) -> Result<(String, String), ConfigError> {
+    let lower = name.to_ascii_lowercase();
+    let problem = match lower.as_str() {
+        it if !is_token(it) => "must be the name of a header",
+        it if it.starts_with("x-outrigger-") || FORBIDDEN_HEADERS.contains(&it) => "must not be set by a fallback",
+        _ if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) => {
+            return Err(ConfigError::at(format!("{path}.headers.{name}"), "must not contain control characters"));
+        }
+        _ => return Ok((lower, value)),
+    };
+    Err(ConfigError::at(format!("{path}.headers"), format!("{name:?}, {problem}")))
+}
+
+fn limits(
+    given: Vec<document::Limit>,
+    operations: &[Operation],
+    fallbacks: &[Fallback],
+    client_ip: &ClientIp,
+) -> Result<Vec<LimitSpec>, ConfigError> {
+    let mut names = Names::new("limits");
+    let mut limits = Vec::with_capacity(given.len());
+    for (index, limit) in given.into_iter().enumerate() {
+        names.add(index, &limit.name.0)?;
+        let path = format!("limits[{index}]");
+        let selected = select(limit.operations, limit.tiers, operations, &path)?;
+        let Some(bucket) = limit.token_bucket else {
+            return Err(ConfigError::at(path, "must have a token_bucket"));
+        };
+        let bucket = token_bucket(&bucket, &format!("{path}.token_bucket"))?;
+        let cost = limit.cost.map_or(Cost::Fixed(1), |it| it.0);
+        check_cost(&cost, &bucket, &path)?;
+        let key = key(limit.key, limit.missing, limit.max_keys.is_some(), client_ip, &path)?;
+        let fallback = limit.fallback.map(|name| find_fallback(&name, fallbacks, &path)).transpose()?;
+        limits.push(LimitSpec {
+            name: limit.name.0,
+            operations: selected,
+            methods: list(limit.methods).into_iter().map(|it| it.0).collect(),
+            key,
+            max_keys: limit.max_keys.map_or(DEFAULT_MAX_KEYS, |it| it.0),
+            bucket,
+            cost,
+            enforced: limit.enforced.unwrap_or(true),
+            fallback,
+            failure_mode: match limit.failure_mode {
+                None | Some(document::FailureMode::Allow) => FailureMode::Allow,
+                Some(document::FailureMode::Deny) => FailureMode::Deny,
+            },
+        });
+    }
+    Ok(limits)
+}
+
+/// Indices of the operations that a policy applies to.
+fn select(
+    by_name: Option<NonEmpty<String>>,
+    by_tier: Option<NonEmpty<document::Tier>>,
+    operations: &[Operation],
+    path: &str,
+) -> Result<Vec<usize>, ConfigError> {
+    match (by_name, by_tier) {
+        (Some(_), Some(_)) => Err(ConfigError::at(path, "must not have both operations and tiers")),
+        (None, None) => Ok((0..operations.len()).collect()),
+        (None, Some(tiers)) => {
+            let wanted: Vec<Tier> = tiers.0.into_iter().map(tier).collect();
+            let of_tier = |(index, operation): (usize, &Operation)| wanted.contains(&operation.tier).then_some(index);
+            Ok(operations.iter().enumerate().filter_map(of_tier).collect())
+        }
+        (Some(names), None) => {
+            let mut selected = BTreeSet::new();
+            for (entry, name) in names.0.iter().enumerate() {
+                let Some(index) = operations.iter().position(|operation| operation.name == *name) else {
+                    let place = format!("{path}.operations[{entry}]");
+                    return Err(ConfigError::at(place, format!("{name:?}, is not the name of an operation")));
+                };
+                selected.insert(index);
+            }
+            Ok(selected.into_iter().collect())
+        }
+    }
+}
+
+fn token_bucket(given: &document::TokenBucket, path: &str) -> Result<TokenBucket, ConfigError> {
+    let interval = given.fill_interval.0;
+    TokenBucket::new(given.max_tokens.0, given.tokens_per_fill.0, interval).map_err(|problem| {
+        let problem = match problem {
+            Unrepresentable::TooSlow => "must fill within 366 days",
+            Unrepresentable::TooFast => "must not get more than 1000000000 tokens per second",
+            Unrepresentable::Zero => "must hold and get tokens",
+        };
+        ConfigError::at(path, problem)
+    })
+}
+
+fn check_cost(cost: &Cost, bucket: &TokenBucket, path: &str) -> Result<(), ConfigError> {
+    match cost {
+        Cost::Fixed(tokens) if bucket.max_tokens() < *tokens => {
+            let problem = format!("{tokens}, must be at most max_tokens ({})", bucket.max_tokens());
+            Err(ConfigError::at(format!("{path}.cost"), problem))
+        }
+        Cost::Fixed(_) | Cost::Header(_) => Ok(()),
+    }
+}
+
+fn key(
+    parts: Option<NonEmpty<super::term::Key>>,
+    missing: Option<document::Missing>,
+    has_max_keys: bool,
+    client_ip: &ClientIp,
+    path: &str,
+) -> Result<Option<KeySpec>, ConfigError> {
+    let Some(parts) = parts else {
+        let useless = match (has_max_keys, missing) {
+            (true, _) => "max_keys",
+            (false, Some(_)) => "missing",
+            (false, None) => return Ok(None),
+        };
+        return Err(ConfigError::at(format!("{path}.{useless}"), "means nothing without a key"));
+    };
+    Ok(Some(KeySpec {
+        parts: parts.0.into_iter().map(|it| it.0).collect(),
+        missing: match missing {
+            None | Some(document::Missing::Shared) => Missing::Shared,
+            Some(document::Missing::Skip) => Missing::Skip,
+        },
+        client_ip: client_ip.clone(),
+    }))
+}
+
+fn find_fallback(name: &str, fallbacks: &[Fallback], path: &str) -> Result<usize, ConfigError> {
+    let found = fallbacks.iter().position(|fallback| fallback.name == name);
+    found.ok_or_else(|| ConfigError::at(format!("{path}.fallback"), format!("{name:?}, is not the name of a fallback")))
+}
+
+fn monitor(given: &document::Monitor) -> Monitor {
+    Monitor {
+        access_log: given.access_log.unwrap_or(true),
+        reason_header: given.reason_header.unwrap_or(true),
+        ratelimit_headers: given.ratelimit_headers.map_or(RateLimitHeaders::Ietf, |it| it.0),
+    }
+}
+
+fn list<T>(given: Option<NonEmpty<T>>) -> Vec<T> {
+    given.map(|it| it.0).unwrap_or_default()
+}
+
+/// The names of one list, which must differ.
+struct Names {
+    list: &'static str,
+    seen: BTreeSet<String>,
+}
+
+impl Names {
+    fn new(list: &'static str) -> Self {
+        Self { list, seen: BTreeSet::new() }
+    }
+
+    fn add(&mut self, index: usize, name: &str) -> Result<(), ConfigError> {
+        if self.seen.insert(name.to_owned()) {
+            return Ok(());
+        }
+        let place = format!("{}[{index}].name", self.list);
+        Err(ConfigError::at(place, format!("{name:?}, is the name of an earlier entry too")))
+    }
+}

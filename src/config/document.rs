@@ -1,0 +1,183 @@
+//! The shape of the JSON document.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::error::ConfigError;
+use super::term::{Cost, HostPattern, Key, MAX_TOKENS, Method, Path, RateLimitHeaders};
+use super::value::{HeaderName, Name, NonEmpty, NotYet, Span, VersionText, Whole};
+
+#[derive(Default, Deserialize)]
+#[expect(dead_code, reason = "fields of type NotYet exist to be refused")]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    pub(super) version: Option<VersionText>,
+    pub(super) scope: Option<Name>,
+    placement: Option<NotYet>,
+    pub(super) client_ip: Option<ClientIp>,
+    #[serde(default)]
+    pub(super) operations: Vec<Operation>,
+    #[serde(default)]
+    pub(super) limits: Vec<Limit>,
+    #[serde(default)]
+    pub(super) fallbacks: Vec<Fallback>,
+    switches: Option<NotYet>,
+    breakers: Option<NotYet>,
+    on_failure: Option<NotYet>,
+    retries: Option<NotYet>,
+    deadlines: Option<NotYet>,
+    #[serde(default)]
+    pub(super) monitor: Monitor,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientIp {
+    pub(super) header: Option<HeaderName>,
+    pub(super) trusted_hops: Option<Whole<0, 32>>,
+    pub(super) ipv6_prefix: Option<Whole<1, 128>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Operation {
+    pub(super) name: Name,
+    pub(super) tier: Option<Tier>,
+    #[serde(rename = "match")]
+    pub(super) matcher: Match,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+pub(super) enum Tier {
+    P0,
+    P1,
+    P2,
+    P3,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Match {
+    pub(super) hosts: Option<NonEmpty<HostPattern>>,
+    pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) paths: Option<NonEmpty<Path>>,
+    pub(super) headers: Option<NonEmpty<HeaderMatch>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeaderMatch {
+    pub(super) name: HeaderName,
+    pub(super) exact: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) suffix: Option<String>,
+    pub(super) present: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "fields of type NotYet exist to be refused")]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limit {
+    pub(super) name: Name,
+    pub(super) operations: Option<NonEmpty<String>>,
+    pub(super) tiers: Option<NonEmpty<Tier>>,
+    pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) key: Option<NonEmpty<Key>>,
+    pub(super) max_keys: Option<Whole<1, 1_048_576>>,
+    pub(super) missing: Option<Missing>,
+    pub(super) token_bucket: Option<TokenBucket>,
+    leaky_bucket: Option<NotYet>,
+    window: Option<NotYet>,
+    concurrency: Option<NotYet>,
+    pub(super) cost: Option<Cost>,
+    pub(super) enforced: Option<bool>,
+    pub(super) fallback: Option<String>,
+    pub(super) failure_mode: Option<FailureMode>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Missing {
+    Shared,
+    Skip,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum FailureMode {
+    Allow,
+    Deny,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenBucket {
+    pub(super) max_tokens: Whole<1, MAX_TOKENS>,
+    pub(super) tokens_per_fill: Whole<1, MAX_TOKENS>,
+    pub(super) fill_interval: Span,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "fields of type NotYet exist to be refused")]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fallback {
+    pub(super) name: Name,
+    pub(super) status: Whole<200, 599>,
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) json: Option<serde_json::Value>,
+    pub(super) text: Option<String>,
+    pub(super) retry_after: Option<Span>,
+    pub(super) grpc_status: Option<Whole<1, 16>>,
+    cors: Option<NotYet>,
+}
+
+#[derive(Default, Deserialize)]
+#[expect(dead_code, reason = "fields of type NotYet exist to be refused")]
+#[serde(deny_unknown_fields)]
+pub(super) struct Monitor {
+    pub(super) access_log: Option<bool>,
+    pub(super) reason_header: Option<bool>,
+    pub(super) ratelimit_headers: Option<RateLimitHeaders>,
+    ratelimit_headers_on_success: Option<NotYet>,
+    outcomes: Option<NotYet>,
+}
+
+impl Document {
+    /// Reads JSON text.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ConfigError> {
+        if !text.trim_ascii_start().starts_with(b"{") || text.iter().any(is_binary) {
+            return Err(ConfigError::at("", NOT_JSON));
+        }
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = match error.path().to_string() {
+                root if root == "." => String::new(),
+                path => path,
+            };
+            ConfigError::at(path, without_position(error.inner()))
+        })?;
+        reader.end().map_err(|error| ConfigError::at("", format!("text after the end of the document: {error}")))?;
+        Ok(document)
+    }
+}
+
+const NOT_JSON: &str = "the configuration must be a JSON object; in Envoy's own configuration that is a \
+                        google.protobuf.StringValue that holds JSON text (a google.protobuf.Struct reaches filters as \
+                        protobuf bytes)";
+
+/// Control characters, which JSON text never contains and a serialised `Struct` always does.
+fn is_binary(byte: &u8) -> bool {
+    *byte < b' ' && !byte.is_ascii_whitespace()
+}
+
+/// The message of a value that is wrong says where by its path; the position in the text stays with syntax errors only.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if !error.is_data() {
+        return text;
+    }
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
+}

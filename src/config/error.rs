@@ -1,0 +1,33 @@
+//! Why a configuration is refused.
+
+use std::fmt;
+
+/// A refused configuration: the place, and what is wrong there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    path: String,
+    problem: String,
+}
+
+impl ConfigError {
+    /// An error at a place such as `limits[2].token_bucket`; empty for the document as a whole.
+    pub(super) fn at(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
+    }
+
+    /// The JSON path; empty for the document as a whole.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&self.problem),
+            path => write!(f, "{path}: {}", self.problem),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,151 @@
+//! Field types that are words of the interface: patterns, parts of keys, costs, methods.
+
+use std::fmt;
+
+use serde::de::value::{F64Deserializer, I64Deserializer, U64Deserializer};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use super::value::{Whole, is_token};
+use crate::config;
+use crate::limit;
+use crate::limit::key::KeyPart;
+use crate::operation::pattern::{InvalidPath, PathPattern, Pattern};
+
+/// The largest size, rate and cost of a bucket.
+pub(super) const MAX_TOKENS: u32 = 1_000_000_000;
+
+/// A method. Methods are case-sensitive, so `get` would be a mistake that matches nothing, but it is legal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Method(pub(super) String);
+
+impl<'de> Deserialize<'de> for Method {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match is_token(&text) {
+            true => Ok(Self(text)),
+            false => Err(de::Error::custom(format_args!("{text:?}, must be a method such as \"GET\""))),
+        }
+    }
+}
+
+/// A pattern for hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostPattern(pub(super) Pattern);
+
+impl<'de> Deserialize<'de> for HostPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let port = text.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|it| it.is_ascii_digit()));
+        if text.is_empty() || text.contains('/') || (port && !text.ends_with(']')) {
+            return Err(de::Error::custom(format_args!("{text:?}, must be a host without scheme, port and path")));
+        }
+        Ok(Self(Pattern::from_wildcard(&text)))
+    }
+}
+
+/// A pattern for paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Path(pub(super) PathPattern);
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let rule = match PathPattern::parse(&text) {
+            Ok(_) if text.contains('?') => "must not contain a query: paths match up to the \"?\"",
+            Ok(pattern) => return Ok(Self(pattern)),
+            Err(InvalidPath::NotAbsolute) => "must start with \"/\" or \"*\"",
+            Err(InvalidPath::StrayBrace) => "must use braces only for the segments \"{*}\" and \"{**}\"",
+            Err(InvalidPath::StarInTemplate) => "must not mix \"*\" with the segments \"{*}\" and \"{**}\"",
+            Err(InvalidPath::OperatorAfterMany) => "must have \"{**}\" as its last operator",
+        };
+        Err(de::Error::custom(format_args!("{text:?}, {rule}")))
+    }
+}
+
+/// A part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key(pub(super) KeyPart);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (kind, name) = text.split_once(':').unwrap_or((&text, ""));
+        let part = match (kind, name) {
+            ("client_ip", "") => KeyPart::ClientIp,
+            ("method", "") => KeyPart::Method,
+            ("path", "") => KeyPart::Path,
+            ("host", "") => KeyPart::Host,
+            ("operation", "") => KeyPart::Operation,
+            ("header", name) if is_token(name) => KeyPart::Header(name.to_ascii_lowercase()),
+            ("cookie", name) if is_token(name) => KeyPart::Cookie(name.to_owned()),
+            ("query", name) if !name.is_empty() => KeyPart::Query(name.to_owned()),
+            _ => {
+                let rule = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
+                return Err(de::Error::custom(format_args!("{text:?}, {rule}")));
+            }
+        };
+        Ok(Self(part))
+    }
+}
+
+/// What a request costs: a number, or `header:NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cost(pub(super) limit::cost::Cost);
+
+impl<'de> Deserialize<'de> for Cost {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CostVisitor)
+    }
+}
+
+struct CostVisitor;
+
+impl CostVisitor {
+    fn fixed<'de, D: Deserializer<'de>>(number: D) -> Result<Cost, D::Error> {
+        let whole = Whole::<1, MAX_TOKENS>::deserialize(number)?;
+        Ok(Cost(limit::cost::Cost::Fixed(u64::from(whole.0))))
+    }
+}
+
+impl Visitor<'_> for CostVisitor {
+    type Value = Cost;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"a number or "header:NAME""#)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Cost, E> {
+        match text.strip_prefix("header:") {
+            Some(name) if is_token(name) => Ok(Cost(limit::cost::Cost::Header(name.to_ascii_lowercase()))),
+            _ => Err(E::custom(format_args!(r#"{text:?}, must be a number or "header:NAME""#))),
+        }
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Cost, E> {
+        Self::fixed(U64Deserializer::new(number))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Cost, E> {
+        Self::fixed(I64Deserializer::new(number))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Cost, E> {
+        Self::fixed(F64Deserializer::new(number))
+    }
+}
+
+/// A style of quota headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RateLimitHeaders(pub(super) config::RateLimitHeaders);
+
+impl<'de> Deserialize<'de> for RateLimitHeaders {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "ietf" => Ok(Self(config::RateLimitHeaders::Ietf)),
+            "none" => Ok(Self(config::RateLimitHeaders::None)),
+            "x-ratelimit" => Err(de::Error::custom("\"x-ratelimit\", not supported yet")),
+            _ => Err(de::Error::custom(format_args!("{text:?}, must be \"ietf\" or \"none\""))),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Field types that accept only good values.
+//!
+//! An error text is the offending value and the rule, `"0s", must be at least 1ms`; the reader puts the path before it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+/// A whole number from `MIN` to `MAX`. Istio turns numbers into doubles, so `5.0` is 5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole<const MIN: u32, const MAX: u32>(pub(super) u32);
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Whole<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WholeVisitor::<MIN, MAX>)
+    }
+}
+
+struct WholeVisitor<const MIN: u32, const MAX: u32>;
+
+impl<const MIN: u32, const MAX: u32> WholeVisitor<MIN, MAX> {
+    fn check<E: de::Error>(number: Option<u32>, given: impl fmt::Display) -> Result<Whole<MIN, MAX>, E> {
+        match number {
+            Some(number) if MIN <= number && number <= MAX => Ok(Whole(number)),
+            _ => Err(E::custom(format_args!("{given}, must be a whole number from {MIN} to {MAX}"))),
+        }
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> Visitor<'_> for WholeVisitor<MIN, MAX> {
+    type Value = Whole<MIN, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        Self::check(u32::try_from(number).ok(), number)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        Self::check(u32::try_from(number).ok(), number)
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        let whole = number.fract() == 0.0 && 0.0 <= number && number <= f64::from(u32::MAX);
+        Self::check(if whole { Some(number as u32) } else { None }, number)
+    }
+}
+
+/// A duration of at least a millisecond, written as text.
+///
+/// One or more numbers with a unit, `h`, `m`, `s` or `ms`, as Kubernetes and Go write them (`"1m30s"`, `"250ms"`); a number
+/// may have a decimal fraction (`"0.5s"`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SpanVisitor)
+    }
+}
+
+struct SpanVisitor;
+
+const DURATION_RULE: &str = r#"must be a duration such as "250ms", "1s" or "1m30s""#;
+
+impl Visitor<'_> for SpanVisitor {
+    type Value = Span;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"a duration such as "250ms", "1s" or "1m30s""#)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        Err(E::custom(format_args!("{number}, {DURATION_RULE}")))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        Err(E::custom(format_args!("{number}, {DURATION_RULE}")))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        Err(E::custom(format_args!("{number}, {DURATION_RULE}")))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        let Some(duration) = parse_duration(text) else {
+            return Err(E::custom(format_args!("{text:?}, {DURATION_RULE}")));
+        };
+        if duration < Duration::from_millis(1) {
+            return Err(E::custom(format_args!("{text:?}, must be at least 1ms")));
+        }
+        Ok(Span(duration))
+    }
+}
+
+/// `None` for anything that is no duration, and for more than 584 years.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut rest = text;
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let number_end = rest.find(|it: char| !it.is_ascii_digit() && it != '.')?;
+        let (number, after) = rest.split_at_checked(number_end)?;
+        let unit_end = after.find(|it: char| it.is_ascii_digit() || it == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at_checked(unit_end)?;
+        let unit_nanos = match unit {
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            _ => return None,
+        };
+        total = total.checked_add(scaled(number, unit_nanos)?)?;
+        rest = after;
+    }
+    Some(Duration::from_nanos(total))
+}
+
+/// `number` times `unit`, exact to the nanosecond; digits beyond that are dropped.
+fn scaled(number: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let mut total = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    if fraction.is_empty() || !fraction.bytes().all(|it| it.is_ascii_digit()) {
+        return None;
+    }
+    let mut place = unit;
+    for digit in fraction.bytes() {
+        place /= 10;
+        total = total.checked_add(u64::from(digit.saturating_sub(b'0')).checked_mul(place)?)?;
+    }
+    Some(total)
+}
+
+/// A name: `[a-z0-9][a-z0-9-]{0,62}`. It appears in metrics, headers and keys of shared state as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name(pub(super) String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let good = text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-');
+        if good && !text.is_empty() && text.len() <= 63 && !text.starts_with('-') {
+            return Ok(Self(text));
+        }
+        let rule = "must be 1 to 63 lower-case letters, digits and hyphens, not starting with a hyphen";
+        Err(de::Error::custom(format_args!("{text:?}, {rule}")))
+    }
+}
+
+/// A version: 1 to 63 of the characters that versions are made of. It becomes the label of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VersionText(pub(super) String);
+
+impl<'de> Deserialize<'de> for VersionText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let good = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.:/+@".contains(&it));
+        if good && !text.is_empty() && text.len() <= 63 {
+            return Ok(Self(text));
+        }
+        Err(de::Error::custom(format_args!("{text:?}, must be 1 to 63 letters, digits and characters of -_.:/+@")))
+    }
+}
+
+/// The name of an HTTP header (RFC 9110, section 5.1), in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeaderName(pub(super) String);
+
+impl<'de> Deserialize<'de> for HeaderName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match is_token(&text) {
+            true => Ok(Self(text.to_ascii_lowercase())),
+            false => Err(de::Error::custom(format_args!("{text:?}, must be the name of a header"))),
+        }
+    }
+}
+
+/// Whether the text is a token (RFC 9110, section 5.6.2), as names of headers, methods and cookies are.
+pub(super) fn is_token(text: &str) -> bool {
+    let token = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);
+    !text.is_empty() && text.bytes().all(token)
+}
+
+/// A list that says something: absent or with at least one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NonEmpty<T>(pub(super) Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NonEmpty<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let list = Vec::deserialize(deserializer)?;
+        if list.is_empty() {
+            return Err(de::Error::custom("[], must not be empty (leave it out to match everything)"));
+        }
+        Ok(Self(list))
+    }
+}
+
+/// A field of the interface that this version does not have yet. Any value is refused, so that nobody relies on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotYet {}
+
+impl<'de> Deserialize<'de> for NotYet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        de::IgnoredAny::deserialize(deserializer)?;
+        Err(de::Error::custom("not supported yet"))
+    }
+}

@@ -1,0 +1,109 @@
+//! The engine's host over Envoy's calls.
+
+use super::abi::{self, Map, Metric, Status};
+use crate::headers::Headers;
+use crate::host::{Direction, Expected, Host, HostError, LogField, MetricId, MetricKind, Version, Versioned, Written};
+use crate::time::Timestamp;
+
+/// A version that no record has: Envoy counts versions up from 1 and creates a record whatever version is named, so this
+/// one creates and never overwrites.
+const NO_VERSION: u32 = u32::MAX;
+
+/// Envoy, as seen from the current callback.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Envoy;
+
+fn failed(call: &'static str) -> impl Fn(Status) -> HostError {
+    move |status| HostError { call, status }
+}
+
+impl Host for Envoy {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(abi::monotonic_nanos())
+    }
+
+    fn shared_set(&self, key: &str, value: &[u8], expected: Expected) -> Result<Written, HostError> {
+        let cas = match expected {
+            Expected::Absent => NO_VERSION,
+            Expected::Unchanged(Version(version)) => version,
+        };
+        match abi::set_shared_data(key, value, cas) {
+            Ok(()) => Ok(Written::Done),
+            Err(abi::CAS_MISMATCH) => Ok(Written::Conflict),
+            Err(status) => Err(HostError { call: "shared_set", status }),
+        }
+    }
+
+    fn set_log_field(&self, field: LogField, value: &str) -> Result<(), HostError> {
+        abi::set_property(field.name().as_bytes(), value.as_bytes()).map_err(failed("set_property"))
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
+        let kind = match kind {
+            MetricKind::Counter => Metric::Counter,
+            MetricKind::Gauge => Metric::Gauge,
+            MetricKind::Histogram => Metric::Histogram,
+        };
+        abi::define_metric(kind, name).map(MetricId).map_err(failed("define_metric"))
+    }
+
+    fn increment_metric(&self, id: MetricId, amount: u64) -> Result<(), HostError> {
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+        abi::increment_metric(id.0, amount).map_err(failed("increment_metric"))
+    }
+
+    fn record_metric(&self, id: MetricId, value: u64) -> Result<(), HostError> {
+        abi::record_metric(id.0, value).map_err(failed("record_metric"))
+    }
+
+    fn request_headers(&self) -> Result<Headers, HostError> {
+        abi::header_block(Map::Request).map(Headers::from_block).map_err(failed("request_headers"))
+    }
+
+    fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError> {
+        abi::property(b"source\0address").map_err(failed("get_property"))
+    }
+
+    fn direction(&self) -> Result<Direction, HostError> {
+        let property = abi::property(b"xds\0listener_direction").map_err(failed("get_property"))?;
+        Ok(match property.as_deref().and_then(as_integer) {
+            Some(1) => Direction::Inbound,
+            Some(2) => Direction::Outbound,
+            _ => Direction::Unspecified,
+        })
+    }
+
+    fn response_status(&self) -> Result<Option<u16>, HostError> {
+        let status = abi::header(Map::Response, ":status").map_err(failed("response_headers"))?;
+        Ok(status.and_then(|it| std::str::from_utf8(&it).ok()?.parse().ok()))
+    }
+
+    fn has_response_header(&self, name: &str) -> Result<bool, HostError> {
+        abi::header(Map::Response, name).map(|it| it.is_some()).map_err(failed("response_headers"))
+    }
+
+    fn grpc_status(&self) -> Result<Option<u32>, HostError> {
+        let status = abi::property(b"response\0grpc_status").map_err(failed("get_property"))?;
+        Ok(status.as_deref().and_then(as_integer).and_then(|it| u32::try_from(it).ok()))
+    }
+
+    fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError> {
+        let record = abi::shared_data(key).map_err(failed("shared_get"))?;
+        Ok(record.map(|(bytes, version)| Versioned { bytes, version: Version(version) }))
+    }
+
+    fn random(&self) -> Result<[u8; 16], HostError> {
+        abi::random().map_err(failed("random_get"))
+    }
+}
+
+/// Envoy hands integers over as eight little-endian bytes.
+fn as_integer(bytes: &[u8]) -> Option<i64> {
+    bytes.try_into().ok().map(i64::from_le_bytes)
+}
+
+/// The name by which the user told plugins apart; empty if they did not.
+pub(super) fn root_id() -> String {
+    let id = abi::property(b"plugin_root_id").ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&id).into_owned()
+}

@@ -1,0 +1,175 @@
+//! What the engine needs of a proxy.
+//!
+//! The pipeline sees the proxy only through [`Host`]. The adapter in `envoy` implements it over proxy-wasm;
+//! the tests implement it in memory. The trait is object-safe on purpose: the pipeline is compiled once.
+//!
+//! No call panics. A call that the proxy refuses returns a [`HostError`], which the pipeline turns into the configured
+//! failure mode, a counter and one log line.
+
+use std::fmt;
+
+use crate::headers::Headers;
+use crate::time::Timestamp;
+
+/// The version that a shared record had when it was read; only good for writing the same record back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(pub u32);
+
+/// A shared record as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The record's bytes. May be empty.
+    pub bytes: Vec<u8>,
+    /// What a conditional write of this record must name.
+    pub version: Version,
+}
+
+/// What must hold for a conditional write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nobody has created the record yet.
+    Absent,
+    /// Nobody has written the record since it was read at this version.
+    Unchanged(Version),
+}
+
+/// How a conditional write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    /// The record now holds the given bytes.
+    Done,
+    /// The expectation did not hold; nothing was written. Read again and decide anew.
+    Conflict,
+}
+
+/// A metric that the proxy knows, valid in this worker only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricId(pub u32);
+
+/// The kinds of metric a proxy offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only rises.
+    Counter,
+    /// Is set.
+    Gauge,
+    /// Collects a distribution.
+    Histogram,
+}
+
+/// Which way the traffic of a listener goes, as the proxy was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Nobody said.
+    Unspecified,
+    /// Towards the service that this proxy stands beside.
+    Inbound,
+    /// From the service that this proxy stands beside.
+    Outbound,
+}
+
+impl Direction {
+    /// The word for it in a scope.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// A field that the proxy's access log can print, as `%FILTER_STATE(wasm.<name>:PLAIN)%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogField {
+    /// Why the request was refused; absent on requests that were not.
+    Reason,
+    /// The operation that the request was matched to.
+    Operation,
+    /// The tier of that operation.
+    Tier,
+}
+
+impl LogField {
+    /// The field's name in the access log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reason => "outrigger_reason",
+            Self::Operation => "outrigger_operation",
+            Self::Tier => "outrigger_tier",
+        }
+    }
+}
+
+/// A call that the proxy did not carry out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostError {
+    /// The call, as it is named in the `call` label of `outrigger_host_errors_total`.
+    pub call: &'static str,
+    /// The proxy's status code.
+    pub status: u32,
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "host call {} failed with status {}", self.call, self.status)
+    }
+}
+
+/// A proxy, seen from the callback of one request (or of the configuration).
+///
+/// Calls are grouped by what they cost on Envoy: those that return bytes make the proxy allocate inside the module
+/// and cost about ten times a scalar one.
+pub trait Host {
+    // === scalar calls ===
+
+    /// The monotonic clock. Read once per callback and passed on.
+    fn now(&self) -> Timestamp;
+
+    /// Writes a shared record if `expected` holds, atomically with respect to all workers.
+    ///
+    /// Records are never deleted, so `key` must come from a set that the configuration bounds, never from a request.
+    fn shared_set(&self, key: &str, value: &[u8], expected: Expected) -> Result<Written, HostError>;
+
+    /// Makes `value` visible to the access log of the current request.
+    fn set_log_field(&self, field: LogField, value: &str) -> Result<(), HostError>;
+
+    /// Makes a metric known and returns its handle. Each call costs memory in the proxy for good, so the worker
+    /// remembers the handle.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError>;
+
+    /// Raises a counter by `amount`, which must not be zero.
+    fn increment_metric(&self, id: MetricId, amount: u64) -> Result<(), HostError>;
+
+    /// Sets a gauge, or adds a value to a histogram.
+    fn record_metric(&self, id: MetricId, value: u64) -> Result<(), HostError>;
+
+    // === calls that return bytes ===
+
+    /// All headers of the current request, pseudo-headers included. Valid in the request callback only.
+    fn request_headers(&self) -> Result<Headers, HostError>;
+
+    /// The address at the other end of the connection, as `ip:port`. `None` where there is none.
+    fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// The direction of the listener that the current request came through.
+    fn direction(&self) -> Result<Direction, HostError>;
+
+    /// The status of the current response, `None` when it has none or an unreadable one. Valid in the response
+    /// callback only.
+    fn response_status(&self) -> Result<Option<u16>, HostError>;
+
+    /// Whether the current response carries the header. Valid in the response callback only.
+    fn has_response_header(&self, name: &str) -> Result<bool, HostError>;
+
+    /// The gRPC status that the current stream ended with, from trailers, headers or the HTTP status. `None` when the
+    /// stream ended without a response. Valid when the stream is logged.
+    fn grpc_status(&self) -> Result<Option<u32>, HostError>;
+
+    /// Reads a shared record; `None` if nobody created it.
+    fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError>;
+
+    /// Sixteen bytes that nobody can predict.
+    fn random(&self) -> Result<[u8; 16], HostError>;
+}

@@ -1,0 +1,76 @@
+//! Whose address a request comes from.
+//!
+//! A header can be written by anybody, so it is believed only as far as the configured proxies wrote it. Every trusted
+//! proxy appends the address it was called from; with `n` of them the client's address is the `n`-th entry from the
+//! right. With none, or with fewer entries than proxies, the address is the peer's of the connection. (Envoy itself
+//! appends the peer before its filters run if `use_remote_address` is on; that counts as one.)
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::host::{Host, HostError};
+use crate::operation::request::Request;
+
+/// How the client's address is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIp {
+    /// Lower-case name of the header that proxies append to.
+    pub header: String,
+    /// How many proxies in front are trusted to append to it. 0: the peer's address is the client's.
+    pub trusted_hops: usize,
+    /// How many leading bits of an IPv6 address count, 1 to 128. A household is given a /64 and can use any address in
+    /// it.
+    pub ipv6_prefix: u8,
+}
+
+impl Default for ClientIp {
+    fn default() -> Self {
+        Self { header: "x-forwarded-for".to_owned(), trusted_hops: 0, ipv6_prefix: 64 }
+    }
+}
+
+impl ClientIp {
+    /// The client's address in the form that keys use: IPv4-mapped addresses as IPv4, IPv6 cut to the prefix. `None`
+    /// where there is none, as on a connection over a Unix socket. Asks the proxy only when the header does not tell.
+    ///
+    /// # Errors
+    ///
+    /// The proxy did not say who the peer is.
+    pub fn find(&self, host: &dyn Host, request: &Request<'_>) -> Result<Option<IpAddr>, HostError> {
+        if let Some(address) = self.from_header(request) {
+            return Ok(Some(self.canonical(address)));
+        }
+        let peer = host.peer_address()?;
+        Ok(peer.as_deref().and_then(parse_address).map(|address| self.canonical(address)))
+    }
+
+    fn from_header(&self, request: &Request<'_>) -> Option<IpAddr> {
+        let entries = || request.headers.all(&self.header).flat_map(|value| value.split(|byte| *byte == b','));
+        let hops = self.trusted_hops;
+        if hops == 0 {
+            return None;
+        }
+        let from_left = entries().count().checked_sub(hops)?;
+        parse_address(entries().nth(from_left)?.trim_ascii())
+    }
+
+    fn canonical(&self, address: IpAddr) -> IpAddr {
+        let IpAddr::V6(address) = address.to_canonical() else {
+            return address.to_canonical();
+        };
+        let dropped = 128_u32.saturating_sub(u32::from(self.ipv6_prefix));
+        let mask = u128::MAX.checked_shl(dropped).unwrap_or(0);
+        IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+    }
+}
+
+/// Reads `address`, `address:port`, `[address]` or `[address]:port`.
+fn parse_address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        return rest.split_once(']')?.0.parse().ok();
+    }
+    text.rsplit_once(':')?.0.parse().ok()
+}

@@ -1,0 +1,132 @@
+//! What is counted apart: the key of a request.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher13;
+
+use crate::host::{Host, HostError};
+use crate::limit::client_ip::ClientIp;
+use crate::operation::request::Request;
+use crate::shared::table::KeyHash;
+
+/// One part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyPart {
+    /// The client's address.
+    ClientIp,
+    /// The method.
+    Method,
+    /// The path without query.
+    Path,
+    /// The host without port, in lower case.
+    Host,
+    /// The operation.
+    Operation,
+    /// A header, by its lower-case name; several values are joined in order.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+    /// A query parameter.
+    Query(String),
+}
+
+/// What becomes of a request that lacks a part of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The lack is a value like any other: such requests are counted together.
+    Shared,
+    /// The limit does not apply.
+    Skip,
+}
+
+/// How the key of a request is made.
+///
+/// Only its hash is ever used. The parts enter it with their lengths, so that no two different keys look alike, and
+/// whole, however long they are; a missing part enters as a length that no value has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// At least one part.
+    pub parts: Vec<KeyPart>,
+    /// What to do without one of them.
+    pub missing: Missing,
+    /// How to find the client's address.
+    pub client_ip: ClientIp,
+}
+
+/// The length that stands for a missing part.
+const MISSING: u64 = u64::MAX;
+
+impl KeySpec {
+    /// The request's key under the hasher's secret, or `None` if the limit does not apply to it.
+    ///
+    /// # Errors
+    ///
+    /// The proxy did not say who the client is.
+    pub fn hash(
+        &self,
+        host: &dyn Host,
+        request: &Request<'_>,
+        operation: &str,
+        mut hasher: SipHasher13,
+    ) -> Result<Option<KeyHash>, HostError> {
+        for part in &self.parts {
+            let present = match part {
+                KeyPart::ClientIp => self.client_ip.find(host, request)?.map(|it| hash_address(it, &mut hasher)),
+                KeyPart::Method => non_empty(request.method).map(|it| hash_bytes(it, &mut hasher)),
+                KeyPart::Path => non_empty(request.path).map(|it| hash_bytes(it, &mut hasher)),
+                KeyPart::Host => non_empty(request.host).map(|it| hash_lower_case(it, &mut hasher)),
+                KeyPart::Operation => Some(hash_bytes(operation.as_bytes(), &mut hasher)),
+                KeyPart::Header(name) => hash_header(request, name, &mut hasher),
+                KeyPart::Cookie(name) => request.cookie(name).map(|it| hash_bytes(it, &mut hasher)),
+                KeyPart::Query(name) => request.query_parameter(name).map(|it| hash_bytes(it, &mut hasher)),
+            };
+            match (present, self.missing) {
+                (Some(()), _) => {}
+                (None, Missing::Shared) => hasher.write_u64(MISSING),
+                (None, Missing::Skip) => return Ok(None),
+            }
+        }
+        Ok(Some(KeyHash(hasher.finish())))
+    }
+}
+
+fn non_empty(value: &[u8]) -> Option<&[u8]> {
+    if value.is_empty() { None } else { Some(value) }
+}
+
+fn write_length(length: usize, hasher: &mut SipHasher13) {
+    hasher.write_u64(length as u64);
+}
+
+fn hash_bytes(value: &[u8], hasher: &mut SipHasher13) {
+    write_length(value.len(), hasher);
+    hasher.write(value);
+}
+
+fn hash_lower_case(value: &[u8], hasher: &mut SipHasher13) {
+    write_length(value.len(), hasher);
+    for byte in value {
+        hasher.write_u8(byte.to_ascii_lowercase());
+    }
+}
+
+fn hash_address(address: IpAddr, hasher: &mut SipHasher13) {
+    match address {
+        IpAddr::V4(address) => hash_bytes(&address.octets(), hasher),
+        IpAddr::V6(address) => hash_bytes(&address.octets(), hasher),
+    }
+}
+
+/// Hashes what the values are if joined by commas, as RFC 9110 (section 5.3) reads repeated fields.
+fn hash_header(request: &Request<'_>, name: &str, hasher: &mut SipHasher13) -> Option<()> {
+    let mut values = request.headers.all(name);
+    let length = request.headers.all(name).map(|value| value.len() + 1).sum::<usize>().checked_sub(1)?;
+    write_length(length, hasher);
+    hasher.write(values.next()?);
+    for value in values {
+        hasher.write(b",");
+        hasher.write(value);
+    }
+    Some(())
+}

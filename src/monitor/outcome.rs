@@ -1,0 +1,52 @@
+//! How a request ended, in one word.
+
+/// The `outcome` label of `outrigger_requests_total`. Every request has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A status below 400, a protocol switch, or gRPC status 0.
+    Success,
+    /// A 4xx, a gRPC status that is neither 0, 4 nor 14, or a 5xx that is marked `x-envoy-ratelimited`: some other
+    /// filter's refusal says nothing about the health of the service.
+    ClientError,
+    /// A 5xx, whether by the service or by Envoy for want of one, or gRPC status 4 or 14.
+    Failure,
+    /// A limit refused it.
+    Limited,
+    /// The client went away before there was a response.
+    Cancelled,
+}
+
+impl Outcome {
+    /// How many there are.
+    pub const COUNT: usize = 5;
+
+    /// The word in the metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::ClientError => "client_error",
+            Self::Failure => "failure",
+            Self::Limited => "limited",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The outcome of a forwarded HTTP request by its status.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            ..=399 => Self::Success,
+            400..=499 => Self::ClientError,
+            500.. => Self::Failure,
+        }
+    }
+
+    /// The outcome of a forwarded gRPC call by its status: `DEADLINE_EXCEEDED` (4) and `UNAVAILABLE` (14) are what a
+    /// failing dependency looks like; other codes are answers.
+    pub const fn of_grpc_status(status: u32) -> Self {
+        match status {
+            0 => Self::Success,
+            4 | 14 => Self::Failure,
+            _ => Self::ClientError,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What goes wrong at run time: counted always, logged now and then, never silent.
+//!
+//! A request never fails because of it: the configured failure mode decides. The counter says how often, the log says
+//! what, at most once in [`LOG_INTERVAL`] per kind and worker, so that a proxy in trouble is not drowned in its own log.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::host::{Host, HostError, MetricKind};
+use crate::monitor::metrics::{self, Metrics};
+use crate::time::Timestamp;
+
+/// The least time between two log lines of one kind of trouble in one worker.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The troubles of one worker.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    metrics: Metrics,
+    logged: RefCell<BTreeMap<&'static str, Timestamp>>,
+}
+
+impl Trouble {
+    /// A call that the proxy did not carry out.
+    pub fn host_error(&self, host: &dyn Host, error: HostError) {
+        self.count(host, metrics::host_errors_total(error.call));
+        self.log(host, error.call, &error);
+    }
+
+    /// A shared record of a shape that nobody writes.
+    pub fn undecodable(&self, host: &dyn Host, record: &str) {
+        self.count(host, metrics::host_errors_total("shared_decode"));
+        self.log(host, "shared_decode", &format_args!("shared record {record} is unreadable and will be replaced"));
+    }
+
+    /// A cost header that holds no number. Its value is a client's and is not logged.
+    pub fn malformed_cost(&self, host: &dyn Host, limit: &str) {
+        self.count(host, metrics::host_errors_total("cost_header"));
+        self.log(host, "cost_header", &format_args!("limit {limit}: a cost header is not a number; counted as 1"));
+    }
+
+    /// Another worker wrote the record first. Not logged: it is how sharing works.
+    pub fn conflict(&self, host: &dyn Host, record: &'static str) {
+        self.count(host, metrics::shared_conflicts_total(record));
+    }
+
+    /// A configuration was refused.
+    pub fn config_rejected(&self, host: &dyn Host) {
+        self.count(host, metrics::config_rejected_total());
+    }
+
+    fn count(&self, host: &dyn Host, name: String) {
+        // A proxy that cannot count either has been reported by the log line that goes with the count.
+        if let Ok(id) = self.metrics.id(host, MetricKind::Counter, name) {
+            let _ = host.increment_metric(id, 1);
+        }
+    }
+
+    fn log(&self, host: &dyn Host, kind: &'static str, what: &dyn fmt::Display) {
+        let now = host.now();
+        let mut logged = self.logged.borrow_mut();
+        let due = logged.get(kind).is_none_or(|last| LOG_INTERVAL <= now.saturating_since(*last));
+        if due {
+            logged.insert(kind, now);
+            log::warn!("{what}");
+        }
+    }
+}

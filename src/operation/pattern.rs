@@ -1,0 +1,173 @@
+//! Patterns for hosts, paths and header values, spelled as in Istio's `AuthorizationPolicy`.
+
+/// A string pattern: `exact`, `prefix*`, `*suffix`, or `*` for anything that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// The whole value.
+    Exact(Vec<u8>),
+    /// How the value starts.
+    Prefix(Vec<u8>),
+    /// How the value ends.
+    Suffix(Vec<u8>),
+    /// Any value, also an empty one.
+    Present,
+}
+
+impl Pattern {
+    /// Reads the wildcard form. A `*` in another place than the first or last is an ordinary character.
+    pub fn from_wildcard(text: &str) -> Self {
+        if text == "*" {
+            return Self::Present;
+        }
+        if let Some(prefix) = text.strip_suffix('*') {
+            return Self::Prefix(prefix.into());
+        }
+        match text.strip_prefix('*') {
+            Some(suffix) => Self::Suffix(suffix.into()),
+            None => Self::Exact(text.into()),
+        }
+    }
+
+    /// Whether the value matches, byte for byte.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        self.matches_by(value, |left, right| left == right)
+    }
+
+    /// Whether the value matches if ASCII case is ignored.
+    pub fn matches_ignoring_case(&self, value: &[u8]) -> bool {
+        self.matches_by(value, <[u8]>::eq_ignore_ascii_case)
+    }
+
+    fn matches_by(&self, value: &[u8], equal: fn(&[u8], &[u8]) -> bool) -> bool {
+        match self {
+            Self::Exact(wanted) => equal(value, wanted),
+            Self::Prefix(wanted) => value.get(..wanted.len()).is_some_and(|start| equal(start, wanted)),
+            Self::Suffix(wanted) => {
+                let start = value.len().checked_sub(wanted.len());
+                start.and_then(|start| value.get(start..)).is_some_and(|end| equal(end, wanted))
+            }
+            Self::Present => true,
+        }
+    }
+}
+
+/// A pattern for paths: a [`Pattern`], or a template of segments such as `/a/{*}/b`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// A wildcard pattern.
+    Wildcard(Pattern),
+    /// A template.
+    Template(Template),
+}
+
+/// A path template: `{*}` stands for one segment that is not empty, `{**}` for one or more segments, empty ones too.
+///
+/// Istio's rules: an operator is a whole segment, `{**}` is the last operator, and a template has no other `*`. So
+/// `/a/{**}` matches `/a/`, `/a/b` and `/a/b/c`, but not `/a`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// What comes before `{**}`, or everything.
+    head: Vec<Segment>,
+    /// What comes after `{**}`, if there is one.
+    tail: Option<Vec<Segment>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(Vec<u8>),
+    Any,
+}
+
+/// Why a path pattern is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidPath {
+    /// It starts with neither `/` nor `*`, so no path would match it.
+    NotAbsolute,
+    /// A `{` or `}` outside of `{*}` and `{**}`, or one of these as part of a segment.
+    StrayBrace,
+    /// A `*` outside of the operators of a template.
+    StarInTemplate,
+    /// An operator after `{**}`.
+    OperatorAfterMany,
+}
+
+impl PathPattern {
+    /// Reads a path pattern.
+    ///
+    /// # Errors
+    ///
+    /// No path could match it, or it breaks the rules of a [`Template`].
+    pub fn parse(text: &str) -> Result<Self, InvalidPath> {
+        if !text.starts_with(['/', '*']) {
+            return Err(InvalidPath::NotAbsolute);
+        }
+        if text.contains(['{', '}']) {
+            return Template::parse(text).map(Self::Template);
+        }
+        Ok(Self::Wildcard(Pattern::from_wildcard(text)))
+    }
+
+    /// Whether the path (without query) matches.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Wildcard(pattern) => pattern.matches(path),
+            Self::Template(template) => template.matches(path),
+        }
+    }
+}
+
+impl Template {
+    fn parse(text: &str) -> Result<Self, InvalidPath> {
+        let Some(relative) = text.strip_prefix('/') else {
+            return Err(InvalidPath::StarInTemplate);
+        };
+        let mut head = Vec::new();
+        let mut tail: Option<Vec<Segment>> = None;
+        for segment in relative.split('/') {
+            let segment = match segment {
+                "{**}" if tail.is_none() => {
+                    tail = Some(Vec::new());
+                    continue;
+                }
+                "{*}" if tail.is_none() => Segment::Any,
+                "{**}" | "{*}" => return Err(InvalidPath::OperatorAfterMany),
+                _ if segment.contains(['{', '}']) => return Err(InvalidPath::StrayBrace),
+                _ if segment.contains('*') => return Err(InvalidPath::StarInTemplate),
+                _ => Segment::Literal(segment.into()),
+            };
+            tail.as_mut().unwrap_or(&mut head).push(segment);
+        }
+        Ok(Self { head, tail })
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        let Some(relative) = path.strip_prefix(b"/") else {
+            return false;
+        };
+        let mut segments = relative.split(|byte| *byte == b'/');
+        for wanted in &self.head {
+            if !segments.next().is_some_and(|segment| wanted.matches(segment)) {
+                return false;
+            }
+        }
+        match &self.tail {
+            None => segments.next().is_none(),
+            Some(tail) => ends_with(segments, tail),
+        }
+    }
+}
+
+impl Segment {
+    fn matches(&self, segment: &[u8]) -> bool {
+        match self {
+            Self::Literal(wanted) => wanted == segment,
+            Self::Any => !segment.is_empty(),
+        }
+    }
+}
+
+/// Whether the segments are at least one for `{**}` and then the tail.
+fn ends_with<'a>(mut segments: impl DoubleEndedIterator<Item = &'a [u8]>, tail: &[Segment]) -> bool {
+    tail.iter().rev().all(|wanted| segments.next_back().is_some_and(|segment| wanted.matches(segment)))
+        && segments.next().is_some()
+}
