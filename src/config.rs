@@ -1,7 +1,7 @@
 //! JSON bytes become a configuration that cannot be wrong.
 //!
-//! Reading happens in two steps that a caller sees as one. The [`document`] has the shape of the JSON, and its field
-//! types (in [`value`] and [`term`]) accept only values that are good by themselves; [`compile`] then checks what several fields say
+//! Reading happens in two steps that a caller sees as one. The `document` has the shape of the JSON, and its field
+//! types (in `value` and `term`) accept only values that are good by themselves; `compile` then checks what several fields say
 //! together and resolves names. An error of either step names the place, the value and the rule:
 //!
 //! ```text

@@ -1,7 +1,7 @@
 //! The compiled configuration at work.
 //!
 //! A [`Filter`] holds parameters, names of records and handles of metrics; state is in shared records and in the
-//! [`Worker`](crate::worker::Worker). For each operation it knows the [`Plan`]: which policies apply, in order. So a
+//! [`Worker`](crate::worker::Worker). For each operation it knows the plan: which policies apply, in order. So a
 //! request costs what applies to it, however much else is configured.
 
 use crate::config::{Config, Monitor};

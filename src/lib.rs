@@ -1,4 +1,50 @@
-//! Outrigger: the stability playbook of a large back-end, as one filter for Envoy and Istio sidecars.
+//! **Outrigger**: the stability playbook of a large back-end, as one WebAssembly filter for Envoy and Istio sidecars.
+//!
+//! A platform engineer loads one module through the mesh and describes, in one JSON document, what is to be limited,
+//! what is to be given up first and what a refused client is told. This crate is that module, and a library of its
+//! parts: everything but the adapter runs without a proxy.
+//!
+//! # Life of a request
+//!
+//! ```text
+//!  request ─▶ Envoy ─▶ envoy (adapter, the only code that knows proxy-wasm)
+//!                        │ trait Host: time, headers, shared records, metrics
+//!                        ▼
+//!            pipeline: classify ▸ limits ▸ forward, or reply
+//!                        │
+//!  response ◀────────────┴── outcome ▸ metrics ▸ settle the ticket
+//! ```
+//!
+//! 1. The adapter calls [`Filter::on_request`](filter::Filter::on_request), which reads all headers in one host call and
+//!    finds the request's [`operation`].
+//! 2. The [limits](mod@limit) of that operation are asked in order. Each takes its tokens from a [shared] record; the
+//!    first that refuses ends it, and those before it get their tokens back.
+//! 3. The adapter forwards the request or sends the [reply](reply::Reply). It keeps the
+//!    [`Ticket`](pipeline::Ticket) with the stream.
+//! 4. Response headers, or the end of a gRPC stream, tell the [outcome](monitor::outcome).
+//! 5. When the stream ends, however it ends, the ticket is settled and the request counted.
+//!
+//! # Code map
+//!
+//! Folders are the playbook: [`limit`], [`degrade`], [`monitor`]. Beside them stand what a request is
+//! ([`operation`], [`headers`]), what workers share ([`shared`]) or keep ([`worker`]), how it is described
+//! ([`config`]) and put to work ([`filter`]), the one request path ([`pipeline`]), and the boundary: [`host`] and its
+//! implementation for Envoy, `envoy`.
+//!
+//! # Invariants
+//!
+//! 1. Policies (`limit::token_bucket` and the like) take state, parameters and `now`, and return a decision and new state.
+//!    They know no host, no JSON and no metrics.
+//! 2. Only `envoy` knows proxy-wasm, and only `envoy::abi` has unsafe code.
+//! 3. Time is a parameter. The clock is monotonic and read once per callback.
+//! 4. Nothing panics: indexing, unwrapping and their kind are denied by lint. Trouble becomes the configured failure
+//!    mode, a counter and a log line now and then.
+//! 5. Keys of shared records and names of metrics are made of configured names and small numbers, never of what a client
+//!    sent, because neither can be deleted.
+//! 6. State outlives configuration: a compiled configuration holds parameters only. A shared record says by which
+//!    parameters it was written and is converted when a request next needs it.
+//! 7. A refusal writes nothing, and what a request took before it was refused is given back.
+
 pub mod config;
 pub mod degrade;
 #[cfg(feature = "envoy")]

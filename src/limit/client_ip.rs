@@ -36,14 +36,14 @@ impl ClientIp {
     ///
     /// The proxy did not say who the peer is.
     pub fn find(&self, host: &dyn Host, request: &Request<'_>) -> Result<Option<IpAddr>, HostError> {
-        if let Some(address) = self.from_header(request) {
+        if let Some(address) = self.in_header(request) {
             return Ok(Some(self.canonical(address)));
         }
         let peer = host.peer_address()?;
         Ok(peer.as_deref().and_then(parse_address).map(|address| self.canonical(address)))
     }
 
-    fn from_header(&self, request: &Request<'_>) -> Option<IpAddr> {
+    fn in_header(&self, request: &Request<'_>) -> Option<IpAddr> {
         let entries = || request.headers.all(&self.header).flat_map(|value| value.split(|byte| *byte == b','));
         let hops = self.trusted_hops;
         if hops == 0 {

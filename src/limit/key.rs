@@ -72,23 +72,30 @@ impl KeySpec {
     ) -> Result<Option<KeyHash>, HostError> {
         for part in &self.parts {
             let present = match part {
-                KeyPart::ClientIp => self.client_ip.find(host, request)?.map(|it| hash_address(it, &mut hasher)),
-                KeyPart::Method => non_empty(request.method).map(|it| hash_bytes(it, &mut hasher)),
-                KeyPart::Path => non_empty(request.path).map(|it| hash_bytes(it, &mut hasher)),
-                KeyPart::Host => non_empty(request.host).map(|it| hash_lower_case(it, &mut hasher)),
-                KeyPart::Operation => Some(hash_bytes(operation.as_bytes(), &mut hasher)),
+                KeyPart::ClientIp => hash_address(self.client_ip.find(host, request)?, &mut hasher),
+                KeyPart::Method => hash_bytes(non_empty(request.method), &mut hasher),
+                KeyPart::Path => hash_bytes(non_empty(request.path), &mut hasher),
+                KeyPart::Host => hash_lower_case(request.host, &mut hasher),
+                KeyPart::Operation => hash_bytes(Some(operation.as_bytes()), &mut hasher),
                 KeyPart::Header(name) => hash_header(request, name, &mut hasher),
-                KeyPart::Cookie(name) => request.cookie(name).map(|it| hash_bytes(it, &mut hasher)),
-                KeyPart::Query(name) => request.query_parameter(name).map(|it| hash_bytes(it, &mut hasher)),
+                KeyPart::Cookie(name) => hash_bytes(request.cookie(name), &mut hasher),
+                KeyPart::Query(name) => hash_bytes(request.query_parameter(name), &mut hasher),
             };
             match (present, self.missing) {
-                (Some(()), _) => {}
-                (None, Missing::Shared) => hasher.write_u64(MISSING),
-                (None, Missing::Skip) => return Ok(None),
+                (Present::Yes, _) => {}
+                (Present::No, Missing::Shared) => hasher.write_u64(MISSING),
+                (Present::No, Missing::Skip) => return Ok(None),
             }
         }
         Ok(Some(KeyHash(hasher.finish())))
     }
+}
+
+/// Whether the request has a part of the key.
+#[derive(Clone, Copy)]
+enum Present {
+    Yes,
+    No,
 }
 
 fn non_empty(value: &[u8]) -> Option<&[u8]> {
@@ -99,34 +106,46 @@ fn write_length(length: usize, hasher: &mut SipHasher13) {
     hasher.write_u64(length as u64);
 }
 
-fn hash_bytes(value: &[u8], hasher: &mut SipHasher13) {
+fn hash_bytes(value: Option<&[u8]>, hasher: &mut SipHasher13) -> Present {
+    let Some(value) = value else {
+        return Present::No;
+    };
     write_length(value.len(), hasher);
     hasher.write(value);
+    Present::Yes
 }
 
-fn hash_lower_case(value: &[u8], hasher: &mut SipHasher13) {
+fn hash_lower_case(value: &[u8], hasher: &mut SipHasher13) -> Present {
+    if value.is_empty() {
+        return Present::No;
+    }
     write_length(value.len(), hasher);
     for byte in value {
         hasher.write_u8(byte.to_ascii_lowercase());
     }
+    Present::Yes
 }
 
-fn hash_address(address: IpAddr, hasher: &mut SipHasher13) {
+fn hash_address(address: Option<IpAddr>, hasher: &mut SipHasher13) -> Present {
     match address {
-        IpAddr::V4(address) => hash_bytes(&address.octets(), hasher),
-        IpAddr::V6(address) => hash_bytes(&address.octets(), hasher),
+        Some(IpAddr::V4(address)) => hash_bytes(Some(&address.octets()), hasher),
+        Some(IpAddr::V6(address)) => hash_bytes(Some(&address.octets()), hasher),
+        None => Present::No,
     }
 }
 
 /// Hashes what the values are if joined by commas, as RFC 9110 (section 5.3) reads repeated fields.
-fn hash_header(request: &Request<'_>, name: &str, hasher: &mut SipHasher13) -> Option<()> {
+fn hash_header(request: &Request<'_>, name: &str, hasher: &mut SipHasher13) -> Present {
     let mut values = request.headers.all(name);
-    let length = request.headers.all(name).map(|value| value.len() + 1).sum::<usize>().checked_sub(1)?;
+    let Some(first) = values.next() else {
+        return Present::No;
+    };
+    let length = request.headers.all(name).map(|value| value.len() + 1).sum::<usize>().saturating_sub(1);
     write_length(length, hasher);
-    hasher.write(values.next()?);
+    hasher.write(first);
     for value in values {
         hasher.write(b",");
         hasher.write(value);
     }
-    Some(())
+    Present::Yes
 }

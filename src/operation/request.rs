@@ -96,8 +96,5 @@ fn without_port(authority: &[u8]) -> &[u8] {
 
 /// Envoy's test: `application/grpc`, also with a message format (`application/grpc+proto`), but not gRPC-Web.
 fn is_grpc(content_type: &[u8]) -> bool {
-    match content_type.strip_prefix(b"application/grpc") {
-        Some([]) | Some([b'+', ..]) => true,
-        _ => false,
-    }
+    matches!(content_type.strip_prefix(b"application/grpc"), Some([] | [b'+', ..]))
 }

@@ -1,18 +1,17 @@
 //! One token bucket in one shared record, exact over all workers.
 //!
-//! Record: a version byte, then as 64-bit little-endian integers the emission it was written with and the theoretical
-//! arrival time. A record of another shape is *undecodable*: it is counted and replaced, by a full bucket where the
-//! failure mode allows, by an empty one where it denies; either way the limit works again at once.
+//! Record: the [header](mod@format), then the theoretical arrival time (64-bit little-endian). A record of another shape is
+//! *undecodable*: it is counted and replaced, by a full bucket where the failure mode allows, by an empty one where it
+//! denies; either way the limit works again at once.
 
 use crate::host::{Host, HostError};
 use crate::limit::FailureMode;
 use crate::limit::token_bucket::{Denial, Emission, Grant, Tat, TokenBucket};
 use crate::monitor::trouble::Trouble;
+use crate::shared::format;
 use crate::shared::record::{self, Step};
 use crate::time::Timestamp;
 
-const VERSION: u8 = 1;
-const SIZE: usize = 1 + 8 + 8;
 const WHAT: &str = "token_bucket";
 
 /// A token bucket in a shared record.
@@ -80,21 +79,12 @@ impl SharedBucket {
     }
 
     fn write(&self, bytes: &mut Vec<u8>, tat: Tat) {
-        bytes.clear();
-        bytes.reserve_exact(SIZE);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&self.bucket.emission().to_bits().to_le_bytes());
+        format::begin(bytes, format::HEADER_SIZE + 8, self.bucket.emission());
         bytes.extend_from_slice(&tat.to_bits().to_le_bytes());
     }
 }
 
 fn decode(bytes: &[u8]) -> Option<(Emission, Tat)> {
-    let bytes: &[u8; SIZE] = bytes.try_into().ok()?;
-    let (version, rest) = bytes.split_first()?;
-    let (emission, rest) = rest.split_first_chunk::<8>()?;
-    let tat = rest.first_chunk::<8>()?;
-    if *version != VERSION {
-        return None;
-    }
-    Some((Emission::from_bits(u64::from_le_bytes(*emission))?, Tat::from_bits(u64::from_le_bytes(*tat))))
+    let (emission, state) = format::open(bytes)?;
+    Some((emission, Tat::from_bits(u64::from_le_bytes(state.try_into().ok()?))))
 }

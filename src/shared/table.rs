@@ -20,8 +20,8 @@
 //! keys seen in the time in which the typical key's tokens come back. Two keys share a cell by accident with a
 //! probability of 8 / 2³² per pair of keys in one set.
 //!
-//! Record: a version byte, the emission as in [`bucket`](super::bucket), then per cell the tag (32 bits) and the state
-//! (64 bits), all little-endian. A cell that was never used is a full bucket of tag zero.
+//! Record: the [header](mod@format), then per cell the tag (32 bits) and the state (64 bits), little-endian. A cell that was
+//! never used is a full bucket of tag zero.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -30,16 +30,15 @@ use crate::host::{Host, HostError};
 use crate::limit::FailureMode;
 use crate::limit::token_bucket::{Denial, Emission, Grant, Tat, TokenBucket};
 use crate::monitor::trouble::Trouble;
+use crate::shared::format;
 use crate::shared::record::{self, Step};
 use crate::time::Timestamp;
 
 /// Cells in a set. More would lose less under attack and cost more to copy; eight fit two cache lines.
 pub const WAYS: usize = 8;
 
-const VERSION: u8 = 1;
-const HEADER: usize = 1 + 8;
+/// Bytes of a cell in the record.
 const CELL: usize = 4 + 8;
-const SIZE: usize = HEADER + WAYS * CELL;
 const WHAT: &str = "keyed_table";
 
 /// The hash of a request's key under the process's secret; see [`seed`](super::seed).
@@ -223,10 +222,8 @@ impl Set {
     }
 
     fn decode(bytes: &[u8]) -> Option<(Emission, Self)> {
-        let bytes: &[u8; SIZE] = bytes.try_into().ok()?;
-        let (version, rest) = bytes.split_first()?;
-        let (emission, cells) = rest.split_first_chunk::<8>()?;
-        if *version != VERSION {
+        let (emission, cells) = format::open(bytes)?;
+        if cells.len() != WAYS * CELL {
             return None;
         }
         let mut set = Self::default();
@@ -235,14 +232,11 @@ impl Set {
             cell.tag = u32::from_le_bytes(*tag);
             cell.tat = Tat::from_bits(u64::from_le_bytes(*tat.first_chunk::<8>()?));
         }
-        Some((Emission::from_bits(u64::from_le_bytes(*emission))?, set))
+        Some((emission, set))
     }
 
     fn write(&self, bytes: &mut Vec<u8>, bucket: &TokenBucket) {
-        bytes.clear();
-        bytes.reserve_exact(SIZE);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&bucket.emission().to_bits().to_le_bytes());
+        format::begin(bytes, format::HEADER_SIZE + WAYS * CELL, bucket.emission());
         for cell in &self.cells {
             bytes.extend_from_slice(&cell.tag.to_le_bytes());
             bytes.extend_from_slice(&cell.tat.to_bits().to_le_bytes());

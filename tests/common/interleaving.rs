@@ -1,0 +1,181 @@
+//! Every order in which the calls of several workers can reach one proxy.
+//!
+//! What a worker does next depends only on what the proxy answered so far. So a worker needs no thread: it is stopped by
+//! an error after each call that others could notice, and goes on by doing its step again from the start, with the
+//! answers that it already got. All orders are tried in turn, the same on every target.
+
+use std::cell::{Cell, RefCell};
+
+use outrigger::headers::Headers;
+use outrigger::host::{Direction, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written};
+use outrigger::time::Timestamp;
+
+use super::MemoryHost;
+
+/// Workers that race on one proxy.
+pub trait Race {
+    /// What a step ends with.
+    type Answer;
+
+    fn proxy(&self) -> &MemoryHost;
+
+    /// One step of a worker, for example to take a token. It must call `host` only, and carry errors out.
+    fn step(&self, worker: usize, host: &dyn Host) -> Result<Self::Answer, HostError>;
+}
+
+/// How a race went in one order of calls.
+pub struct Course<R: Race> {
+    pub race: R,
+    /// Who was next, call by call. For messages.
+    pub order: Vec<usize>,
+    /// What each worker's steps ended with.
+    pub answers: Vec<Vec<R::Answer>>,
+}
+
+/// Runs the race in every order of calls and returns how many there are. Worker `i` takes `steps[i]` steps.
+pub fn in_every_order<R: Race>(steps: &[usize], start: impl Fn() -> R, mut check: impl FnMut(&Course<R>)) -> usize {
+    // At each call, which of how many ready workers is next.
+    let mut choices: Vec<(usize, usize)> = Vec::new();
+    for orders in 1.. {
+        check(&run(steps, start(), &mut choices));
+        while let Some((chosen, ready)) = choices.pop() {
+            if chosen + 1 < ready {
+                choices.push((chosen + 1, ready));
+                break;
+            }
+        }
+        if choices.is_empty() {
+            return orders;
+        }
+    }
+    0
+}
+
+fn run<R: Race>(steps: &[usize], race: R, choices: &mut Vec<(usize, usize)>) -> Course<R> {
+    let mut answers: Vec<Vec<R::Answer>> = steps.iter().map(|_| Vec::new()).collect();
+    let mut heard: Vec<Vec<Heard>> = steps.iter().map(|_| Vec::new()).collect();
+    let mut order = Vec::new();
+    loop {
+        let ready: Vec<usize> = (0..steps.len()).filter(|worker| answers[*worker].len() < steps[*worker]).collect();
+        if ready.is_empty() {
+            return Course { race, order, answers };
+        }
+        if order.len() == choices.len() {
+            choices.push((0, ready.len()));
+        }
+        let worker = ready[choices[order.len()].0];
+        order.push(worker);
+        let turn = Turn {
+            proxy: race.proxy(),
+            heard: RefCell::new(std::mem::take(&mut heard[worker])),
+            next: Cell::new(0),
+            called: Cell::new(false),
+        };
+        match race.step(worker, &turn) {
+            Ok(answer) => answers[worker].push(answer),
+            Err(STOPPED) => heard[worker] = turn.heard.into_inner(),
+            Err(error) => panic!("{error} in order {order:?}"),
+        }
+    }
+}
+
+const STOPPED: HostError = HostError { call: "stopped", status: u32::MAX };
+
+/// An answer of the proxy that depends on when it was asked.
+#[derive(Clone)]
+enum Heard {
+    Read(Option<Versioned>),
+    Wrote(Written),
+    Random([u8; 16]),
+}
+
+/// The proxy as a worker sees it for the length of one new call.
+struct Turn<'p> {
+    proxy: &'p MemoryHost,
+    heard: RefCell<Vec<Heard>>,
+    next: Cell<usize>,
+    called: Cell<bool>,
+}
+
+impl Turn<'_> {
+    fn ask(&self, call: impl FnOnce() -> Result<Heard, HostError>) -> Result<Heard, HostError> {
+        let place = self.next.replace(self.next.get() + 1);
+        if let Some(heard) = self.heard.borrow().get(place) {
+            return Ok(heard.clone());
+        }
+        if self.called.replace(true) {
+            return Err(STOPPED);
+        }
+        let heard = call()?;
+        self.heard.borrow_mut().push(heard.clone());
+        Ok(heard)
+    }
+}
+
+impl Host for Turn<'_> {
+    fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError> {
+        match self.ask(|| self.proxy.shared_get(key).map(Heard::Read))? {
+            Heard::Read(record) => Ok(record),
+            _ => panic!("a step must do the same when it is told the same"),
+        }
+    }
+
+    fn shared_set(&self, key: &str, value: &[u8], expected: Expected) -> Result<Written, HostError> {
+        match self.ask(|| self.proxy.shared_set(key, value, expected).map(Heard::Wrote))? {
+            Heard::Wrote(written) => Ok(written),
+            _ => panic!("a step must do the same when it is told the same"),
+        }
+    }
+
+    fn random(&self) -> Result<[u8; 16], HostError> {
+        match self.ask(|| self.proxy.random().map(Heard::Random))? {
+            Heard::Random(bytes) => Ok(bytes),
+            _ => panic!("a step must do the same when it is told the same"),
+        }
+    }
+
+    /// Counted once, although the step runs several times.
+    fn increment_metric(&self, id: MetricId, amount: u64) -> Result<(), HostError> {
+        if self.called.get() { self.proxy.increment_metric(id, amount) } else { Ok(()) }
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
+        self.proxy.define_metric(kind, name)
+    }
+
+    fn record_metric(&self, id: MetricId, value: u64) -> Result<(), HostError> {
+        if self.called.get() { self.proxy.record_metric(id, value) } else { Ok(()) }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.proxy.now()
+    }
+
+    fn set_log_field(&self, field: LogField, value: &str) -> Result<(), HostError> {
+        self.proxy.set_log_field(field, value)
+    }
+
+    fn request_headers(&self) -> Result<Headers, HostError> {
+        self.proxy.request_headers()
+    }
+
+    fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError> {
+        self.proxy.peer_address()
+    }
+
+    fn direction(&self) -> Result<Direction, HostError> {
+        self.proxy.direction()
+    }
+
+    fn response_status(&self) -> Result<Option<u16>, HostError> {
+        self.proxy.response_status()
+    }
+
+    fn has_response_header(&self, name: &str) -> Result<bool, HostError> {
+        self.proxy.has_response_header(name)
+    }
+
+    fn grpc_status(&self) -> Result<Option<u32>, HostError> {
+        self.proxy.grpc_status()
+    }
+}

@@ -1,0 +1,549 @@
+//! The pipeline with its limits, on a proxy in memory: what a request is told, what is counted, what it costs.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::rc::Rc;
+
+use common::MemoryHost;
+use outrigger::config::Config;
+use outrigger::filter::Filter;
+use outrigger::host::LogField;
+use outrigger::pipeline::{Decision, Ticket};
+use outrigger::reply::Reply;
+use outrigger::worker::Worker;
+use wasm_bindgen_test::wasm_bindgen_test;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// One worker of a sidecar, under one configuration.
+struct Sidecar {
+    host: Rc<MemoryHost>,
+    worker: Rc<Worker>,
+    filter: Filter,
+}
+
+impl Sidecar {
+    fn new(config: &str) -> Self {
+        Self::on(MemoryHost::new(), config, "test")
+    }
+
+    fn on(host: Rc<MemoryHost>, config: &str, scope: &str) -> Self {
+        let config = Config::parse(config.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        Self { host, worker: Rc::default(), filter: Filter::new(&config, scope) }
+    }
+
+    /// Another worker of the same proxy.
+    fn another(&self, config: &str) -> Self {
+        Self::on(Rc::clone(&self.host), config, "test")
+    }
+
+    /// The same worker after a configuration update.
+    fn reconfigured(&self, config: &str) -> Self {
+        Self { worker: Rc::clone(&self.worker), ..self.another(config) }
+    }
+
+    fn ask(&self, request: &[(&str, &str)]) -> (Decision, Ticket) {
+        self.host.set_request(request);
+        self.filter.on_request(&*self.host, &self.worker)
+    }
+
+    /// A whole life: the reply if it was refused, else the service answers with `status`.
+    fn serve(&self, request: &[(&str, &str)], status: &str) -> Option<Reply> {
+        let (decision, mut ticket) = self.ask(request);
+        let reply = match decision {
+            Decision::Forward(_) => {
+                self.host.set_response(&[(":status", status)]);
+                None
+            }
+            Decision::Reply(reply) => {
+                self.host.set_response(&[(":status", &reply.status.to_string())]);
+                Some(*reply)
+            }
+        };
+        self.filter.on_response(&*self.host, &self.worker, &mut ticket);
+        self.filter.on_log(&*self.host, &self.worker, &mut ticket);
+        self.filter.on_done(&*self.host, &self.worker, ticket);
+        reply
+    }
+
+    /// How many of `tries` requests pass.
+    fn admitted(&self, tries: usize, request: &[(&str, &str)]) -> usize {
+        (0..tries).filter(|_| self.serve(request, "200").is_none()).count()
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        self.host.metric(name)
+    }
+}
+
+fn get(path: &str) -> [(&str, &str); 3] {
+    [(":method", "GET"), (":path", path), (":authority", "shop.example.com")]
+}
+
+fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    let mut values = reply.headers.iter().filter(|(it, _)| it == name).map(|(_, value)| value.as_str());
+    let first = values.next();
+    assert_eq!(values.next(), None, "{name} appears twice");
+    first
+}
+
+const GLOBAL: &str = r#"{
+  "version": "v1",
+  "operations": [{ "name": "place-order", "tier": "P0", "match": { "methods": ["POST"], "paths": ["/orders"] } }],
+  "limits": [{ "name": "all", "token_bucket": { "max_tokens": 3, "tokens_per_fill": 1, "fill_interval": "1s" } }]
+}"#;
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_empty_document_forwards_and_counts() {
+    for document in ["", "{}", "  \n"] {
+        let sidecar = Sidecar::new(document);
+        assert_eq!(sidecar.serve(&get("/"), "200"), None);
+        assert_eq!(sidecar.metric("operation=.=other;.;tier=.=P1;.;outcome=.=success;.;outrigger_requests_total"), 1);
+        assert_eq!(sidecar.host.record_keys(), [""; 0], "nothing is shared where nothing is limited");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn admits_the_burst_then_the_rate() {
+    let sidecar = Sidecar::new(GLOBAL);
+    assert_eq!(sidecar.admitted(10, &get("/")), 3);
+    sidecar.host.advance(2 * SECOND);
+    assert_eq!(sidecar.admitted(10, &get("/")), 2);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn workers_share_one_bucket() {
+    let first = Sidecar::new(GLOBAL);
+    let second = first.another(GLOBAL);
+    assert_eq!(first.admitted(2, &get("/")), 2);
+    assert_eq!(second.admitted(5, &get("/")), 1);
+    assert_eq!(first.admitted(1, &get("/")), 0);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_refusal_says_when_and_why_and_that_nobody_should_retry() {
+    let sidecar = Sidecar::new(GLOBAL);
+    sidecar.admitted(3, &get("/"));
+    sidecar.host.advance(SECOND / 4);
+    let reply = sidecar.serve(&get("/"), "200").unwrap();
+    assert_eq!(reply.status, 429);
+    assert_eq!(reply.grpc_status, 8);
+    assert_eq!(reply.details, "outrigger_limit_all");
+    assert_eq!(header(&reply, "content-type"), Some("application/problem+json"));
+    assert_eq!(header(&reply, "retry-after"), Some("1"), "0.75 s, never rounded down");
+    assert_eq!(header(&reply, "ratelimit"), Some(r#""all";r=0;t=1"#));
+    assert_eq!(header(&reply, "ratelimit-policy"), Some(r#""all";q=3;w=3"#));
+    assert_eq!(header(&reply, "x-envoy-ratelimited"), Some("true"));
+    assert_eq!(header(&reply, "x-outrigger-reason"), Some("limit/all"));
+    assert_eq!(header(&reply, "grpc-retry-pushback-ms"), None);
+    let problem: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+    assert_eq!(problem["status"], 429);
+    assert_eq!(problem["violated-policies"], serde_json::json!(["all"]));
+    assert_eq!(sidecar.host.log_field(LogField::Reason).as_deref(), Some("limit/all"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_grpc_refusal_is_resource_exhausted_and_pushes_back() {
+    let sidecar = Sidecar::new(GLOBAL);
+    sidecar.admitted(3, &get("/"));
+    let mut request = get("/shop.Orders/Place").to_vec();
+    request.push(("content-type", "application/grpc+proto"));
+    let reply = sidecar.serve(&request, "200").unwrap();
+    assert_eq!(reply.grpc_status, 8);
+    assert_eq!(header(&reply, "grpc-retry-pushback-ms"), Some("-1"));
+    assert_eq!(header(&reply, "content-type"), None);
+    assert_eq!(reply.body, "refused by limit/all");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_quota_that_fills_within_a_second_has_no_window() {
+    let config = GLOBAL.replace(r#""tokens_per_fill": 1"#, r#""tokens_per_fill": 100"#);
+    let sidecar = Sidecar::new(&config);
+    sidecar.admitted(3, &get("/"));
+    let reply = sidecar.serve(&get("/"), "200").unwrap();
+    assert_eq!(header(&reply, "ratelimit-policy"), Some(r#""all";q=3"#));
+    assert_eq!(header(&reply, "ratelimit"), Some(r#""all";r=0;t=1"#));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_monitor_switches_off_is_not_shown() {
+    let monitor =
+        r#""monitor": { "access_log": false, "reason_header": false, "ratelimit_headers": "none" }, "limits""#;
+    let sidecar = Sidecar::new(&GLOBAL.replace(r#""limits""#, monitor));
+    sidecar.admitted(3, &get("/"));
+    let reply = sidecar.serve(&get("/"), "200").unwrap();
+    for name in ["ratelimit", "ratelimit-policy", "x-outrigger-reason"] {
+        assert_eq!(header(&reply, name), None);
+    }
+    assert_eq!(header(&reply, "retry-after"), Some("1"));
+    for field in [LogField::Reason, LogField::Operation, LogField::Tier] {
+        assert_eq!(sidecar.host.log_field(field), None);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_above_the_capacity_is_refused_without_a_promise() {
+    let config = GLOBAL.replace(r#""limits": [{"#, r#""limits": [{ "cost": "header:x-cost","#);
+    let sidecar = Sidecar::new(&config);
+    for cost in ["4", "1000000000000000000000000000000"] {
+        let mut request = get("/").to_vec();
+        request.push(("x-cost", cost));
+        let reply = sidecar.serve(&request, "200").unwrap();
+        assert_eq!(header(&reply, "retry-after"), None);
+        assert_eq!(header(&reply, "ratelimit"), Some(r#""all";r=3"#));
+    }
+    assert_eq!(sidecar.admitted(5, &get("/")), 3, "the refused took nothing");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_malformed_cost_is_one_and_counted() {
+    let config = GLOBAL.replace(r#""limits": [{"#, r#""limits": [{ "cost": "header:x-cost","#);
+    let sidecar = Sidecar::new(&config);
+    for cost in ["-5", "NaN", "0"] {
+        let mut request = get("/").to_vec();
+        request.push(("x-cost", cost));
+        assert_eq!(sidecar.serve(&request, "200"), None);
+    }
+    assert_eq!(sidecar.metric("call=.=cost_header;.;outrigger_host_errors_total"), 3);
+    assert_eq!(sidecar.admitted(1, &get("/")), 0);
+}
+
+const TWO: &str = r#"{
+  "limits": [
+    { "name": "wide",   "token_bucket": { "max_tokens": 5, "tokens_per_fill": 1, "fill_interval": "1h" } },
+    { "name": "narrow", "token_bucket": { "max_tokens": 2, "tokens_per_fill": 1, "fill_interval": "1h" },
+      "key": ["header:x-user-id"] }
+  ]
+}"#;
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_refused_request_takes_nothing_from_the_limits_that_admitted_it() {
+    let sidecar = Sidecar::new(TWO);
+    let mut alice = get("/").to_vec();
+    alice.push(("x-user-id", "alice"));
+    assert_eq!(sidecar.admitted(2, &alice), 2);
+    let before = sidecar.host.records();
+    assert_eq!(sidecar.admitted(100, &alice), 0);
+    assert_eq!(sidecar.host.records(), before, "alice's refusals leave no trace");
+    let mut bob = get("/").to_vec();
+    bob.push(("x-user-id", "bob"));
+    assert_eq!(sidecar.admitted(2, &bob), 2, "alice did not use up what bob shares with her");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn each_key_has_its_own_bucket() {
+    let sidecar = Sidecar::new(&TWO.replace(r#""max_tokens": 5"#, r#""max_tokens": 1000"#));
+    for user in 0..50 {
+        let user = user.to_string();
+        let mut request = get("/").to_vec();
+        request.push(("x-user-id", &user));
+        assert_eq!(sidecar.admitted(5, &request), 2, "user {user}");
+    }
+    assert_eq!(sidecar.admitted(5, &get("/")), 2, "requests without the key share a bucket");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_without_the_key_passes_if_so_configured() {
+    let sidecar = Sidecar::new(&TWO.replace(r#""key":"#, r#""missing": "skip", "key":"#));
+    assert_eq!(sidecar.admitted(10, &get("/")), 5, "only the wide limit applies");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_shadow_limit_counts_what_the_enforced_ones_admit_and_refuses_nothing() {
+    let config = r#"{ "limits": [
+        { "name": "shadow", "enforced": false,
+          "token_bucket": { "max_tokens": 2, "tokens_per_fill": 1, "fill_interval": "1h" } },
+        { "name": "real", "token_bucket": { "max_tokens": 5, "tokens_per_fill": 1, "fill_interval": "1h" } }
+    ] }"#;
+    let sidecar = Sidecar::new(config);
+    assert_eq!(sidecar.admitted(10, &get("/")), 5);
+    assert_eq!(sidecar.metric("reason=.=limit/shadow;.;enforced=.=false;.;outrigger_refusals_total"), 3);
+    assert_eq!(sidecar.metric("reason=.=limit/real;.;enforced=.=true;.;outrigger_refusals_total"), 5);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn limits_apply_by_operation_tier_and_method() {
+    let config = r#"{
+      "operations": [
+        { "name": "orders",  "tier": "P0", "match": { "paths": ["/orders"] } },
+        { "name": "reviews", "tier": "P3", "match": { "paths": ["/reviews/*"] } }
+      ],
+      "limits": [
+        { "name": "writes", "operations": ["orders"], "methods": ["POST"],
+          "token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1h" } },
+        { "name": "decoration", "tiers": ["P2", "P3"],
+          "token_bucket": { "max_tokens": 2, "tokens_per_fill": 1, "fill_interval": "1h" } },
+        { "name": "rest", "operations": ["other"],
+          "token_bucket": { "max_tokens": 3, "tokens_per_fill": 1, "fill_interval": "1h" } }
+      ]
+    }"#;
+    let sidecar = Sidecar::new(config);
+    assert_eq!(sidecar.admitted(9, &[(":method", "GET"), (":path", "/orders")]), 9);
+    assert_eq!(sidecar.admitted(9, &[(":method", "POST"), (":path", "/orders")]), 1);
+    assert_eq!(sidecar.admitted(9, &get("/reviews/7")), 2);
+    assert_eq!(sidecar.admitted(9, &get("/elsewhere")), 3);
+}
+
+const FALLBACK: &str = r#"{
+  "limits": [{ "name": "all", "fallback": "F",
+               "token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1h" } }],
+  "fallbacks": [FALLBACK]
+}"#;
+
+fn refused_with(fallback: &str, grpc: bool) -> Reply {
+    let config = FALLBACK.replace("FALLBACK", fallback).replace("\"F\"", "\"f\"");
+    let sidecar = Sidecar::new(&config);
+    sidecar.admitted(1, &get("/"));
+    let mut request = get("/").to_vec();
+    if grpc {
+        request.push(("content-type", "application/grpc"));
+    }
+    let reply = sidecar.serve(&request, "200").unwrap();
+    assert_eq!(sidecar.metric("fallback=.=f;.;reason=.=limit/all;.;outrigger_fallbacks_total"), 1);
+    reply
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_fallback_is_served_as_configured_with_what_the_limit_knows() {
+    let fallback =
+        r#"{ "name": "f", "status": 503, "headers": { "Cache-Control": "no-store" }, "json": { "a": [1] } }"#;
+    let reply = refused_with(fallback, false);
+    assert_eq!((reply.status, reply.body.as_str()), (503, r#"{"a":[1]}"#));
+    assert_eq!(header(&reply, "cache-control"), Some("no-store"));
+    assert_eq!(header(&reply, "content-type"), Some("application/json"));
+    assert_eq!(header(&reply, "retry-after"), Some("3600"));
+    assert_eq!(header(&reply, "x-envoy-ratelimited"), Some("true"));
+    assert_eq!(header(&reply, "ratelimit"), Some(r#""all";r=0;t=3600"#));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_a_fallback_sets_is_not_set_again() {
+    let fallback = r#"{ "name": "f", "status": 429, "text": "slow down", "retry_after": "30s",
+                        "headers": { "content-type": "text/x-mine", "RateLimit": "mine" } }"#;
+    let reply = refused_with(fallback, false);
+    assert_eq!(header(&reply, "content-type"), Some("text/x-mine"));
+    assert_eq!(header(&reply, "ratelimit"), Some("mine"));
+    assert_eq!(header(&reply, "retry-after"), Some("30"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_fallback_that_says_success_does_not_speak_of_retries() {
+    let reply = refused_with(r#"{ "name": "f", "status": 200, "json": { "reviews": [] } }"#, false);
+    assert_eq!(reply.status, 200);
+    assert_eq!(header(&reply, "retry-after"), None);
+    assert_eq!(header(&reply, "x-envoy-ratelimited"), None);
+    assert_eq!(header(&reply, "x-outrigger-reason"), Some("limit/all"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_fallback_on_grpc_becomes_a_status() {
+    let cases = [
+        (r#"{ "name": "f", "status": 200, "text": "x" }"#, 14),
+        (r#"{ "name": "f", "status": 429, "text": "x" }"#, 8),
+        (r#"{ "name": "f", "status": 200, "text": "x", "grpc_status": 9 }"#, 9),
+    ];
+    for (fallback, status) in cases {
+        let reply = refused_with(fallback, true);
+        assert_eq!(reply.grpc_status, status, "{fallback}");
+        assert_eq!(header(&reply, "content-type"), None);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn outcomes_follow_the_response() {
+    let outcome =
+        |outcome: &str| format!("operation=.=other;.;tier=.=P1;.;outcome=.={outcome};.;outrigger_requests_total");
+    let cases =
+        [("200", "success"), ("304", "success"), ("101", "success"), ("404", "client_error"), ("503", "failure")];
+    for (status, name) in cases {
+        let sidecar = Sidecar::new("{}");
+        sidecar.serve(&get("/"), status);
+        assert_eq!(sidecar.metric(&outcome(name)), 1, "{status}");
+    }
+    let sidecar = Sidecar::new("{}");
+    let (_, mut ticket) = sidecar.ask(&get("/"));
+    sidecar.host.set_response(&[(":status", "503"), ("x-envoy-ratelimited", "true")]);
+    sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
+    assert_eq!(sidecar.metric(&outcome("client_error")), 1, "another filter's refusal is no failure of the service");
+
+    let (_, ticket) = sidecar.ask(&get("/"));
+    sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
+    assert_eq!(sidecar.metric(&outcome("cancelled")), 1, "the client left before there was a response");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_grpc_outcome_is_that_of_the_end_of_the_stream() {
+    let cases = [
+        (Some(0), "success"),
+        (Some(14), "failure"),
+        (Some(4), "failure"),
+        (Some(5), "client_error"),
+        (None, "cancelled"),
+    ];
+    for (status, outcome) in cases {
+        let sidecar = Sidecar::new("{}");
+        sidecar.host.set_grpc_status(status);
+        sidecar.serve(&[(":method", "POST"), (":path", "/a.B/C"), ("content-type", "application/grpc")], "200");
+        let name = format!("operation=.=other;.;tier=.=P1;.;outcome=.={outcome};.;outrigger_requests_total");
+        assert_eq!(sidecar.metric(&name), 1, "{status:?}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn durations_are_of_forwarded_requests_without_long_streams() {
+    let name = "operation=.=other;.;outrigger_request_duration_milliseconds";
+    let sidecar = Sidecar::new("{}");
+    for request in [get("/").to_vec(), vec![(":method", "CONNECT")], vec![(":path", "/"), ("upgrade", "websocket")]] {
+        let (_, mut ticket) = sidecar.ask(&request);
+        sidecar.host.advance(25_000_000);
+        sidecar.host.set_response(&[(":status", "200")]);
+        sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+        sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
+    }
+    assert_eq!(sidecar.metric(name), 25);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn headers_that_are_ours_alone_are_removed() {
+    let sidecar = Sidecar::new("{}");
+    let mut request = get("/").to_vec();
+    request.extend([("x-outrigger-reason", "forged"), ("x-other", "kept"), ("x-outrigger-anything", "")]);
+    let (decision, ticket) = sidecar.ask(&request);
+    let Decision::Forward(edits) = decision else { panic!("refused") };
+    assert_eq!(edits.remove, [b"x-outrigger-reason".to_vec(), b"x-outrigger-anything".to_vec()]);
+    sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn scopes_do_not_share_and_the_same_scope_does() {
+    let host = MemoryHost::new();
+    let one = Sidecar::on(Rc::clone(&host), GLOBAL, "root/inbound");
+    let other = Sidecar::on(Rc::clone(&host), GLOBAL, "root/outbound");
+    assert_eq!(one.admitted(9, &get("/")), 3);
+    assert_eq!(other.admitted(9, &get("/")), 3);
+    let explicit = GLOBAL.replace(r#""version": "v1""#, r#""scope": "mine""#);
+    let first = Sidecar::on(Rc::clone(&host), &explicit, "root/inbound");
+    let second = Sidecar::on(host, &explicit, "root/outbound");
+    assert_eq!(first.admitted(2, &get("/")), 2);
+    assert_eq!(second.admitted(9, &get("/")), 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn state_outlives_a_configuration_and_keeps_what_was_taken() {
+    let old = Sidecar::new(GLOBAL);
+    assert_eq!(old.admitted(9, &get("/")), 3);
+    let same = old.reconfigured(&GLOBAL.replace("v1", "v2"));
+    assert_eq!(same.admitted(9, &get("/")), 0);
+    let larger = old.reconfigured(&GLOBAL.replace(r#""max_tokens": 3"#, r#""max_tokens": 5"#));
+    assert_eq!(larger.admitted(9, &get("/")), 2, "three of five are taken");
+    assert_eq!(old.admitted(9, &get("/")), 0, "the old configuration, draining, sees the same bucket");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn metrics_are_defined_once_per_worker() {
+    let old = Sidecar::new(GLOBAL);
+    old.admitted(9, &get("/"));
+    let new = old.reconfigured(GLOBAL);
+    new.admitted(9, &get("/"));
+    let mut names = old.host.metric_names();
+    let defined = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), defined);
+}
+
+/// Both failure modes, for each way in which the shared state can be out of reach.
+#[wasm_bindgen_test(unsupported = test)]
+fn unusable_state_follows_the_failure_mode_and_is_counted() {
+    for (mode, admitted) in [("allow", 4), ("deny", 0)] {
+        for call in ["shared_get", "shared_set"] {
+            for limit in [r#""name": "all""#, r#""name": "all", "key": ["path"]"#] {
+                let config = GLOBAL
+                    .replace(r#""name": "all""#, limit)
+                    .replace(r#""token_bucket""#, &format!(r#""failure_mode": "{mode}", "token_bucket""#));
+                let sidecar = Sidecar::new(&config);
+                sidecar.host.break_call(call);
+                assert_eq!(sidecar.admitted(4, &get("/")), admitted, "{mode} {call} {limit}");
+                let errors = sidecar.metric(&format!("call=.={call};.;outrigger_host_errors_total"));
+                assert_eq!(errors, 4, "{mode} {call} {limit}");
+                sidecar.host.repair(call);
+                assert_eq!(sidecar.admitted(9, &get("/")), 3, "it works again once the state does");
+            }
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_refusal_for_want_of_state_makes_no_promise() {
+    let sidecar = Sidecar::new(&GLOBAL.replace(r#""token_bucket""#, r#""failure_mode": "deny", "token_bucket""#));
+    sidecar.host.break_call("shared_get");
+    let reply = sidecar.serve(&get("/"), "200").unwrap();
+    assert_eq!(reply.status, 429);
+    assert_eq!(header(&reply, "retry-after"), None);
+    assert_eq!(header(&reply, "ratelimit"), None);
+    assert_eq!(header(&reply, "x-outrigger-reason"), Some("limit/all"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn no_single_broken_call_stops_a_request() {
+    let calls = [
+        "request_headers",
+        "set_property",
+        "define_metric",
+        "increment_metric",
+        "record_metric",
+        "response_status",
+        "has_response_header",
+        "grpc_status",
+        "peer_address",
+        "random",
+    ];
+    let config = GLOBAL.replace(r#""name": "all""#, r#""name": "all", "key": ["client_ip"]"#);
+    for call in calls {
+        let sidecar = Sidecar::new(&config);
+        sidecar.host.break_call(call);
+        assert_eq!(sidecar.serve(&get("/"), "500"), None, "{call}");
+    }
+}
+
+/// The budget: one byte-returning call for the request (one more for the client's address), one for the response, and few
+/// scalar ones; shared data apart.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_stays_within_its_budget_of_host_calls() {
+    const BYTES_ON_REQUEST: [&str; 4] = ["request_headers", "peer_address", "direction", "random"];
+    const BYTES_ON_RESPONSE: [&str; 3] = ["response_status", "has_response_header", "grpc_status"];
+    const SHARED: [&str; 2] = ["shared_get", "shared_set"];
+    let grpc = [(":method", "POST"), (":path", "/a.B/C"), ("content-type", "application/grpc")];
+    let open = GLOBAL.replace(r#""max_tokens": 3"#, r#""max_tokens": 1000"#);
+    let by_address = open.replace(r#""name": "all""#, r#""name": "all", "key": ["client_ip"]"#);
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], [usize; 4]);
+    // Configuration, request; then calls that return bytes on request and response, scalar ones, shared ones.
+    let cases: [Case<'_>; 6] = [
+        ("{}", &get("/"), [1, 1, 6, 0]),
+        ("{}", &grpc, [1, 1, 6, 0]),
+        (r#"{ "monitor": { "access_log": false } }"#, &get("/"), [1, 1, 4, 0]),
+        (&open, &get("/"), [1, 1, 6, 2]),
+        (&by_address, &get("/"), [2, 1, 6, 2]),
+        (&by_address, &grpc, [2, 1, 6, 2]),
+    ];
+    for (config, request, expected) in cases {
+        let sidecar = Sidecar::new(config);
+        sidecar.host.set_peer("192.0.2.7:4711");
+        sidecar.host.set_grpc_status(Some(0));
+        sidecar.serve(request, "200");
+        sidecar.host.take_calls();
+        assert_eq!(sidecar.serve(request, "200"), None);
+        let calls = sidecar.host.take_calls();
+        let of = |names: &[&str]| -> usize {
+            calls.iter().filter(|(call, _)| names.contains(call)).map(|(_, count)| count).sum()
+        };
+        let all: usize = calls.values().sum();
+        let [on_request, on_response, shared] = [of(&BYTES_ON_REQUEST), of(&BYTES_ON_RESPONSE), of(&SHARED)];
+        let measured = [on_request, on_response, all - on_request - on_response - shared, shared];
+        assert_eq!(measured, expected, "{config} {request:?}: {calls:?}");
+    }
+}
