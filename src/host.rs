@@ -153,7 +153,8 @@ pub trait Host {
     /// The address at the other end of the connection, as `ip:port`. `None` where there is none.
     fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError>;
 
-    /// The direction of the listener that the current request came through.
+    /// The direction of the listener that the current request came through. Asked for where the configuration names no
+    /// scope for its shared state.
     fn direction(&self) -> Result<Direction, HostError>;
 
     /// The status of the current response, `None` when it has none or an unreadable one. Valid in the response

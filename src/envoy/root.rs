@@ -23,8 +23,9 @@ pub(super) struct Root {
 /// A configuration that was accepted.
 pub(super) struct Installed {
     config: Config,
-    /// Put to work on the first request, because the listener's direction is not known earlier.
-    filter: OnceCell<Filter>,
+    /// The configuration at work, for each [`Direction`]. Envoy gives listeners of both directions one root context if
+    /// their configurations are equal, and a request is the first to know its direction.
+    filters: [OnceCell<Filter>; 3],
     worker: Rc<Worker>,
 }
 
@@ -75,18 +76,30 @@ impl Installed {
         {
             worker.trouble.host_error(&Envoy, error);
         }
-        Self { config, filter: OnceCell::new(), worker }
+        Self { config, filters: Default::default(), worker }
     }
 
-    /// The filter. Asks for the direction the first time only; to be called from a request.
-    pub(super) fn filter(&self) -> &Filter {
-        self.filter.get_or_init(|| {
-            let direction = Envoy.direction().unwrap_or_else(|error| {
-                self.worker.trouble.host_error(&Envoy, error);
-                Direction::Unspecified
-            });
-            Filter::new(&self.config, &format!("{}/{}", root_id(), direction.as_str()))
+    /// The direction of the current request as far as it matters: asked for only where it decides over the scope of
+    /// something shared.
+    pub(super) fn direction(&self) -> Direction {
+        if self.config.scope.is_some() || self.config.limits.is_empty() {
+            return Direction::Unspecified;
+        }
+        Envoy.direction().unwrap_or_else(|error| {
+            self.worker.trouble.host_error(&Envoy, error);
+            Direction::Unspecified
         })
+    }
+
+    /// The filter for requests of the direction.
+    pub(super) fn filter(&self, direction: Direction) -> &Filter {
+        let [unspecified, inbound, outbound] = &self.filters;
+        let filter = match direction {
+            Direction::Unspecified => unspecified,
+            Direction::Inbound => inbound,
+            Direction::Outbound => outbound,
+        };
+        filter.get_or_init(|| Filter::new(&self.config, &format!("{}/{}", root_id(), direction.as_str())))
     }
 }
 

@@ -9,7 +9,7 @@ use super::abi::{self, LocalResponse, Map, Status};
 use super::host::Envoy;
 use super::root::Installed;
 use crate::headers::Headers;
-use crate::host::HostError;
+use crate::host::{Direction, HostError};
 use crate::pipeline::{Decision, Edits, Ticket};
 use crate::reply::Reply;
 use crate::worker::Worker;
@@ -18,12 +18,13 @@ use crate::worker::Worker;
 pub(super) struct Stream {
     installed: Option<Rc<Installed>>,
     worker: Rc<Worker>,
+    direction: Direction,
     ticket: Option<Ticket>,
 }
 
 impl Stream {
     pub(super) fn new(installed: Option<Rc<Installed>>, worker: Rc<Worker>) -> Self {
-        Self { installed, worker, ticket: None }
+        Self { installed, worker, direction: Direction::Unspecified, ticket: None }
     }
 
     fn report(&self, call: &'static str, done: Result<(), Status>) {
@@ -57,7 +58,7 @@ impl Stream {
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
         if let (Some(installed), Some(ticket)) = (&self.installed, self.ticket.take()) {
-            installed.filter().on_done(&Envoy, &self.worker, ticket);
+            installed.filter(self.direction).on_done(&Envoy, &self.worker, ticket);
         }
         true
     }
@@ -68,7 +69,8 @@ impl HttpContext for Stream {
         let Some(installed) = &self.installed else {
             return Action::Continue;
         };
-        let (decision, ticket) = installed.filter().on_request(&Envoy, &self.worker);
+        self.direction = installed.direction();
+        let (decision, ticket) = installed.filter(self.direction).on_request(&Envoy, &self.worker);
         self.ticket = Some(ticket);
         match decision {
             Decision::Forward(edits) => {
@@ -81,14 +83,14 @@ impl HttpContext for Stream {
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         if let (Some(installed), Some(ticket)) = (&self.installed, &mut self.ticket) {
-            installed.filter().on_response(&Envoy, &self.worker, ticket);
+            installed.filter(self.direction).on_response(&Envoy, &self.worker, ticket);
         }
         Action::Continue
     }
 
     fn on_log(&mut self) {
         if let (Some(installed), Some(ticket)) = (&self.installed, &mut self.ticket) {
-            installed.filter().on_log(&Envoy, &self.worker, ticket);
+            installed.filter(self.direction).on_log(&Envoy, &self.worker, ticket);
         }
     }
 }

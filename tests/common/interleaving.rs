@@ -1,7 +1,7 @@
 //! Every order in which the calls of several workers can reach one proxy.
 //!
-//! What a worker does next depends only on what the proxy answered so far. So a worker needs no thread: it is stopped by
-//! an error after each call that others could notice, and goes on by doing its step again from the start, with the
+//! What a worker does next depends only on what the proxy answered so far. So a worker needs no thread: it is stopped
+//! by an error after each call that others could notice, and goes on by doing its step again from the start, with the
 //! answers that it already got. All orders are tried in turn, the same on every target.
 
 use std::cell::{Cell, RefCell};

@@ -1,0 +1,31 @@
+//! Scenarios on a real Envoy: what a user gets when the module runs in a proxy, with real clients and real upstreams.
+//!
+//! Every scenario starts its own Envoy on free ports and reads like its name; what they are made of is in [`rig`].
+//!
+//! A missing Envoy, module or promtool is a failure that says what to do, never a skipped test.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and lives outside the proxy where clocks are free"
+)]
+
+mod fallbacks;
+mod grpc;
+mod hostile;
+mod keys;
+mod limits;
+mod manifests;
+mod memory;
+mod metrics;
+mod operations;
+mod protocol;
+mod refusals;
+mod reload;
+mod rig;
+mod scope;
+mod validation;

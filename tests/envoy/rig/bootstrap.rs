@@ -1,0 +1,106 @@
+//! The configuration that an Envoy starts with.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::rig::listener::Listener;
+
+/// The labels of the filter's metrics. Each needs a tag rule in Envoy, because a Wasm metric has only a name.
+const LABELS: &str =
+    "operation tier outcome reason enforced fallback limit kind call version breaker to cause switch decision";
+
+/// One Envoy: its listeners, its workers, and how it learns of changes.
+pub(crate) struct Bootstrap {
+    listeners: Vec<Listener>,
+    concurrency: usize,
+    discovery: bool,
+}
+
+impl Bootstrap {
+    /// Two workers and one listener, fixed for life.
+    pub(crate) fn new(listener: Listener) -> Self {
+        Self { listeners: vec![listener], concurrency: 2, discovery: false }
+    }
+
+    /// With one more listener.
+    pub(crate) fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// With so many workers.
+    pub(crate) fn concurrency(mut self, workers: usize) -> Self {
+        self.concurrency = workers;
+        self
+    }
+
+    /// Reads its listeners from a file that [`publish`] replaces, so that they can change.
+    pub(crate) fn by_discovery(mut self) -> Self {
+        self.discovery = true;
+        self
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.concurrency
+    }
+
+    /// Writes the files that Envoy starts from into its `home`.
+    pub(crate) fn write(&self, home: &Path) {
+        let mut bootstrap = json!({
+            "admin": { "address": socket_address(SocketAddr::from(([127, 0, 0, 1], 0))) },
+            // Histograms show in the statistics only after a flush.
+            "stats_flush_interval": "0.1s",
+            "stats_config": stats_config(),
+            "static_resources": { "clusters": self.clusters() },
+        });
+        if self.discovery {
+            publish(home, &self.listeners);
+            let source = json!({ "path": home.join("listeners.json"), "watched_directory": { "path": home } });
+            bootstrap["dynamic_resources"] =
+                json!({ "lds_config": { "resource_api_version": "V3", "path_config_source": source } });
+        } else {
+            let listeners: Vec<Value> = self.listeners.iter().map(|listener| listener.render(home)).collect();
+            bootstrap["static_resources"]["listeners"] = json!(listeners);
+        }
+        std::fs::write(home.join("bootstrap.json"), bootstrap.to_string()).expect("the bootstrap can be written");
+    }
+
+    fn clusters(&self) -> Vec<Value> {
+        let mut clusters: Vec<Value> = Vec::new();
+        for cluster in self.listeners.iter().filter_map(Listener::cluster) {
+            let rendered = cluster.render();
+            if !clusters.contains(&rendered) {
+                clusters.push(rendered);
+            }
+        }
+        clusters
+    }
+}
+
+/// Replaces the listeners of an Envoy that was started [`Bootstrap::by_discovery`], at one stroke.
+pub(crate) fn publish(home: &Path, listeners: &[Listener]) {
+    let resource = |listener: &Listener| any("envoy.config.listener.v3.Listener", listener.render(home));
+    let resources: Vec<Value> = listeners.iter().map(resource).collect();
+    let draft = home.join("listeners.draft");
+    std::fs::write(&draft, json!({ "resources": resources }).to_string()).expect("listeners can be written");
+    // Envoy watches for a rename, because a file in the middle of a write is no configuration.
+    std::fs::rename(&draft, home.join("listeners.json")).expect("listeners can be replaced");
+}
+
+/// Rules that make Prometheus labels of what the filter writes into the names of its metrics.
+pub(crate) fn stats_config() -> Value {
+    let rule = |label| json!({ "tag_name": label, "regex": format!("({label}=\\.=(.*?);\\.;)") });
+    json!({ "stats_tags": LABELS.split_whitespace().map(rule).collect::<Vec<_>>() })
+}
+
+/// The message with its type written into it, as protobuf's `Any` is in JSON.
+pub(crate) fn any(kind: &str, mut message: Value) -> Value {
+    message["@type"] = json!(format!("type.googleapis.com/{kind}"));
+    message
+}
+
+pub(crate) fn socket_address(address: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+}

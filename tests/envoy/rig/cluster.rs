@@ -1,0 +1,50 @@
+//! The upstream as Envoy is told of it.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::rig::bootstrap::{any, socket_address};
+
+/// What stands behind a listener.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    address: SocketAddr,
+    http2: bool,
+}
+
+impl Cluster {
+    /// An upstream that speaks HTTP/1.1, with trailers.
+    pub(crate) fn http1(address: SocketAddr) -> Self {
+        Self { address, http2: false }
+    }
+
+    /// An upstream that speaks HTTP/2, as gRPC needs.
+    pub(crate) fn http2(address: SocketAddr) -> Self {
+        Self { address, http2: true }
+    }
+
+    /// The name by which routes refer to it.
+    pub(crate) fn name(&self) -> String {
+        format!("upstream_{}", self.address.port())
+    }
+
+    pub(crate) fn render(&self) -> Value {
+        let protocol = if self.http2 {
+            json!({ "http2_protocol_options": {} })
+        } else {
+            json!({ "http_protocol_options": { "enable_trailers": true } })
+        };
+        let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        json!({
+            "name": self.name(),
+            "type": "STATIC",
+            "connect_timeout": "2s",
+            "load_assignment": {
+                "cluster_name": self.name(),
+                "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket_address(self.address) } }] }],
+            },
+            "typed_extension_protocol_options": { options: any(options, json!({ "explicit_http_config": protocol })) },
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! The Wasm filter as Envoy is told of it.
+
+use serde_json::{Value, json};
+
+use crate::rig::bootstrap::any;
+use crate::rig::tool;
+
+/// How the filter's configuration is wrapped for Envoy.
+#[derive(Clone)]
+enum Configuration {
+    /// JSON text in a `StringValue`, as it should be.
+    Text(String),
+    /// A protobuf `Struct`, the mistake that everybody makes once.
+    Struct(Value),
+    /// Nothing at all.
+    Absent,
+}
+
+/// One Wasm filter.
+#[derive(Clone)]
+pub(crate) struct Filter {
+    root_id: String,
+    vm_id: String,
+    configuration: Configuration,
+}
+
+impl Filter {
+    /// The filter with this configuration document.
+    pub(crate) fn new(policy: &Value) -> Self {
+        Self::text(policy.to_string())
+    }
+
+    /// The filter with these very bytes as configuration.
+    pub(crate) fn text(configuration: impl Into<String>) -> Self {
+        Self::with(Configuration::Text(configuration.into()))
+    }
+
+    /// The filter with the configuration in the wrong wrapping.
+    pub(crate) fn structured(policy: &Value) -> Self {
+        Self::with(Configuration::Struct(policy.clone()))
+    }
+
+    /// The filter without any configuration.
+    pub(crate) fn unconfigured() -> Self {
+        Self::with(Configuration::Absent)
+    }
+
+    /// Under this root id instead of `outrigger`.
+    pub(crate) fn root_id(mut self, root_id: &str) -> Self {
+        root_id.clone_into(&mut self.root_id);
+        self
+    }
+
+    /// In the VM of this id instead of `outrigger`; Istio always leaves it empty.
+    pub(crate) fn vm_id(mut self, vm_id: &str) -> Self {
+        vm_id.clone_into(&mut self.vm_id);
+        self
+    }
+
+    fn with(configuration: Configuration) -> Self {
+        Self { root_id: "outrigger".to_owned(), vm_id: "outrigger".to_owned(), configuration }
+    }
+
+    pub(crate) fn render(&self) -> Value {
+        let mut plugin = json!({
+            "name": "outrigger",
+            "root_id": self.root_id,
+            "failure_policy": "FAIL_RELOAD",
+            "vm_config": {
+                "vm_id": self.vm_id,
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": { "local": { "filename": tool::module() } },
+            },
+        });
+        match &self.configuration {
+            Configuration::Text(text) => {
+                plugin["configuration"] = any("google.protobuf.StringValue", json!({ "value": text }));
+            }
+            Configuration::Struct(value) => {
+                plugin["configuration"] = any("google.protobuf.Struct", json!({ "value": value }));
+            }
+            Configuration::Absent => {}
+        }
+        let wasm = any("envoy.extensions.filters.http.wasm.v3.Wasm", json!({ "config": plugin }));
+        json!({ "name": "outrigger", "typed_config": wasm })
+    }
+}

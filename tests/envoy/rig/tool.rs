@@ -1,0 +1,38 @@
+//! Where the programs and files under test are found, and what to do when they are not.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The Envoy to test with: `$ENVOY`, else `envoy` on the `PATH`.
+pub(crate) fn envoy() -> PathBuf {
+    program("ENVOY", "envoy")
+}
+
+/// Prometheus' linter: `$PROMTOOL`, else `promtool` on the `PATH`.
+pub(crate) fn promtool() -> PathBuf {
+    program("PROMTOOL", "promtool")
+}
+
+/// The module under test: `$OUTRIGGER_WASM`, else the one that `./build.sh wasm` makes.
+pub(crate) fn module() -> PathBuf {
+    let path = env::var_os("OUTRIGGER_WASM").map_or_else(|| project("dist/outrigger.wasm"), PathBuf::from);
+    assert!(path.is_file(), "no module at {}: run `./build.sh wasm`, or set $OUTRIGGER_WASM", path.display());
+    path.canonicalize().expect("the module has an absolute path")
+}
+
+/// A file of the project.
+pub(crate) fn project(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn program(variable: &str, name: &str) -> PathBuf {
+    if let Some(path) = env::var_os(variable) {
+        let path = PathBuf::from(path);
+        assert!(path.is_file(), "${variable} names {}, which is no file", path.display());
+        return path;
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file()).unwrap_or_else(|| {
+        panic!("no {name} found: run `./build.sh test`, which installs one, or set ${variable} to its path")
+    })
+}

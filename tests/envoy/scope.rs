@@ -1,0 +1,85 @@
+//! Which limits of one proxy are the same limit. The VM id is empty throughout, as in Istio.
+
+use serde_json::{Value, json};
+
+use crate::rig::bootstrap::Bootstrap;
+use crate::rig::client::Client;
+use crate::rig::envoy_process::Envoy;
+use crate::rig::filter::Filter;
+use crate::rig::listener::Listener;
+use crate::rig::policy::{one_limit, supply};
+use crate::rig::turn::Turn;
+
+const BURST: usize = 5;
+
+fn filter(policy: &Value) -> Filter {
+    Filter::new(policy).vm_id("")
+}
+
+/// How many of the requests to each of the two listeners are admitted, one listener after the other.
+async fn admitted_by_each(turn: &Turn, first: Listener, second: Listener) -> (usize, usize) {
+    // One worker, so that both listeners surely meet in one VM.
+    let bootstrap = Bootstrap::new(first.named("first")).listener(second.named("second")).concurrency(1);
+    let envoy: Envoy = turn.start(bootstrap).await;
+    let first = Client::new(envoy.address_of("first")).admitted("/", BURST + 3).await;
+    let second = Client::new(envoy.address_of("second")).admitted("/", BURST + 3).await;
+    (first, second)
+}
+
+fn scoped(scope: &str) -> Value {
+    let mut policy = one_limit("same-name", supply(5));
+    policy["scope"] = json!(scope);
+    policy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_same_name_in_different_scopes_do_not_share() {
+    let turn = Turn::shared().await;
+    let listener = |scope| Listener::direct().filter(filter(&scoped(scope)));
+    assert_eq!(admitted_by_each(&turn, listener("one"), listener("two")).await, (BURST, BURST));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_same_name_and_scope_share_whatever_the_filter_is_called() {
+    let turn = Turn::shared().await;
+    let listener = |root_id| Listener::direct().filter(filter(&scoped("common")).root_id(root_id));
+    assert_eq!(admitted_by_each(&turn, listener("one"), listener("two")).await, (BURST, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_scope_filters_of_different_root_ids_do_not_share() {
+    let turn = Turn::shared().await;
+    let policy = one_limit("same-name", supply(5));
+    let listener = |root_id| Listener::direct().filter(filter(&policy).root_id(root_id));
+    assert_eq!(admitted_by_each(&turn, listener("one"), listener("two")).await, (BURST, BURST));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_scope_the_two_directions_of_a_proxy_do_not_share() {
+    let turn = Turn::shared().await;
+    let policy = one_limit("same-name", supply(5));
+    let listener = |direction| Listener::direct().direction(direction).filter(filter(&policy));
+    assert_eq!(admitted_by_each(&turn, listener("INBOUND"), listener("OUTBOUND")).await, (BURST, BURST));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_scope_listeners_of_one_direction_share() {
+    let turn = Turn::shared().await;
+    let policy = one_limit("same-name", supply(5));
+    let listener = || Listener::direct().direction("INBOUND").filter(filter(&policy));
+    assert_eq!(admitted_by_each(&turn, listener(), listener()).await, (BURST, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_filters_on_one_path_limit_independently() {
+    let turn = Turn::shared().await;
+    let mut outer = scoped("outer");
+    outer["limits"][0]["token_bucket"] = supply(7);
+    let listener = Listener::direct().filter(filter(&outer)).filter(filter(&scoped("inner")));
+    let envoy = turn.start(Bootstrap::new(listener)).await;
+
+    assert_eq!(envoy.client().admitted("/", 9).await, BURST, "the narrower of the two");
+
+    // The outer one let 7 through: 5 of them were served, 2 the inner one refused. It refused the other 2 itself.
+    envoy.expect_metric("outrigger_refusals_total", &[("reason", "limit/same-name")], 4.0).await;
+}
