@@ -43,7 +43,7 @@
 //!    sent, because neither can be deleted.
 //! 6. State outlives configuration: a compiled configuration holds parameters only. A shared record says by which
 //!    parameters it was written and is converted when a request next needs it.
-//! 7. A refusal writes nothing, and what a request took before it was refused is given back.
+//! 7. A refusal takes nothing, and what a request took before it was refused is given back.
 
 pub mod config;
 pub mod degrade;

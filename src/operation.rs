@@ -75,7 +75,7 @@ impl Matcher {
     pub fn matches(&self, request: &Request<'_>) -> bool {
         any_or_empty(&self.methods, |method| method.as_bytes() == request.method)
             && any_or_empty(&self.paths, |path| path.matches(request.path))
-            && any_or_empty(&self.hosts, |host| host.matches_ignoring_case(request.host))
+            && any_or_empty(&self.hosts, |host| !request.host.is_empty() && host.matches_ignoring_case(request.host))
             && self.headers.iter().all(|header| header.matches(request))
     }
 }

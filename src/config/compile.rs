@@ -22,16 +22,16 @@ const DEFAULT_MAX_KEYS: u32 = 4096;
 
 pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
     let client_ip = client_ip(document.client_ip);
-    let operations = operations(document.operations)?;
-    let fallbacks = fallbacks(document.fallbacks)?;
-    let limits = limits(document.limits, &operations, &fallbacks, &client_ip)?;
+    let operations = operations(document.operations.unwrap_or_default())?;
+    let fallbacks = fallbacks(document.fallbacks.unwrap_or_default())?;
+    let limits = limits(document.limits.unwrap_or_default(), &operations, &fallbacks, &client_ip)?;
     Ok(Config {
         version: document.version.map(|it| it.0),
         scope: document.scope.map(|it| it.0),
         operations,
         limits,
         fallbacks,
-        monitor: monitor(&document.monitor),
+        monitor: monitor(&document.monitor.unwrap_or_default()),
     })
 }
 
@@ -124,9 +124,14 @@ fn fallbacks(given: Vec<document::Fallback>) -> Result<Vec<Fallback>, ConfigErro
 }
 
 fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigError> {
-    let mut headers = Vec::with_capacity(given.headers.len() + 1);
-    for (name, value) in given.headers {
-        headers.push(fallback_header(&name, value, path)?);
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for (name, value) in given.headers.map(|it| it.0).unwrap_or_default() {
+        let header = fallback_header(&name, value, path)?;
+        if headers.iter().any(|(earlier, _)| *earlier == header.0) {
+            let problem = format!("{name:?}, is the name of an earlier entry too");
+            return Err(ConfigError::at(format!("{path}.headers"), problem));
+        }
+        headers.push(header);
     }
     let (body, content_type) = match (given.json, given.text) {
         (Some(_), Some(_)) => {
@@ -166,7 +171,8 @@ fn fallback_header(name: &str, value: String, path: &str) -> Result<(String, Str
         it if !is_token(it) => "must be the name of a header",
         it if it.starts_with("x-outrigger-") || FORBIDDEN_HEADERS.contains(&it) => "must not be set by a fallback",
         _ if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) => {
-            return Err(ConfigError::at(format!("{path}.headers.{name}"), "must not contain control characters"));
+            let problem = format!("{value:?}, must not contain control characters");
+            return Err(ConfigError::at(format!("{path}.headers.{name}"), problem));
         }
         _ => return Ok((lower, value)),
     };
@@ -242,12 +248,14 @@ fn select(
 }
 
 fn token_bucket(given: &document::TokenBucket, path: &str) -> Result<TokenBucket, ConfigError> {
-    let interval = given.fill_interval.0;
-    TokenBucket::new(given.max_tokens.0, given.tokens_per_fill.0, interval).map_err(|problem| {
+    let (size, added, interval) = (given.max_tokens.0, given.tokens_per_fill.0, given.fill_interval.0);
+    TokenBucket::new(size, added, interval).map_err(|problem| {
         let problem = match problem {
-            Unrepresentable::TooSlow => "must fill within 366 days",
-            Unrepresentable::TooFast => "must not get more than 1000000000 tokens per second",
-            Unrepresentable::Zero => "must hold and get tokens",
+            Unrepresentable::TooSlow => format!("{size} tokens at {added} per {interval:?}, must fill within 366 days"),
+            Unrepresentable::TooFast => {
+                format!("{added} tokens per {interval:?}, must not get more than 1000000000 tokens per second")
+            }
+            Unrepresentable::Zero => "must hold and get tokens".to_owned(),
         };
         ConfigError::at(path, problem)
     })
@@ -264,7 +272,7 @@ fn check_cost(cost: &Cost, bucket: &TokenBucket, path: &str) -> Result<(), Confi
 }
 
 fn key(
-    parts: Option<NonEmpty<super::term::Key>>,
+    parts: Option<super::term::KeyParts>,
     missing: Option<document::Missing>,
     has_max_keys: bool,
     client_ip: &ClientIp,

@@ -1,38 +1,31 @@
 //! The shape of the JSON document.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 use super::error::ConfigError;
-use super::term::{Cost, HostPattern, Key, MAX_TOKENS, Method, Path, RateLimitHeaders};
-use super::value::{HeaderName, Name, NonEmpty, NotYet, Span, VersionText, Whole};
+use super::term::{Cost, HostPattern, KeyParts, MAX_TOKENS, Method, Path, RateLimitHeaders};
+use super::value::{HeaderName, Name, NonEmpty, NotYet, Pairs, Span, VersionText, Whole, objects, words};
 
 #[derive(Default, Deserialize)]
-#[expect(dead_code, reason = "fields of type NotYet exist to be refused")]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Document {
     pub(super) version: Option<VersionText>,
     pub(super) scope: Option<Name>,
     placement: Option<NotYet>,
     pub(super) client_ip: Option<ClientIp>,
-    #[serde(default)]
-    pub(super) operations: Vec<Operation>,
-    #[serde(default)]
-    pub(super) limits: Vec<Limit>,
-    #[serde(default)]
-    pub(super) fallbacks: Vec<Fallback>,
+    pub(super) operations: Option<Vec<Operation>>,
+    pub(super) limits: Option<Vec<Limit>>,
+    pub(super) fallbacks: Option<Vec<Fallback>>,
     switches: Option<NotYet>,
     breakers: Option<NotYet>,
     on_failure: Option<NotYet>,
     retries: Option<NotYet>,
     deadlines: Option<NotYet>,
-    #[serde(default)]
-    pub(super) monitor: Monitor,
+    pub(super) monitor: Option<Monitor>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct ClientIp {
     pub(super) header: Option<HeaderName>,
     pub(super) trusted_hops: Option<Whole<0, 32>>,
@@ -40,7 +33,7 @@ pub(super) struct ClientIp {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Operation {
     pub(super) name: Name,
     pub(super) tier: Option<Tier>,
@@ -48,7 +41,7 @@ pub(super) struct Operation {
     pub(super) matcher: Match,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy)]
 pub(super) enum Tier {
     P0,
     P1,
@@ -57,7 +50,7 @@ pub(super) enum Tier {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Match {
     pub(super) hosts: Option<NonEmpty<HostPattern>>,
     pub(super) methods: Option<NonEmpty<Method>>,
@@ -66,7 +59,7 @@ pub(super) struct Match {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct HeaderMatch {
     pub(super) name: HeaderName,
     pub(super) exact: Option<String>,
@@ -76,14 +69,13 @@ pub(super) struct HeaderMatch {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "fields of type NotYet exist to be refused")]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Limit {
     pub(super) name: Name,
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
     pub(super) methods: Option<NonEmpty<Method>>,
-    pub(super) key: Option<NonEmpty<Key>>,
+    pub(super) key: Option<KeyParts>,
     pub(super) max_keys: Option<Whole<1, 1_048_576>>,
     pub(super) missing: Option<Missing>,
     pub(super) token_bucket: Option<TokenBucket>,
@@ -96,22 +88,20 @@ pub(super) struct Limit {
     pub(super) failure_mode: Option<FailureMode>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy)]
 pub(super) enum Missing {
     Shared,
     Skip,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy)]
 pub(super) enum FailureMode {
     Allow,
     Deny,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct TokenBucket {
     pub(super) max_tokens: Whole<1, MAX_TOKENS>,
     pub(super) tokens_per_fill: Whole<1, MAX_TOKENS>,
@@ -119,13 +109,11 @@ pub(super) struct TokenBucket {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "fields of type NotYet exist to be refused")]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Fallback {
     pub(super) name: Name,
     pub(super) status: Whole<200, 599>,
-    #[serde(default)]
-    pub(super) headers: BTreeMap<String, String>,
+    pub(super) headers: Option<Pairs>,
     pub(super) json: Option<serde_json::Value>,
     pub(super) text: Option<String>,
     pub(super) retry_after: Option<Span>,
@@ -134,8 +122,7 @@ pub(super) struct Fallback {
 }
 
 #[derive(Default, Deserialize)]
-#[expect(dead_code, reason = "fields of type NotYet exist to be refused")]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Monitor {
     pub(super) access_log: Option<bool>,
     pub(super) reason_header: Option<bool>,
@@ -143,6 +130,11 @@ pub(super) struct Monitor {
     ratelimit_headers_on_success: Option<NotYet>,
     outcomes: Option<NotYet>,
 }
+
+objects!(Document, ClientIp, Operation, Match, HeaderMatch, Limit, TokenBucket, Fallback, Monitor);
+words!(Tier, r#""P0", "P1", "P2" or "P3""#, "P0" => P0, "P1" => P1, "P2" => P2, "P3" => P3);
+words!(Missing, r#""shared" or "skip""#, "shared" => Shared, "skip" => Skip);
+words!(FailureMode, r#""allow" or "deny""#, "allow" => Allow, "deny" => Deny);
 
 impl Document {
     /// Reads JSON text.
@@ -152,10 +144,10 @@ impl Document {
         }
         let mut reader = serde_json::Deserializer::from_slice(text);
         let document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = match error.path().to_string() {
-                root if root == "." => String::new(),
-                path => path,
-            };
+            // The reader's names for the document and for a place that is no field yet.
+            let path = error.path().to_string();
+            let path = path.strip_suffix('?').unwrap_or(&path);
+            let path = path.strip_suffix('.').unwrap_or(path);
             ConfigError::at(path, without_position(error.inner()))
         })?;
         reader.end().map_err(|error| ConfigError::at("", format!("text after the end of the document: {error}")))?;

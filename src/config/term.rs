@@ -69,22 +69,36 @@ pub(super) struct Key(pub(super) KeyPart);
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let (kind, name) = text.split_once(':').unwrap_or((&text, ""));
-        let part = match (kind, name) {
-            ("client_ip", "") => KeyPart::ClientIp,
-            ("method", "") => KeyPart::Method,
-            ("path", "") => KeyPart::Path,
-            ("host", "") => KeyPart::Host,
-            ("operation", "") => KeyPart::Operation,
-            ("header", name) if is_token(name) => KeyPart::Header(name.to_ascii_lowercase()),
-            ("cookie", name) if is_token(name) => KeyPart::Cookie(name.to_owned()),
-            ("query", name) if !name.is_empty() => KeyPart::Query(name.to_owned()),
+        let part = match (text.as_str(), text.split_once(':')) {
+            ("client_ip", _) => KeyPart::ClientIp,
+            ("method", _) => KeyPart::Method,
+            ("path", _) => KeyPart::Path,
+            ("host", _) => KeyPart::Host,
+            ("operation", _) => KeyPart::Operation,
+            (_, Some(("header", name))) if is_token(name) => KeyPart::Header(name.to_ascii_lowercase()),
+            (_, Some(("cookie", name))) if is_token(name) => KeyPart::Cookie(name.to_owned()),
+            (_, Some(("query", name))) if !name.is_empty() => KeyPart::Query(name.to_owned()),
             _ => {
                 let rule = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
                 return Err(de::Error::custom(format_args!("{text:?}, {rule}")));
             }
         };
         Ok(Self(part))
+    }
+}
+
+/// A key: at least one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KeyParts(pub(super) Vec<Key>);
+
+impl<'de> Deserialize<'de> for KeyParts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parts = Vec::deserialize(deserializer)?;
+        if parts.is_empty() {
+            let problem = "[], must not be empty (leave it out to count all requests together)";
+            return Err(de::Error::custom(problem));
+        }
+        Ok(Self(parts))
     }
 }
 

@@ -45,7 +45,7 @@ impl<const MIN: u32, const MAX: u32> Visitor<'_> for WholeVisitor<MIN, MAX> {
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
         let whole = number.fract() == 0.0 && 0.0 <= number && number <= f64::from(u32::MAX);
-        Self::check(if whole { Some(number as u32) } else { None }, number)
+        Self::check(if whole { Some(number as u32) } else { None }, format_args!("{number:?}"))
     }
 }
 
@@ -209,5 +209,70 @@ impl<'de> Deserialize<'de> for NotYet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         de::IgnoredAny::deserialize(deserializer)?;
         Err(de::Error::custom("not supported yet"))
+    }
+}
+
+/// Reads the structs from objects only. What serde derives takes an array of the fields' values too.
+macro_rules! objects {
+    ($($name:ident),*) => {$(
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct FromMap;
+                impl<'de> serde::de::Visitor<'de> for FromMap {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<$name, A::Error> {
+                        $name::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+                deserializer.deserialize_map(FromMap)
+            }
+        }
+    )*};
+}
+pub(super) use objects;
+
+/// Reads an enum from its words.
+macro_rules! words {
+    ($name:ident, $rule:literal, $($word:literal => $variant:ident),*) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                match text.as_str() {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(serde::de::Error::custom(format_args!("{text:?}, must be {}", $rule))),
+                }
+            }
+        }
+    };
+}
+pub(super) use words;
+
+/// An object of texts, in order, with whatever is given twice.
+pub(super) struct Pairs(pub(super) Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FromMap;
+        impl<'de> Visitor<'de> for FromMap {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(FromMap)
     }
 }

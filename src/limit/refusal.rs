@@ -104,8 +104,10 @@ fn add_ratelimit_fields(reply: &mut Reply, limit: &Limit, denial: Option<Denial>
     let name = &limit.spec().name;
     let bucket = &limit.spec().bucket;
     let quota = bucket.max_tokens();
-    let policy = match whole_seconds(bucket.fill_time()) {
-        _ if bucket.fill_time() < Duration::from_secs(1) => format!("\"{name}\";q={quota}"),
+    // Without what the rounding of the rate adds.
+    let fill_time = Duration::from_micros(u64::try_from(bucket.fill_time().as_micros()).unwrap_or(u64::MAX));
+    let policy = match whole_seconds(fill_time) {
+        _ if fill_time < Duration::from_secs(1) => format!("\"{name}\";q={quota}"),
         window => format!("\"{name}\";q={quota};w={window}"),
     };
     reply.add_missing_header("ratelimit-policy", policy);

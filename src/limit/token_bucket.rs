@@ -37,6 +37,10 @@ use crate::time::Timestamp;
 /// Resolution of a [`Tat`].
 const TICKS_PER_NANO: u64 = 16;
 
+/// Ticks by which a worker's clock may be late when it reads a record. A state that is ahead by less is left alone:
+/// pulling it back would hand out the difference, at each refusal of a late worker again.
+const LATEST_READER: u64 = 1_000_000_000 * TICKS_PER_NANO;
+
 /// The longest time a bucket may take to fill. Far beyond use, and far from overflow.
 pub const MAX_FILL_TIME: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
@@ -116,7 +120,7 @@ pub struct Grant {
     pub remaining: u64,
 }
 
-/// The tokens were not there. The state is unchanged; there is nothing to write.
+/// The tokens were not there. The state is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// Whole tokens that are there, fewer than asked for.
@@ -201,14 +205,19 @@ impl TokenBucket {
     /// A configuration update may change rate and size. What counts is what was taken: a bucket of 20 with 5 taken
     /// becomes a bucket of 100 with 5 taken, at whatever rate. More taken than fits is an empty bucket.
     pub fn adopt(&self, tat: Tat, written: Emission, now: Timestamp) -> Tat {
-        if written == self.emission {
-            return tat;
-        }
         let now = ticks(now);
         let debt = u128::from(tat.0.saturating_sub(now));
         let scaled = debt.saturating_mul(u128::from(self.emission.0)).div_ceil(u128::from(written.0));
         let debt = u64::try_from(scaled).unwrap_or(u64::MAX).min(self.tolerance());
         Tat(now.saturating_add(debt))
+    }
+
+    /// What a record should hold instead of `tat`, if that lies so far ahead that no late reader of the clock explains
+    /// it: an empty bucket, which fills from now on. A refusal has to write it, or the bucket stays empty until the
+    /// clock has come to where `tat` is.
+    pub const fn repair(&self, tat: Tat, now: Timestamp) -> Option<Tat> {
+        let empty = self.empty(now);
+        if empty.0.saturating_add(LATEST_READER) < tat.0 { Some(empty) } else { None }
     }
 
     /// Ticks that the tokens taken so far need to come back, at most those of an empty bucket.

@@ -110,7 +110,7 @@ impl PathPattern {
     /// Whether the path (without query) matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
-            Self::Wildcard(pattern) => pattern.matches(path),
+            Self::Wildcard(pattern) => !path.is_empty() && pattern.matches(path),
             Self::Template(template) => template.matches(path),
         }
     }

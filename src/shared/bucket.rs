@@ -6,9 +6,9 @@
 
 use crate::host::{Host, HostError};
 use crate::limit::FailureMode;
-use crate::limit::token_bucket::{Denial, Emission, Grant, Tat, TokenBucket};
+use crate::limit::token_bucket::{Denial, Grant, Tat, TokenBucket};
 use crate::monitor::trouble::Trouble;
-use crate::shared::format;
+use crate::shared::format::{self, Written};
 use crate::shared::record::{self, Step};
 use crate::time::Timestamp;
 
@@ -28,7 +28,8 @@ impl SharedBucket {
         Self { key, bucket, failure_mode }
     }
 
-    /// Takes `cost` tokens, or says when they will be there. Two calls of the proxy per attempt, one if refused.
+    /// Takes `cost` tokens, or says when they will be there. Two calls of the proxy per attempt, one if refused by a record
+    /// that is as this bucket would write it.
     ///
     /// # Errors
     ///
@@ -41,11 +42,16 @@ impl SharedBucket {
         now: Timestamp,
     ) -> Result<Result<Grant, Denial>, HostError> {
         record::update(host, trouble, WHAT, &self.key, |bytes| {
-            let tat = self.read(host, trouble, bytes, now);
+            let Found { tat, outdated } = self.read(host, trouble, bytes, now);
             match self.bucket.take(tat, cost, now) {
                 Ok(grant) => {
                     self.write(bytes, grant.tat);
                     Step::Write(Ok(grant))
+                }
+                // The promise of the refusal holds from the state that was judged, so that must be what is kept.
+                Err(denial) if outdated => {
+                    self.write(bytes, tat);
+                    Step::Write(Err(denial))
                 }
                 Err(denial) => Step::Keep(Err(denial)),
             }
@@ -59,32 +65,43 @@ impl SharedBucket {
     /// The record cannot be used; the tokens stay taken.
     pub fn refund(&self, host: &dyn Host, trouble: &Trouble, cost: u64, now: Timestamp) -> Result<(), HostError> {
         record::update(host, trouble, WHAT, &self.key, |bytes| {
-            let tat = self.read(host, trouble, bytes, now);
+            let Found { tat, .. } = self.read(host, trouble, bytes, now);
             self.write(bytes, self.bucket.refund(tat, cost));
             Step::Write(())
         })
     }
 
-    fn read(&self, host: &dyn Host, trouble: &Trouble, bytes: &[u8], now: Timestamp) -> Tat {
+    fn read(&self, host: &dyn Host, trouble: &Trouble, bytes: &[u8], now: Timestamp) -> Found {
         if bytes.is_empty() {
-            return Tat::FULL;
+            return Found { tat: Tat::FULL, outdated: false };
         }
         match decode(bytes) {
-            Some((emission, tat)) => self.bucket.adopt(tat, emission, now),
+            Some((written, tat)) if written == Written::by(&self.bucket) => {
+                let repaired = self.bucket.repair(tat, now);
+                Found { tat: repaired.unwrap_or(tat), outdated: repaired.is_some() }
+            }
+            Some((written, tat)) => Found { tat: self.bucket.adopt(tat, written.emission, now), outdated: true },
             None => {
                 trouble.undecodable(host, &self.key);
-                self.failure_mode.replacement(&self.bucket, now)
+                Found { tat: self.failure_mode.replacement(&self.bucket, now), outdated: true }
             }
         }
     }
 
     fn write(&self, bytes: &mut Vec<u8>, tat: Tat) {
-        format::begin(bytes, format::HEADER_SIZE + 8, self.bucket.emission());
+        format::begin(bytes, format::HEADER_SIZE + 8, &self.bucket);
         bytes.extend_from_slice(&tat.to_bits().to_le_bytes());
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<(Emission, Tat)> {
-    let (emission, state) = format::open(bytes)?;
-    Some((emission, Tat::from_bits(u64::from_le_bytes(state.try_into().ok()?))))
+/// The state that a record stands for.
+struct Found {
+    tat: Tat,
+    /// Whether the record holds something else, so that it should be written although nothing is taken.
+    outdated: bool,
+}
+
+fn decode(bytes: &[u8]) -> Option<(Written, Tat)> {
+    let (written, state) = format::open(bytes)?;
+    Some((written, Tat::from_bits(u64::from_le_bytes(state.try_into().ok()?))))
 }

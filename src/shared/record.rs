@@ -12,7 +12,7 @@ pub const MAX_ATTEMPTS: u32 = 32;
 /// What a step decided about the record that it was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<R> {
-    /// The record stays as it was read. A refusal writes nothing.
+    /// The record stays as it was read.
     Keep(R),
     /// The record shall hold what the step left in the buffer.
     Write(R),

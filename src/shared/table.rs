@@ -28,9 +28,9 @@ use std::fmt::Write as _;
 
 use crate::host::{Host, HostError};
 use crate::limit::FailureMode;
-use crate::limit::token_bucket::{Denial, Emission, Grant, Tat, TokenBucket};
+use crate::limit::token_bucket::{Denial, Grant, Tat, TokenBucket};
 use crate::monitor::trouble::Trouble;
-use crate::shared::format;
+use crate::shared::format::{self, Written};
 use crate::shared::record::{self, Step};
 use crate::time::Timestamp;
 
@@ -96,7 +96,7 @@ impl Table {
     }
 
     /// Takes `cost` tokens from the bucket of `key`, or says when they will be there. Two calls of the proxy per
-    /// attempt, one if refused.
+    /// attempt, one if refused by a record that is as this table would write it.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl Table {
         now: Timestamp,
     ) -> Result<Taken, HostError> {
         self.update(host, trouble, key, |bytes| {
-            let mut set = self.read(host, trouble, bytes, now);
+            let (mut set, outdated) = self.read(host, trouble, bytes, now);
             let (place, found, eviction) = set.place(key.tag(), self.failure_mode, now);
             match self.bucket.take(found, cost, now) {
                 Ok(grant) => {
@@ -118,7 +118,14 @@ impl Table {
                     set.write(bytes, &self.bucket);
                     Step::Write(Taken { result: Ok(grant), eviction })
                 }
-                Err(denial) => Step::Keep(Taken { result: Err(denial), eviction: Eviction::None }),
+                Err(denial) => {
+                    let answer = Taken { result: Err(denial), eviction: Eviction::None };
+                    if !outdated {
+                        return Step::Keep(answer);
+                    }
+                    set.write(bytes, &self.bucket);
+                    Step::Write(answer)
+                }
             }
         })
     }
@@ -137,7 +144,7 @@ impl Table {
         now: Timestamp,
     ) -> Result<(), HostError> {
         self.update(host, trouble, key, |bytes| {
-            let mut set = self.read(host, trouble, bytes, now);
+            let (mut set, _) = self.read(host, trouble, bytes, now);
             let Some((place, cell)) = set.find(key.tag()) else {
                 return Step::Keep(());
             };
@@ -162,21 +169,27 @@ impl Table {
         record::update(host, trouble, WHAT, &record_key, step)
     }
 
-    fn read(&self, host: &dyn Host, trouble: &Trouble, bytes: &[u8], now: Timestamp) -> Set {
+    /// The set that a record stands for, and whether the record holds something else.
+    fn read(&self, host: &dyn Host, trouble: &Trouble, bytes: &[u8], now: Timestamp) -> (Set, bool) {
         if bytes.is_empty() {
-            return Set::default();
+            return (Set::default(), false);
         }
-        let Some((emission, mut set)) = Set::decode(bytes) else {
+        let Some((written, mut set)) = Set::decode(bytes) else {
             trouble.undecodable(host, WHAT);
             let tat = self.failure_mode.replacement(&self.bucket, now);
-            return Set { cells: [Cell { tag: 0, tat }; WAYS] };
+            return (Set { cells: [Cell { tag: 0, tat }; WAYS] }, true);
         };
-        if emission != self.bucket.emission() {
-            for cell in &mut set.cells {
-                cell.tat = self.bucket.adopt(cell.tat, emission, now);
+        let foreign = written != Written::by(&self.bucket);
+        let mut outdated = foreign;
+        for cell in set.cells.iter_mut().filter(|cell| cell.tat != Tat::FULL) {
+            if foreign {
+                cell.tat = self.bucket.adopt(cell.tat, written.emission, now);
+            } else if let Some(repaired) = self.bucket.repair(cell.tat, now) {
+                cell.tat = repaired;
+                outdated = true;
             }
         }
-        set
+        (set, outdated)
     }
 }
 
@@ -221,8 +234,8 @@ impl Set {
         }
     }
 
-    fn decode(bytes: &[u8]) -> Option<(Emission, Self)> {
-        let (emission, cells) = format::open(bytes)?;
+    fn decode(bytes: &[u8]) -> Option<(Written, Self)> {
+        let (written, cells) = format::open(bytes)?;
         if cells.len() != WAYS * CELL {
             return None;
         }
@@ -232,11 +245,11 @@ impl Set {
             cell.tag = u32::from_le_bytes(*tag);
             cell.tat = Tat::from_bits(u64::from_le_bytes(*tat.first_chunk::<8>()?));
         }
-        Some((emission, set))
+        Some((written, set))
     }
 
     fn write(&self, bytes: &mut Vec<u8>, bucket: &TokenBucket) {
-        format::begin(bytes, format::HEADER_SIZE + WAYS * CELL, bucket.emission());
+        format::begin(bytes, format::HEADER_SIZE + WAYS * CELL, bucket);
         for cell in &self.cells {
             bytes.extend_from_slice(&cell.tag.to_le_bytes());
             bytes.extend_from_slice(&cell.tat.to_bits().to_le_bytes());

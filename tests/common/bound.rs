@@ -30,8 +30,9 @@ pub fn excess(bucket: &TokenBucket, admitted: &[Admitted], slack: u64) -> i128 {
     worst
 }
 
-/// Asks `take` for more than the bucket carries, with clocks that were read up to 10 ms before, and checks the promise by
-/// the time that was passed and by the time that it was. `take` is given a cost and the time, and says whether it admits.
+/// Asks `take` for more than the bucket carries, with clocks that were read up to 10 ms before, and checks the promise
+/// by the time that was passed and by the time that it was. `take` is given a cost and the time, and says whether it
+/// admits.
 pub fn overload_with_late_clocks(seed: u64, bucket: &TokenBucket, mut take: impl FnMut(u64, u64) -> bool) {
     const LATEST: u64 = 10_000_000;
     let mut random = Random::seeded(seed);

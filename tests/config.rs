@@ -1,0 +1,1112 @@
+//! Reading the configuration: one good document, one change per case, and the exact text of each refusal.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use outrigger::config::{Config, Monitor, RateLimitHeaders};
+use outrigger::degrade::fallback::Fallback;
+use outrigger::limit::FailureMode;
+use outrigger::limit::client_ip::ClientIp;
+use outrigger::limit::cost::Cost;
+use outrigger::limit::key::{KeyPart, KeySpec, Missing};
+use outrigger::limit::rule::LimitSpec;
+use outrigger::limit::token_bucket::TokenBucket;
+use outrigger::operation::pattern::{PathPattern, Pattern};
+use outrigger::operation::{HeaderMatcher, Matcher, Operation, Tier};
+use serde_json::{Map, Value};
+use wasm_bindgen_test::wasm_bindgen_test;
+
+/// Every field that this version has.
+const BASELINE: &str = r#"{
+  "version": "shop-2026-11-23",
+  "scope": "orders-inbound",
+  "client_ip": { "header": "X-Client-Chain", "trusted_hops": 2, "ipv6_prefix": 56 },
+  "operations": [
+    { "name": "place-order", "tier": "P0",
+      "match": { "hosts": ["shop.example.com", "*.shop.example.com"], "methods": ["POST"],
+                 "paths": ["/orders", "/v2/orders/*", "/a/{*}/b"],
+                 "headers": [ { "name": "X-App", "exact": "web" }, { "name": "a", "prefix": "b" },
+                              { "name": "c", "suffix": "d" }, { "name": "e", "present": true } ] } },
+    { "name": "reviews", "tier": "P3", "match": { "paths": ["/reviews/*"] } },
+    { "name": "users", "match": { "methods": ["GET"] } }
+  ],
+  "limits": [
+    { "name": "all", "token_bucket": { "max_tokens": 1000, "tokens_per_fill": 500, "fill_interval": "1m30s" } },
+    { "name": "decoration", "tiers": ["P2", "P3"], "cost": 3,
+      "token_bucket": { "max_tokens": 5, "tokens_per_fill": 5, "fill_interval": "0.5s" } },
+    { "name": "orders-per-user", "operations": ["place-order", "other"], "methods": ["POST", "PUT"],
+      "key": ["client_ip", "method", "path", "host", "operation", "header:X-User", "cookie:Sid", "query:Q"],
+      "max_keys": 100, "missing": "skip",
+      "token_bucket": { "max_tokens": 20, "tokens_per_fill": 10, "fill_interval": "1s" },
+      "cost": "header:X-Cost", "enforced": false, "fallback": "sorry", "failure_mode": "deny" }
+  ],
+  "fallbacks": [
+    { "name": "slow-down", "status": 429, "headers": { "Cache-Control": "no-store" },
+      "json": { "error": "slow down" } },
+    { "name": "sorry", "status": 503, "text": "back in a minute", "retry_after": "30s", "grpc_status": 14 },
+    { "name": "nothing", "status": 204 }
+  ],
+  "monitor": { "access_log": false, "reason_header": false, "ratelimit_headers": "none" }
+}"#;
+
+fn parse(document: &str) -> Result<Config, String> {
+    Config::parse(document.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// The baseline with the value at the JSON pointer replaced or added, or removed if there is none.
+fn poked(pointer: &str, value: Option<&str>) -> String {
+    let mut document: Value = serde_json::from_str(BASELINE).unwrap();
+    let (parent, field) = pointer.rsplit_once('/').unwrap();
+    let parent = document.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}"));
+    match value.map(|text| serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))) {
+        Some(value) if parent.is_array() => parent[field.parse::<usize>().unwrap()] = value,
+        Some(value) => drop(parent.as_object_mut().unwrap().insert(field.to_owned(), value)),
+        None => drop(parent.as_object_mut().unwrap().remove(field)),
+    }
+    document.to_string()
+}
+
+/// The baseline with this value there is refused with exactly this text.
+fn refuses(pointer: &str, value: &str, expected: &str) {
+    let refusal = parse(&poked(pointer, Some(value)));
+    assert_eq!(refusal.map(|_| "accepted".to_owned()), Err(expected.to_owned()), "{value} at {pointer}");
+}
+
+fn refuses_without(pointer: &str, expected: &str) {
+    let refusal = parse(&poked(pointer, None));
+    assert_eq!(refusal.map(|_| "accepted".to_owned()), Err(expected.to_owned()), "nothing at {pointer}");
+}
+
+fn accepts(pointer: &str, value: &str) -> Config {
+    parse(&poked(pointer, Some(value))).unwrap_or_else(|error| panic!("{value} at {pointer}: {error}"))
+}
+
+/// Refuses values of another type than text, a number …; the rest of the message says what was expected.
+fn refuses_types(pointer: &str, path: &str, values: &[&str], expected: &str) {
+    for value in values {
+        let given = match serde_json::from_str(value).unwrap() {
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) => format!("boolean `{value}`"),
+            Value::Number(number) if number.is_f64() => format!("floating point `{value}`"),
+            Value::Number(_) => format!("integer `{value}`"),
+            Value::String(_) => format!("string {value}"),
+            Value::Array(_) => "sequence".to_owned(),
+            Value::Object(_) => "map".to_owned(),
+        };
+        refuses(pointer, value, &format!("{path}: invalid type: {given}, expected {expected}"));
+    }
+}
+
+// === what is read ====================================================================================================
+
+fn bucket(max_tokens: u32, tokens_per_fill: u32, interval: Duration) -> TokenBucket {
+    TokenBucket::new(max_tokens, tokens_per_fill, interval).unwrap()
+}
+
+/// A limit of which only what is required was said.
+fn plain_limit(name: &str, operations: Vec<usize>, bucket: TokenBucket) -> LimitSpec {
+    LimitSpec {
+        name: name.to_owned(),
+        operations,
+        methods: vec![],
+        key: None,
+        max_keys: 4096,
+        bucket,
+        cost: Cost::Fixed(1),
+        enforced: true,
+        fallback: None,
+        failure_mode: FailureMode::Allow,
+    }
+}
+
+fn plain_fallback(name: &str, status: u16) -> Fallback {
+    Fallback {
+        name: name.to_owned(),
+        status,
+        headers: vec![],
+        body: String::new(),
+        retry_after: None,
+        grpc_status: None,
+    }
+}
+
+fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+fn baseline() -> Config {
+    let header = |name: &str, value| HeaderMatcher { name: name.to_owned(), value };
+    let path = |text| PathPattern::parse(text).unwrap();
+    let place_order = Matcher {
+        hosts: vec![Pattern::Exact("shop.example.com".into()), Pattern::Suffix(".shop.example.com".into())],
+        methods: vec!["POST".to_owned()],
+        paths: vec![path("/orders"), path("/v2/orders/*"), path("/a/{*}/b")],
+        headers: vec![
+            header("x-app", Pattern::Exact("web".into())),
+            header("a", Pattern::Prefix("b".into())),
+            header("c", Pattern::Suffix("d".into())),
+            header("e", Pattern::Present),
+        ],
+    };
+    let operation = |name: &str, tier, matcher| Operation { name: name.to_owned(), tier, matcher };
+    let key = KeySpec {
+        parts: vec![
+            KeyPart::ClientIp,
+            KeyPart::Method,
+            KeyPart::Path,
+            KeyPart::Host,
+            KeyPart::Operation,
+            KeyPart::Header("x-user".to_owned()),
+            KeyPart::Cookie("Sid".to_owned()),
+            KeyPart::Query("Q".to_owned()),
+        ],
+        missing: Missing::Skip,
+        client_ip: ClientIp { header: "x-client-chain".to_owned(), trusted_hops: 2, ipv6_prefix: 56 },
+    };
+    Config {
+        version: Some("shop-2026-11-23".to_owned()),
+        scope: Some("orders-inbound".to_owned()),
+        operations: vec![
+            operation("place-order", Tier::P0, place_order),
+            operation("reviews", Tier::P3, Matcher { paths: vec![path("/reviews/*")], ..Matcher::default() }),
+            operation("users", Tier::P1, Matcher { methods: vec!["GET".to_owned()], ..Matcher::default() }),
+            operation("other", Tier::P1, Matcher::default()),
+        ],
+        limits: vec![
+            plain_limit("all", vec![0, 1, 2, 3], bucket(1000, 500, Duration::from_secs(90))),
+            LimitSpec {
+                cost: Cost::Fixed(3),
+                ..plain_limit("decoration", vec![1], bucket(5, 5, Duration::from_millis(500)))
+            },
+            LimitSpec {
+                name: "orders-per-user".to_owned(),
+                operations: vec![0, 3],
+                methods: vec!["POST".to_owned(), "PUT".to_owned()],
+                key: Some(key),
+                max_keys: 100,
+                bucket: bucket(20, 10, Duration::from_secs(1)),
+                cost: Cost::Header("x-cost".to_owned()),
+                enforced: false,
+                fallback: Some(1),
+                failure_mode: FailureMode::Deny,
+            },
+        ],
+        fallbacks: vec![
+            Fallback {
+                headers: owned(&[("cache-control", "no-store"), ("content-type", "application/json")]),
+                body: r#"{"error":"slow down"}"#.to_owned(),
+                ..plain_fallback("slow-down", 429)
+            },
+            Fallback {
+                headers: owned(&[("content-type", "text/plain; charset=utf-8")]),
+                body: "back in a minute".to_owned(),
+                retry_after: Some(Duration::from_secs(30)),
+                grpc_status: Some(14),
+                ..plain_fallback("sorry", 503)
+            },
+            plain_fallback("nothing", 204),
+        ],
+        monitor: Monitor { access_log: false, reason_header: false, ratelimit_headers: RateLimitHeaders::None },
+    }
+}
+
+/// What the empty document means.
+fn nothing() -> Config {
+    Config {
+        version: None,
+        scope: None,
+        operations: vec![Operation::other()],
+        limits: vec![],
+        fallbacks: vec![],
+        monitor: Monitor { access_log: true, reason_header: true, ratelimit_headers: RateLimitHeaders::Ietf },
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn reads_every_field() {
+    assert_eq!(parse(BASELINE), Ok(baseline()));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn nothing_at_all_is_a_configuration_that_does_nothing() {
+    for document in ["", " ", "\n", " \t\r\n ", "{}", " { } ", "\n{\n}\n", r#"{"limits": []}"#, r#"{"operations": []}"#]
+    {
+        assert_eq!(parse(document), Ok(nothing()), "{document:?}");
+    }
+    let lists = r#"{"operations": [], "limits": [], "fallbacks": [], "monitor": {}, "client_ip": {}}"#;
+    assert_eq!(parse(lists), Ok(nothing()));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_left_out_has_its_default() {
+    let document = r#"{
+        "operations": [{"name": "a", "match": {"paths": ["/a"]}}],
+        "limits": [{"name": "l", "key": ["client_ip"],
+                    "token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s"}}],
+        "fallbacks": [{"name": "f", "status": 503}]
+    }"#;
+    let config = parse(document).unwrap();
+    assert_eq!(config.operations[0].tier, Tier::P1);
+    let client_ip = ClientIp { header: "x-forwarded-for".to_owned(), trusted_hops: 0, ipv6_prefix: 64 };
+    let key = Some(KeySpec { parts: vec![KeyPart::ClientIp], missing: Missing::Shared, client_ip });
+    let second = Duration::from_secs(1);
+    assert_eq!(config.limits, [LimitSpec { key, ..plain_limit("l", vec![0, 1], bucket(1, 1, second)) }]);
+    assert_eq!(config.fallbacks, [plain_fallback("f", 503)]);
+    assert_eq!(config.monitor, nothing().monitor);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
+    let optional = [
+        "/version",
+        "/scope",
+        "/client_ip/header",
+        "/client_ip/trusted_hops",
+        "/client_ip/ipv6_prefix",
+        "/client_ip",
+        "/operations/0/tier",
+        "/operations/0/match/hosts",
+        "/operations/0/match/methods",
+        "/operations/0/match/paths",
+        "/operations/0/match/headers",
+        "/limits/1/tiers",
+        "/limits/2/operations",
+        "/limits/2/methods",
+        "/limits/2/max_keys",
+        "/limits/2/missing",
+        "/limits/2/cost",
+        "/limits/2/enforced",
+        "/limits/2/fallback",
+        "/limits/2/failure_mode",
+        "/limits",
+        "/fallbacks/0/headers",
+        "/fallbacks/0/json",
+        "/fallbacks/1/text",
+        "/fallbacks/1/retry_after",
+        "/fallbacks/1/grpc_status",
+        "/monitor/access_log",
+        "/monitor/reason_header",
+        "/monitor/ratelimit_headers",
+        "/monitor",
+    ];
+    for pointer in optional {
+        let without = parse(&poked(pointer, None)).unwrap_or_else(|error| panic!("{pointer}: {error}"));
+        assert_eq!(parse(&poked(pointer, Some("null"))), Ok(without), "{pointer}");
+    }
+    // These are referred to elsewhere in the baseline.
+    for field in ["operations", "limits", "fallbacks", "placement", "switches", "retries"] {
+        assert_eq!(parse(&format!(r#"{{"{field}": null}}"#)), Ok(nothing()), "{field}");
+    }
+}
+
+/// The text of a value, the keys of objects by `order`.
+fn text(value: &Value, order: fn(&mut Vec<(&String, &Value)>)) -> String {
+    match value {
+        Value::Array(list) => {
+            let entries: Vec<String> = list.iter().map(|entry| text(entry, order)).collect();
+            format!("[{}]", entries.join(","))
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+            order(&mut entries);
+            let entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!("{key:?}:{}", text(value, order))).collect();
+            format!("{{{}}}", entries.join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Istio sorts them.
+#[wasm_bindgen_test(unsupported = test)]
+fn the_order_of_fields_does_not_matter() {
+    let document: Value = serde_json::from_str(BASELINE).unwrap();
+    assert_eq!(parse(&text(&document, |entries| entries.sort_by_key(|entry| entry.0))), Ok(baseline()));
+    assert_eq!(parse(&text(&document, |entries| entries.sort_by(|one, other| other.0.cmp(one.0)))), Ok(baseline()));
+}
+
+fn with_doubles(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::from(number.as_f64().unwrap()),
+        Value::Array(list) => list.into_iter().map(with_doubles).collect(),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key, with_doubles(value))).collect::<Map<_, _>>())
+        }
+        other => other,
+    }
+}
+
+/// Istio makes numbers doubles.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_double_that_is_a_whole_number_is_one() {
+    let document = with_doubles(serde_json::from_str(BASELINE).unwrap()).to_string();
+    assert!(document.contains(r#""max_tokens":1000.0"#), "{document}");
+    assert_eq!(parse(&document), Ok(baseline()));
+    assert_eq!(parse(&BASELINE.replace("1000", "1e3")), Ok(baseline()));
+    assert_eq!(parse(&BASELINE.replace("1000", "0.1E+4")), Ok(baseline()));
+    assert_eq!(parse(&BASELINE.replace(r#""cost": 3"#, r#""cost": 3.0"#)), Ok(baseline()));
+    assert_eq!(accepts("/client_ip/trusted_hops", "-0.0"), accepts("/client_ip/trusted_hops", "0"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn lists_keep_their_order() {
+    let config = accepts("/limits/2/operations", r#"["other", "users", "place-order", "users"]"#);
+    assert_eq!(config.limits[2].operations, [0, 2, 3], "a set");
+    let names: Vec<&str> = config.limits.iter().map(|limit| limit.name.as_str()).collect();
+    assert_eq!(names, ["all", "decoration", "orders-per-user"]);
+    let names: Vec<&str> = config.operations.iter().map(|operation| operation.name.as_str()).collect();
+    assert_eq!(names, ["place-order", "reviews", "users", "other"]);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_tier_selects_its_operations_and_p1_other_too() {
+    let selected = |tiers| accepts("/limits/1/tiers", tiers).limits[1].operations.clone();
+    assert_eq!(selected(r#"["P0"]"#), [0]);
+    assert_eq!(selected(r#"["P1"]"#), [2, 3]);
+    assert_eq!(selected(r#"["P3", "P0", "P3"]"#), [0, 1]);
+    assert_eq!(selected(r#"["P2"]"#), [0; 0]);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_fallbacks_content_type_can_be_its_own() {
+    let config = accepts("/fallbacks/0/headers", r#"{"Content-Type": "application/vnd.shop+json"}"#);
+    assert_eq!(config.fallbacks[0].headers, owned(&[("content-type", "application/vnd.shop+json")]));
+    assert_eq!(accepts("/fallbacks/0/json", "[1, null]").fallbacks[0].body, "[1,null]");
+    assert_eq!(accepts("/fallbacks/1/text", r#""""#).fallbacks[1].body, "");
+}
+
+// === what is not there yet ===========================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn says_of_every_field_that_is_not_built_that_it_is_not_supported_yet() {
+    let check = |pointer: &str, value: &str, path: &str| refuses(pointer, value, &format!("{path}: not supported yet"));
+    check("/placement", r#""upstream""#, "placement");
+    check("/placement", r#""downstream""#, "placement");
+    check("/switches", r#"[{"name": "no-reviews", "on": true, "tiers": ["P3"]}]"#, "switches");
+    check("/switches", "[]", "switches");
+    check("/breakers", r#"[{"name": "inventory"}]"#, "breakers");
+    check("/on_failure", r#"[{"operations": ["reviews"], "statuses": ["5xx"]}]"#, "on_failure");
+    check("/retries", r#"[{"max_attempts": 3}]"#, "retries");
+    check("/deadlines", r#"[{"default": "3s"}]"#, "deadlines");
+    check("/limits/0/leaky_bucket", r#"{"capacity": 50}"#, "limits[0].leaky_bucket");
+    check("/limits/1/window", r#"{"max_requests": 1000, "interval": "1m"}"#, "limits[1].window");
+    check("/limits/2/concurrency", r#"{"max_in_flight": 100}"#, "limits[2].concurrency");
+    check("/fallbacks/1/cors", r#"{"allow_origin": ["*"]}"#, "fallbacks[1].cors");
+    check("/monitor/ratelimit_headers_on_success", "true", "monitor.ratelimit_headers_on_success");
+    check("/monitor/ratelimit_headers_on_success", "false", "monitor.ratelimit_headers_on_success");
+    check("/monitor/outcomes", "false", "monitor.outcomes");
+    refuses(
+        "/monitor/ratelimit_headers",
+        r#""x-ratelimit""#,
+        r#"monitor.ratelimit_headers: "x-ratelimit", not supported yet"#,
+    );
+}
+
+// === fields that nobody knows, and fields that are missing ===========================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_unknown_fields_and_says_which_there_are() {
+    let check = |parent: &str, path: &str, known: &str| {
+        let known: Vec<String> = known.split(' ').map(|field| format!("`{field}`")).collect();
+        let expected = format!("{path}limit: unknown field `limit`, expected one of {}", known.join(", "));
+        refuses(&format!("{parent}/limit"), "1", &expected);
+    };
+    let top = "version scope placement client_ip operations limits fallbacks switches breakers on_failure retries \
+               deadlines monitor";
+    check("", "", top);
+    check("/client_ip", "client_ip.", "header trusted_hops ipv6_prefix");
+    check("/operations/1", "operations[1].", "name tier match");
+    check("/operations/0/match", "operations[0].match.", "hosts methods paths headers");
+    check("/operations/0/match/headers/1", "operations[0].match.headers[1].", "name exact prefix suffix present");
+    let limit = "name operations tiers methods key max_keys missing token_bucket leaky_bucket window concurrency cost \
+                 enforced fallback failure_mode";
+    check("/limits/2", "limits[2].", limit);
+    check("/limits/2/token_bucket", "limits[2].token_bucket.", "max_tokens tokens_per_fill fill_interval");
+    check("/fallbacks/0", "fallbacks[0].", "name status headers json text retry_after grpc_status cors");
+    let monitor = "access_log reason_header ratelimit_headers ratelimit_headers_on_success outcomes";
+    check("/monitor", "monitor.", monitor);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_missing_fields() {
+    refuses_without("/operations/1/name", "operations[1]: missing field `name`");
+    refuses_without("/operations/1/match", "operations[1]: missing field `match`");
+    refuses_without("/operations/0/match/headers/1/name", "operations[0].match.headers[1]: missing field `name`");
+    refuses_without("/limits/2/name", "limits[2]: missing field `name`");
+    refuses_without("/limits/2/token_bucket", "limits[2]: must have a token_bucket");
+    refuses("/limits/2/token_bucket", "null", "limits[2]: must have a token_bucket");
+    let path = "limits[2].token_bucket: missing field";
+    refuses_without("/limits/2/token_bucket/max_tokens", &format!("{path} `max_tokens`"));
+    refuses_without("/limits/2/token_bucket/tokens_per_fill", &format!("{path} `tokens_per_fill`"));
+    refuses_without("/limits/2/token_bucket/fill_interval", &format!("{path} `fill_interval`"));
+    refuses_without("/fallbacks/1/name", "fallbacks[1]: missing field `name`");
+    refuses_without("/fallbacks/1/status", "fallbacks[1]: missing field `status`");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_fields_that_are_given_twice() {
+    let check =
+        |document: &str, expected: &str| assert_eq!(parse(document).err().as_deref(), Some(expected), "{document}");
+    check(r#"{"version": "a", "version": "b"}"#, "duplicate field `version`");
+    check(r#"{"limits": [], "limits": []}"#, "duplicate field `limits`");
+    check(r#"{"limits": [{"name": "a", "name": "b"}]}"#, "limits[0]: duplicate field `name`");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_headers_that_are_given_twice() {
+    let rule = r#"fallbacks[0].headers: "a", is the name of an earlier entry too"#;
+    refuses("/fallbacks/0/headers", r#"{"A": "1", "a": "2"}"#, rule);
+    let document = r#"{"fallbacks": [{"name": "f", "status": 503, "headers": {"a": "1", "a": "2"}}]}"#;
+    assert_eq!(parse(document).err().as_deref(), Some(rule));
+}
+
+// === values ==========================================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn accepts_names_up_to_63_lower_case_letters_digits_and_hyphens() {
+    let longest = "a".repeat(63);
+    for name in ["a", "7", "0-", "a-b-c", "10-per-user", &longest] {
+        let value = format!("{name:?}");
+        assert_eq!(accepts("/scope", &value).scope.as_deref(), Some(name));
+        assert_eq!(accepts("/operations/2/name", &value).operations[2].name, name);
+        assert_eq!(accepts("/limits/0/name", &value).limits[0].name, name);
+        assert_eq!(accepts("/fallbacks/0/name", &value).fallbacks[0].name, name);
+    }
+    let rule = "must be 1 to 63 lower-case letters, digits and hyphens, not starting with a hyphen";
+    let too_long = "a".repeat(64);
+    for name in ["", "-a", "A", "a_b", "a b", "a.b", "a/b", "ä", "a\u{0}", &too_long] {
+        let value = Value::from(name).to_string();
+        for (pointer, path) in [
+            ("/scope", "scope"),
+            ("/operations/2/name", "operations[2].name"),
+            ("/limits/0/name", "limits[0].name"),
+            ("/fallbacks/0/name", "fallbacks[0].name"),
+        ] {
+            refuses(pointer, &value, &format!("{path}: {name:?}, {rule}"));
+        }
+    }
+    refuses_types("/scope", "scope", &["7", "true", "[]", "{}", "1.5"], "a string");
+    refuses_types("/limits/0/name", "limits[0].name", &["null", "7"], "a string");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn accepts_versions_of_63_characters_that_versions_are_made_of() {
+    let longest = "v".repeat(63);
+    for version in ["1", "v1.2.3-rc.4+build_5", "git:abc/def@9", &longest] {
+        assert_eq!(accepts("/version", &format!("{version:?}")).version.as_deref(), Some(version));
+    }
+    let too_long = "v".repeat(64);
+    for version in ["", "a b", "a;b", "a=b", "ä", &too_long] {
+        let rule = "must be 1 to 63 letters, digits and characters of -_.:/+@";
+        refuses("/version", &format!("{version:?}"), &format!("version: {version:?}, {rule}"));
+    }
+    refuses_types("/version", "version", &["5", "1.5", "true"], "a string");
+}
+
+/// Whole numbers with their bounds.
+const NUMBERS: [(&str, &str, u32, u32); 8] = [
+    ("/client_ip/trusted_hops", "client_ip.trusted_hops", 0, 32),
+    ("/client_ip/ipv6_prefix", "client_ip.ipv6_prefix", 1, 128),
+    ("/limits/2/max_keys", "limits[2].max_keys", 1, 1_048_576),
+    ("/limits/2/token_bucket/max_tokens", "limits[2].token_bucket.max_tokens", 1, 1_000_000_000),
+    ("/limits/2/token_bucket/tokens_per_fill", "limits[2].token_bucket.tokens_per_fill", 1, 1_000_000_000),
+    ("/limits/2/cost", "limits[2].cost", 1, 1_000_000_000),
+    ("/fallbacks/1/status", "fallbacks[1].status", 200, 599),
+    ("/fallbacks/1/grpc_status", "fallbacks[1].grpc_status", 1, 16),
+];
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_numbers_out_of_bounds_and_fractions() {
+    for (pointer, path, least, most) in NUMBERS {
+        let rule = format!("must be a whole number from {least} to {most}");
+        let (below, above) = (i64::from(least) - 1, i64::from(most) + 1);
+        for number in [below, above, -5, i64::MIN, 4_294_967_296, 4_294_967_297, i64::MAX] {
+            refuses(pointer, &number.to_string(), &format!("{path}: {number}, {rule}"));
+        }
+        for number in ["5.5", "0.5", "-0.5", "0.999"] {
+            refuses(pointer, number, &format!("{path}: {number}, {rule}"));
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn shows_huge_numbers_shortly() {
+    for (pointer, path, least, most) in NUMBERS {
+        let rule = format!("must be a whole number from {least} to {most}");
+        refuses(pointer, "1e300", &format!("{path}: 1e300, {rule}"));
+        refuses(pointer, "-1e300", &format!("{path}: -1e300, {rule}"));
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn accepts_numbers_at_their_bounds() {
+    for (pointer, _, least, most) in NUMBERS {
+        if ["/limits/2/cost", "/limits/2/token_bucket/max_tokens"].contains(&pointer) {
+            // Bounded by the rest of the bucket too.
+            continue;
+        }
+        for number in [least, most] {
+            assert_eq!(accepts(pointer, &number.to_string()), accepts(pointer, &format!("{number}.0")), "{pointer}");
+        }
+    }
+    assert_eq!(accepts("/limits/2/cost", "1").limits[2].cost, Cost::Fixed(1));
+    assert_eq!(accepts("/limits/2/cost", "20").limits[2].cost, Cost::Fixed(20));
+    assert_eq!(accepts("/limits/2/max_keys", "1048576").limits[2].max_keys, 1_048_576);
+    assert_eq!(accepts("/client_ip/ipv6_prefix", "128").limits[2].key.as_ref().unwrap().client_ip.ipv6_prefix, 128);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_other_types_for_numbers() {
+    for (pointer, path, least, most) in NUMBERS {
+        let (types, expected) = match pointer {
+            "/limits/2/cost" => (&["true", "[]", "{}"][..], r#"a number or "header:NAME""#.to_owned()),
+            _ => (&["\"5\"", "true", "[]", "{}"][..], format!("a whole number from {least} to {most}")),
+        };
+        refuses_types(pointer, path, types, &expected);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn reads_durations() {
+    let check = |text: &str, millis: u64, nanos: u64| {
+        let config = accepts("/fallbacks/1/retry_after", &format!("{text:?}"));
+        let expected = Duration::from_millis(millis) + Duration::from_nanos(nanos);
+        assert_eq!(config.fallbacks[1].retry_after, Some(expected), "{text}");
+    };
+    check("1ms", 1, 0);
+    check("250ms", 250, 0);
+    check("1s", 1_000, 0);
+    check("1m", 60_000, 0);
+    check("1h", 3_600_000, 0);
+    check("1m30s", 90_000, 0);
+    check("1h2m3s4ms", 3_723_004, 0);
+    check("90s", 90_000, 0);
+    check("007s", 7_000, 0);
+    check("0s1ms", 1, 0);
+    check("0.5s", 500, 0);
+    check("1.5h", 5_400_000, 0);
+    check("0.25m", 15_000, 0);
+    check("1.000s", 1_000, 0);
+    check("0.001s", 1, 0);
+    check("1.5ms", 1, 500_000);
+    check("1.000000001s", 1_000, 1);
+    check("0.0000000000000001s1ms", 1, 0);
+    check("8784h", 366 * 24 * 3_600_000, 0);
+    let interval = accepts("/limits/2/token_bucket/fill_interval", r#""2m30.5s""#);
+    assert_eq!(interval.limits[2].bucket, bucket(20, 10, Duration::from_millis(150_500)));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_what_is_no_duration() {
+    let rule = r#"must be a duration such as "250ms", "1s" or "1m30s""#;
+    let fields = [
+        ("/limits/2/token_bucket/fill_interval", "limits[2].token_bucket.fill_interval"),
+        ("/fallbacks/1/retry_after", "fallbacks[1].retry_after"),
+    ];
+    for (pointer, path) in fields {
+        for text in [
+            "", " ", "1", "1.5", "s", "ms", "1x", "1d", "1w", "1us", "1µs", "1ns", "1S", "1M", "1H", "1 s", " 1s",
+            "1s ", "-1s", "+1s", ".5s", "5.s", ".s", "1..5s", "1.5.5s", "1e3s", "1,5s", "1s30", "1m 30s", "1m-30s",
+            "PT1S", "1sec", "١s", "forever",
+        ] {
+            refuses(pointer, &format!("{text:?}"), &format!("{path}: {text:?}, {rule}"));
+        }
+        for number in ["30", "0", "-5", "1.5"] {
+            refuses(pointer, number, &format!("{path}: {number}, {rule}"));
+        }
+        for text in ["0s", "0ms", "0h0m0s0ms", "0.9ms", "0.0009s", "0.999999999999ms"] {
+            refuses(pointer, &format!("{text:?}"), &format!("{path}: {text:?}, must be at least 1ms"));
+        }
+        refuses_types(pointer, path, &["true", "[]", "{}"], r#"a duration such as "250ms", "1s" or "1m30s""#);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_example_of_the_design_reads_as_it_says() {
+    let expected = r#"limits[2].token_bucket.fill_interval: "0s", must be at least 1ms"#;
+    refuses("/limits/2/token_bucket/fill_interval", r#""0s""#, expected);
+    let error = Config::parse(poked("/limits/2/token_bucket/fill_interval", Some(r#""0s""#)).as_bytes()).unwrap_err();
+    assert_eq!(error.path(), "limits[2].token_bucket.fill_interval");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_words_that_are_none_of_the_choices() {
+    let check = |pointer: &str, path: &str, word: &str, choices: &str| {
+        refuses(pointer, &format!("{word:?}"), &format!("{path}: {word:?}, must be {choices}"));
+        refuses_types(pointer, path, &["0", "true", "[]", "{}"], "a string");
+    };
+    let tiers = r#""P0", "P1", "P2" or "P3""#;
+    check("/operations/0/tier", "operations[0].tier", "p0", tiers);
+    check("/limits/1/tiers/0", "limits[1].tiers[0]", "P4", tiers);
+    check("/limits/2/missing", "limits[2].missing", "drop", r#""shared" or "skip""#);
+    check("/limits/2/failure_mode", "limits[2].failure_mode", "open", r#""allow" or "deny""#);
+    check("/monitor/ratelimit_headers", "monitor.ratelimit_headers", "both", r#""ietf" or "none""#);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_word_is_no_object() {
+    refuses_types("/operations/0/tier", "operations[0].tier", &[r#"{"P0": null}"#], "a string");
+    refuses_types("/limits/2/failure_mode", "limits[2].failure_mode", &[r#"{"deny": null}"#], "a string");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_what_is_neither_true_nor_false() {
+    for (pointer, path) in [
+        ("/limits/2/enforced", "limits[2].enforced"),
+        ("/monitor/access_log", "monitor.access_log"),
+        ("/monitor/reason_header", "monitor.reason_header"),
+        ("/operations/0/match/headers/3/present", "operations[0].match.headers[3].present"),
+    ] {
+        refuses_types(pointer, path, &["\"true\"", "1", "[]", "{}"], "a boolean");
+    }
+}
+
+/// Every list and object of the interface.
+const LISTS: [(&str, &str); 13] = [
+    ("/operations", "operations"),
+    ("/operations/0/match/hosts", "operations[0].match.hosts"),
+    ("/operations/0/match/methods", "operations[0].match.methods"),
+    ("/operations/0/match/paths", "operations[0].match.paths"),
+    ("/operations/0/match/headers", "operations[0].match.headers"),
+    ("/limits", "limits"),
+    ("/limits/0/operations", "limits[0].operations"),
+    ("/limits/1/tiers", "limits[1].tiers"),
+    ("/limits/2/operations", "limits[2].operations"),
+    ("/limits/2/methods", "limits[2].methods"),
+    ("/limits/2/key", "limits[2].key"),
+    ("/fallbacks", "fallbacks"),
+    ("/limits/0/methods", "limits[0].methods"),
+];
+const OBJECTS: [(&str, &str); 8] = [
+    ("/client_ip", "client_ip"),
+    ("/operations/0", "operations[0]"),
+    ("/operations/0/match", "operations[0].match"),
+    ("/operations/0/match/headers/0", "operations[0].match.headers[0]"),
+    ("/limits/1", "limits[1]"),
+    ("/limits/1/token_bucket", "limits[1].token_bucket"),
+    ("/fallbacks/0", "fallbacks[0]"),
+    ("/monitor", "monitor"),
+];
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_what_is_no_list() {
+    for (pointer, path) in LISTS {
+        refuses_types(pointer, path, &["\"a\"", "{}", "5"], "a sequence");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_what_is_no_object() {
+    for (pointer, path) in OBJECTS {
+        refuses_types(pointer, path, &["\"a\"", "5", "true", "[]"], "an object");
+    }
+    refuses_types("/limits/1", "limits[1]", &["null"], "an object");
+    refuses_types("/fallbacks/0/headers", "fallbacks[0].headers", &["\"a\"", "5", "[]"], "a map");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_array_is_no_object_although_its_entries_would_fit() {
+    refuses_types("/client_ip", "client_ip", &[r#"["x", 0, 64]"#], "an object");
+    refuses_types("/limits/1/token_bucket", "limits[1].token_bucket", &[r#"[5, 5, "1s"]"#], "an object");
+    refuses_types("/operations/2", "operations[2]", &[r#"["users", "P1", {"methods": ["GET"]}]"#], "an object");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_empty_lists_where_they_would_match_nothing() {
+    for (pointer, path) in LISTS {
+        if ["/operations", "/limits", "/fallbacks", "/limits/2/key"].contains(&pointer) {
+            continue;
+        }
+        refuses(pointer, "[]", &format!("{path}: [], must not be empty (leave it out to match everything)"));
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_a_key_of_no_parts() {
+    refuses(
+        "/limits/2/key",
+        "[]",
+        "limits[2].key: [], must not be empty (leave it out to count all requests together)",
+    );
+}
+
+// === matching ========================================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_operation_must_match_by_something() {
+    let rule = "operations[1].match: must have at least one of hosts, methods, paths and headers";
+    refuses("/operations/1/match", "{}", rule);
+    refuses("/operations/1/match", r#"{"hosts": null, "paths": null}"#, rule);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_hosts_with_scheme_port_or_path() {
+    for host in ["", "http://shop.example.com", "shop.example.com/x", "shop.example.com:80", "[::1]:80", "*:80", "h:"] {
+        let expected = format!("operations[0].match.hosts[0]: {host:?}, must be a host without scheme, port and path");
+        refuses("/operations/0/match/hosts/0", &format!("{host:?}"), &expected);
+    }
+    for host in ["shop", "127.0.0.1", "[::1]", "[2001:db8::1]", "*", "*.example.com", "shop.*"] {
+        accepts("/operations/0/match/hosts/0", &format!("{host:?}"));
+    }
+    refuses_types("/operations/0/match/hosts/1", "operations[0].match.hosts[1]", &["5", "null"], "a string");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_methods_that_are_no_tokens() {
+    let fields = [
+        ("/operations/0/match/methods/0", "operations[0].match.methods[0]"),
+        ("/limits/2/methods/1", "limits[2].methods[1]"),
+    ];
+    for (pointer, path) in fields {
+        for method in ["", "G T", "GET,POST", "GET\n", "ÄNDERN"] {
+            let expected = format!("{path}: {method:?}, must be a method such as \"GET\"");
+            refuses(pointer, &Value::from(method).to_string(), &expected);
+        }
+        accepts(pointer, r#""get""#);
+        accepts(pointer, r#""M-SEARCH""#);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_paths_that_could_not_match() {
+    let check = |path: &str, rule: &str| {
+        refuses(
+            "/operations/1/match/paths/0",
+            &format!("{path:?}"),
+            &format!("operations[1].match.paths[0]: {path:?}, {rule}"),
+        );
+    };
+    check("", r#"must start with "/" or "*""#);
+    check("orders", r#"must start with "/" or "*""#);
+    check("/orders?id=1", r#"must not contain a query: paths match up to the "?""#);
+    check("/a/{*}?x", r#"must use braces only for the segments "{*}" and "{**}""#);
+    check("/{id}", r#"must use braces only for the segments "{*}" and "{**}""#);
+    check("/foo/{*}.txt", r#"must use braces only for the segments "{*}" and "{**}""#);
+    check("/*/baz/{*}", r#"must not mix "*" with the segments "{*}" and "{**}""#);
+    check("/**/baz/{*}", r#"must not mix "*" with the segments "{*}" and "{**}""#);
+    check("/{**}/foo/{*}", r#"must have "{**}" as its last operator"#);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_header_is_matched_in_exactly_one_way() {
+    let rule = r#"operations[0].match.headers[1]: must have exactly one of exact, prefix, suffix and "present": true"#;
+    let condition = |rest: &str| format!(r#"{{"name": "x"{rest}}}"#);
+    let check = |rest: &str| refuses("/operations/0/match/headers/1", &condition(rest), rule);
+    check("");
+    check(r#", "exact": null"#);
+    check(r#", "exact": "a", "prefix": "b""#);
+    check(r#", "exact": "a", "suffix": "b""#);
+    check(r#", "prefix": "a", "suffix": "b""#);
+    check(r#", "exact": "a", "present": true"#);
+    check(r#", "exact": "a", "present": false"#);
+    check(r#", "present": false"#);
+    accepts("/operations/0/match/headers/1", &condition(r#", "exact": """#));
+    refuses_types(
+        "/operations/0/match/headers/0/exact",
+        "operations[0].match.headers[0].exact",
+        &["5", "true"],
+        "a string",
+    );
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_names_of_headers_that_are_no_tokens() {
+    for name in ["", "a b", "a:", ":path", "a\n", "ä"] {
+        let value = Value::from(name).to_string();
+        refuses("/client_ip/header", &value, &format!("client_ip.header: {name:?}, must be the name of a header"));
+        let expected = format!("operations[0].match.headers[0].name: {name:?}, must be the name of a header");
+        refuses("/operations/0/match/headers/0/name", &value, &expected);
+    }
+    refuses_types("/client_ip/header", "client_ip.header", &["5", "[]"], "a string");
+}
+
+// === limits ==========================================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_names_that_are_taken() {
+    let rule = "is the name of an earlier entry too";
+    refuses("/operations/2/name", r#""reviews""#, &format!(r#"operations[2].name: "reviews", {rule}"#));
+    refuses("/limits/1/name", r#""all""#, &format!(r#"limits[1].name: "all", {rule}"#));
+    refuses("/fallbacks/2/name", r#""slow-down""#, &format!(r#"fallbacks[2].name: "slow-down", {rule}"#));
+    // The same name in different lists is no trouble.
+    accepts("/limits/0/name", r#""reviews""#);
+    accepts("/fallbacks/2/name", r#""all""#);
+    let reserved = r#"operations[1].name: "other", is reserved for requests that no operation matches"#;
+    refuses("/operations/1/name", r#""other""#, reserved);
+    accepts("/limits/0/name", r#""other""#);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_references_to_nothing() {
+    let rule = "is not the name of an operation";
+    refuses("/limits/2/operations/1", r#""orders""#, &format!(r#"limits[2].operations[1]: "orders", {rule}"#));
+    refuses(
+        "/limits/2/operations/0",
+        r#""Place-Order""#,
+        &format!(r#"limits[2].operations[0]: "Place-Order", {rule}"#),
+    );
+    refuses("/limits/2/operations/0", r#""""#, &format!(r#"limits[2].operations[0]: "", {rule}"#));
+    refuses_types("/limits/2/operations/0", "limits[2].operations[0]", &["5", "null"], "a string");
+    let rule = "is not the name of a fallback";
+    refuses("/limits/2/fallback", r#""standard""#, &format!(r#"limits[2].fallback: "standard", {rule}"#));
+    refuses_types("/limits/2/fallback", "limits[2].fallback", &["5", "{}"], "a string");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_operations_and_tiers_together() {
+    let rule = "must not have both operations and tiers";
+    refuses("/limits/2/tiers", r#"["P0"]"#, &format!("limits[2]: {rule}"));
+    refuses("/limits/1/operations", r#"["reviews"]"#, &format!("limits[1]: {rule}"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_parts_of_keys_that_there_are_not() {
+    let rule = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
+    for part in [
+        "",
+        "user",
+        "Method",
+        "ip",
+        "header",
+        "header:",
+        "header:a b",
+        "header::path",
+        "cookie",
+        "cookie:",
+        "cookie:a;b",
+        "query",
+        "query:",
+        "client_ip:x",
+        "method:GET",
+        " path",
+        ":",
+    ] {
+        refuses("/limits/2/key/1", &format!("{part:?}"), &format!("limits[2].key[1]: {part:?}, {rule}"));
+    }
+    refuses_types("/limits/2/key/0", "limits[2].key[0]", &["5", "null", "{}"], "a string");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_parts_of_keys_with_a_colon_for_nothing() {
+    let rule = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
+    for part in ["client_ip:", "method:", "path:", "host:", "operation:"] {
+        refuses("/limits/2/key/1", &format!("{part:?}"), &format!("limits[2].key[1]: {part:?}, {rule}"));
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_what_means_nothing_without_a_key() {
+    refuses("/limits/0/max_keys", "10", "limits[0].max_keys: means nothing without a key");
+    refuses("/limits/0/missing", r#""skip""#, "limits[0].missing: means nothing without a key");
+    refuses_without("/limits/2/key", "limits[2].max_keys: means nothing without a key");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_costs_that_never_pass_or_say_nothing() {
+    refuses("/limits/1/cost", "6", "limits[1].cost: 6, must be at most max_tokens (5)");
+    refuses("/limits/1/cost", "1000000000", "limits[1].cost: 1000000000, must be at most max_tokens (5)");
+    for text in ["", "5", "x-cost", "header:", "header:a b", "Header:x", "cookie:x"] {
+        let expected = format!(r#"limits[1].cost: {text:?}, must be a number or "header:NAME""#);
+        refuses("/limits/1/cost", &format!("{text:?}"), &expected);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_buckets_that_cannot_be_kept() {
+    let check = |bucket: &str, expected: &str| {
+        refuses("/limits/0/token_bucket", bucket, &format!("limits[0].token_bucket: {expected}"));
+    };
+    let slow = r#"{"max_tokens": 367, "tokens_per_fill": 1, "fill_interval": "24h"}"#;
+    check(slow, "367 tokens at 1 per 86400s, must fill within 366 days");
+    let slow = r#"{"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "8784h1ms"}"#;
+    check(slow, "1 tokens at 1 per 31622400.001s, must fill within 366 days");
+    let fast = r#"{"max_tokens": 1, "tokens_per_fill": 1000001, "fill_interval": "1ms"}"#;
+    check(fast, "1000001 tokens per 1ms, must not get more than 1000000000 tokens per second");
+    let fast = r#"{"max_tokens": 1, "tokens_per_fill": 1000000000, "fill_interval": "0.999s"}"#;
+    check(fast, "1000000000 tokens per 999ms, must not get more than 1000000000 tokens per second");
+    accepts("/limits/0/token_bucket", r#"{"max_tokens": 366, "tokens_per_fill": 1, "fill_interval": "24h"}"#);
+    accepts("/limits/0/token_bucket", r#"{"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "8784h"}"#);
+    accepts("/limits/0/token_bucket", r#"{"max_tokens": 1, "tokens_per_fill": 1000000, "fill_interval": "1ms"}"#);
+    let largest = r#"{"max_tokens": 1000000000, "tokens_per_fill": 1000000000, "fill_interval": "1s"}"#;
+    accepts("/limits/0/token_bucket", largest);
+}
+
+// === fallbacks =======================================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_fallbacks_with_two_bodies_or_one_where_none_may_be() {
+    refuses("/fallbacks/0/text", r#""x""#, "fallbacks[0]: must not have both json and text");
+    for status in [204, 205, 304] {
+        let expected = format!("fallbacks[1].status: {status}, must not have a body");
+        refuses("/fallbacks/1/status", &status.to_string(), &expected);
+        accepts("/fallbacks/2/status", &status.to_string());
+    }
+    refuses_types("/fallbacks/1/text", "fallbacks[1].text", &["5", "{}"], "a string");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_headers_that_a_fallback_cannot_set() {
+    let check = |name: &str, rule: &str| {
+        let headers = format!("{{{}: \"x\"}}", Value::from(name));
+        refuses("/fallbacks/0/headers", &headers, &format!("fallbacks[0].headers: {name:?}, {rule}"));
+    };
+    for name in ["", "a b", ":status", "a\n", "ä"] {
+        check(name, "must be the name of a header");
+    }
+    for name in [
+        "content-length",
+        "Content-Length",
+        "transfer-encoding",
+        "connection",
+        "grpc-status",
+        "grpc-message",
+        "trailer",
+        "x-outrigger-reason",
+        "X-Outrigger-",
+    ] {
+        check(name, "must not be set by a fallback");
+    }
+    refuses_types("/fallbacks/0/headers/a", "fallbacks[0].headers.a", &["5", "null", "[]"], "a string");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_control_characters_in_headers() {
+    for value in ["x\r\ny: z", "\n", "\0", "\u{1b}[31m", "\u{7f}"] {
+        let expected = format!("fallbacks[0].headers.a: {value:?}, must not contain control characters");
+        refuses("/fallbacks/0/headers/a", &Value::from(value).to_string(), &expected);
+    }
+    let config = accepts("/fallbacks/0/headers", r#"{"a": "tab\tand ümlaut"}"#);
+    assert_eq!(config.fallbacks[0].headers[0], ("a".to_owned(), "tab\tand ümlaut".to_owned()));
+}
+
+// === what is no such document ========================================================================================
+
+const NOT_JSON: &str = "the configuration must be a JSON object; in Envoy's own configuration that is a \
+                        google.protobuf.StringValue that holds JSON text (a google.protobuf.Struct reaches filters as \
+                        protobuf bytes)";
+
+fn refuses_document(document: &str, expected: &str) {
+    assert_eq!(parse(document).map(|_| "accepted".to_owned()), Err(expected.to_owned()), "{document:?}");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn explains_what_it_must_be_where_it_is_no_object() {
+    for document in ["[]", "null", "5", "true", "\"{}\"", "version: 1", "// c\n{}", "\u{feff}{}", "\0", "x", "<a/>"] {
+        refuses_document(document, NOT_JSON);
+    }
+}
+
+/// Protobuf, as much as a `Struct` needs.
+mod protobuf {
+    pub(super) fn bytes(field: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut message = vec![field << 3 | 2];
+        let mut length = bytes.len();
+        while 0x7f < length {
+            message.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        message.push(length as u8);
+        message.extend_from_slice(bytes);
+        message
+    }
+
+    pub(super) fn value(json: &serde_json::Value) -> Vec<u8> {
+        use serde_json::Value;
+        match json {
+            Value::Null => vec![8, 0],
+            Value::Number(number) => [&[2 << 3 | 1], &number.as_f64().unwrap().to_le_bytes()[..]].concat(),
+            Value::String(text) => bytes(3, text.as_bytes()),
+            Value::Bool(truth) => vec![4 << 3, u8::from(*truth)],
+            Value::Object(_) => bytes(5, &structure(json)),
+            Value::Array(list) => {
+                let entries: Vec<u8> = list.iter().flat_map(|entry| bytes(1, &value(entry))).collect();
+                bytes(6, &entries)
+            }
+        }
+    }
+
+    pub(super) fn structure(json: &serde_json::Value) -> Vec<u8> {
+        let entry = |(name, json): (&String, &serde_json::Value)| {
+            bytes(1, &[bytes(1, name.as_bytes()), bytes(2, &value(json))].concat())
+        };
+        json.as_object().unwrap().iter().flat_map(entry).collect()
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn explains_a_struct_that_was_sent_for_json_text() {
+    let check = |json: &Value| {
+        let refusal = Config::parse(&protobuf::structure(json)).map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(refusal, Err(NOT_JSON.to_owned()), "{json}");
+    };
+    check(&serde_json::from_str(BASELINE).unwrap());
+    check(&serde_json::json!({"version": "v1"}));
+    check(&serde_json::json!({"limits": []}));
+    check(&serde_json::json!({"": ""}));
+    // A `Struct` starts with a line feed and a length, which can be a brace or white space.
+    for length in 0..300 {
+        let json = serde_json::json!({"version": "v".repeat(length)});
+        check(&json);
+    }
+    assert_eq!(Config::parse(&protobuf::structure(&serde_json::json!({}))).unwrap(), nothing(), "it has no bytes");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_text_after_the_document() {
+    let after = "text after the end of the document: trailing characters at line";
+    refuses_document("{} x", &format!("{after} 1 column 4"));
+    refuses_document("{}{}", &format!("{after} 1 column 3"));
+    refuses_document("{}\n\n ]", &format!("{after} 3 column 2"));
+    refuses_document("{}\0", NOT_JSON);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn says_where_the_syntax_is_wrong() {
+    refuses_document(r#"{"version": }"#, "version: expected value at line 1 column 13");
+    refuses_document(r#"{"version": NaN}"#, "version: expected value at line 1 column 13");
+    refuses_document("{\n \"scope\": 01}", "scope: invalid number at line 2 column 12");
+    refuses_document(
+        r#"{"client_ip": {"trusted_hops": 1e999}}"#,
+        "client_ip.trusted_hops: number out of range at line 1 column 36",
+    );
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn says_where_the_syntax_is_wrong_between_fields_without_a_question_mark() {
+    refuses_document("{", "EOF while parsing an object at line 1 column 1");
+    refuses_document("{'version': 1}", "key must be a string at line 1 column 2");
+    refuses_document("{\n \"version\": \"a\",\n}", "trailing comma at line 3 column 1");
+    refuses_document("{\"version\": \"a\"\n \"scope\": \"b\"}", "expected `,` or `}` at line 2 column 2");
+    let cut = r#"{"limits": [{"token_bucket": {"max_tokens": 1"#;
+    refuses_document(cut, "limits[0].token_bucket: EOF while parsing an object at line 1 column 45");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn survives_bytes_that_are_no_text() {
+    let refusal = Config::parse(b"{\"version\": \"\xff\xfe\"}").unwrap_err().to_string();
+    assert_eq!(refusal, "version: invalid unicode code point at line 1 column 14");
+    assert_eq!(Config::parse(b"\xff\xfe{}").unwrap_err().to_string(), NOT_JSON);
+    assert_eq!(Config::parse(&[0x80; 1_000]).unwrap_err().to_string(), NOT_JSON);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn survives_nesting_without_end() {
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let json = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        let document = format!(r#"{{"fallbacks": [{{"name": "f", "status": 503, "json": {json}}}]}}"#);
+        let refusal = parse(&document).unwrap_err();
+        let expected =
+            refusal.starts_with("fallbacks[0].json") && refusal.contains("recursion limit exceeded at line 1");
+        assert!(expected, "{refusal:.200}");
+        let document = format!(r#"{{"switches": {json}}}"#);
+        assert!(parse(&document).is_err());
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn every_cut_of_a_good_document_is_refused_and_none_panics() {
+    for length in 1..BASELINE.len() {
+        assert!(Config::parse(&BASELINE.as_bytes()[..length]).is_err(), "{length}");
+    }
+}
