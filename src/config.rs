@@ -49,6 +49,8 @@ pub struct Monitor {
     pub reason_header: bool,
     /// Which fields tell a refused client about its quota.
     pub ratelimit_headers: RateLimitHeaders,
+    /// Whether admitted clients are told too.
+    pub ratelimit_headers_on_success: bool,
 }
 
 /// A style of telling a client about its quota.
@@ -56,6 +58,8 @@ pub struct Monitor {
 pub enum RateLimitHeaders {
     /// `RateLimit` and `RateLimit-Policy` of the IETF draft.
     Ietf,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
+    XRateLimit,
     /// Nothing but `Retry-After`.
     None,
 }

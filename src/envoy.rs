@@ -5,14 +5,17 @@
 //! * [`host`]: the engine's [`Host`](crate::host::Host) over these calls.
 //! * [`root`]: one per configuration: reads it, keeps the compiled filter, makes stream contexts.
 //! * [`stream`]: one per request: forwards callbacks to the pipeline and carries out its decisions.
+//! * [`queue`], [`timer`]: requests that wait, and what wakes them.
 //!
 //! A trap would cost a worker all its streams and its memory, so nothing in here may panic either; the lints of the
 //! crate hold for it too.
 
 mod abi;
 mod host;
+mod queue;
 mod root;
 mod stream;
+mod timer;
 
 use std::rc::Rc;
 

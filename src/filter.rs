@@ -1,7 +1,7 @@
 //! The compiled configuration at work.
 //!
 //! A [`Filter`] holds parameters, names of records and handles of metrics; state is in shared records and in the
-//! [`Worker`](crate::worker::Worker). For each operation it knows the plan: which policies apply, in order. So a
+//! [`Worker`]. For each operation it knows the plan: which policies apply, in order. So a
 //! request costs what applies to it, however much else is configured.
 
 use crate::config::{Config, Monitor};
@@ -10,6 +10,7 @@ use crate::limit::rule::Limit;
 use crate::monitor::metrics::Handle;
 use crate::monitor::outcome::Outcome;
 use crate::operation::Operation;
+use crate::worker::Worker;
 
 /// A configuration put to work under a scope.
 #[derive(Debug)]
@@ -31,10 +32,10 @@ pub(crate) struct Plan {
 }
 
 impl Filter {
-    /// Puts a configuration to work. `default_scope` is used if the configuration names none.
-    pub fn new(config: &Config, default_scope: &str) -> Self {
+    /// Puts a configuration to work in a worker. `default_scope` is used if the configuration names none.
+    pub fn new(config: &Config, default_scope: &str, worker: &Worker) -> Self {
         let scope = config.scope.as_deref().unwrap_or(default_scope);
-        let limits: Vec<Limit> = config.limits.iter().map(|spec| Limit::new(spec.clone(), scope)).collect();
+        let limits: Vec<Limit> = config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, worker)).collect();
         let plan = |(index, _)| Plan { limits: limits_of(index, &limits), ..Plan::default() };
         Self {
             plans: config.operations.iter().enumerate().map(plan).collect(),

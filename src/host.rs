@@ -132,6 +132,10 @@ pub trait Host {
     /// Records are never deleted, so `key` must come from a set that the configuration bounds, never from a request.
     fn shared_set(&self, key: &str, value: &[u8], expected: Expected) -> Result<Written, HostError>;
 
+    /// Asks for [`Filter::on_tick`](crate::filter::Filter::on_tick) at `instant` at the latest. To ask for a later call than
+    /// one that is due anyway costs nothing.
+    fn wake_at(&self, instant: Timestamp);
+
     /// Makes `value` visible to the access log of the current request.
     fn set_log_field(&self, field: LogField, value: &str) -> Result<(), HostError>;
 
@@ -161,8 +165,8 @@ pub trait Host {
     /// callback only.
     fn response_status(&self) -> Result<Option<u16>, HostError>;
 
-    /// Whether the current response carries the header. Valid in the response callback only.
-    fn has_response_header(&self, name: &str) -> Result<bool, HostError>;
+    /// The first value of a header of the current response. Valid in the response callback only.
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
 
     /// The gRPC status that the current stream ended with, from trailers, headers or the HTTP status. `None` when the
     /// stream ended without a response. Valid when the stream is logged.

@@ -10,7 +10,7 @@
 //!  request ─▶ Envoy ─▶ envoy (adapter, the only code that knows proxy-wasm)
 //!                        │ trait Host: time, headers, shared records, metrics
 //!                        ▼
-//!            pipeline: classify ▸ limits ▸ forward, or reply
+//!            pipeline: classify ▸ limits ▸ (wait) ▸ forward, or reply
 //!                        │
 //!  response ◀────────────┴── outcome ▸ metrics ▸ settle the ticket
 //! ```
@@ -19,14 +19,14 @@
 //!    finds the request's [`operation`].
 //! 2. The [limits](mod@limit) of that operation are asked in order. Each takes its tokens from a [shared] record; the
 //!    first that refuses ends it, and those before it get their tokens back.
-//! 3. The adapter forwards the request or sends the [reply](reply::Reply). It keeps the
-//!    [`Ticket`](pipeline::Ticket) with the stream.
+//! 3. The adapter forwards the request, holds it until its instant in a queue has come, or sends the
+//!    [reply](reply::Reply). It keeps the [`Ticket`](pipeline::Ticket) with the stream.
 //! 4. Response headers, or the end of a gRPC stream, tell the [outcome](monitor::outcome).
 //! 5. When the stream ends, however it ends, the ticket is settled and the request counted.
 //!
 //! # Code map
 //!
-//! Folders are the playbook: [`limit`], [`degrade`], [`monitor`]. Beside them stand what a request is
+//! Folders are the playbook: [`limit`], [`degrade`], [`retry`], [`monitor`]. Beside them stand what a request is
 //! ([`operation`], [`headers`]), what workers share ([`shared`]) or keep ([`worker`]), how it is described
 //! ([`config`]) and put to work ([`filter`]), the one request path ([`pipeline`]), and the boundary: [`host`] and its
 //! implementation for Envoy, `envoy`.
@@ -57,6 +57,7 @@ pub mod monitor;
 pub mod operation;
 pub mod pipeline;
 pub mod reply;
+pub mod retry;
 pub mod shared;
 pub mod time;
 pub mod worker;

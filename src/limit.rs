@@ -1,20 +1,27 @@
 //! Rate limiting: refuse part of the traffic once it passes what the service can carry.
 //!
-//! * [`token_bucket`]: the algorithm, pure.
+//! * [`token_bucket`], [`leaky_bucket`], [`window`], [`concurrency`]: the ways of counting, pure; [`policy`] is any of them.
 //! * [`key`]: what is counted apart (per user, per address …).
 //! * [`client_ip`]: whose address a request comes from.
 //! * [`cost`]: how many tokens a request takes.
+//! * [`counter`]: where a policy keeps its state.
 //! * [`rule`]: a configured limit, put together from these.
-//! * [`refusal`]: what the refused are told.
+//! * [`refusal`]: what the refused are told, and [`quota`], what a client is told about its quota.
 
 pub mod client_ip;
+pub mod concurrency;
 pub mod cost;
+pub mod counter;
 pub mod key;
+pub mod leaky_bucket;
+pub mod policy;
+pub mod quota;
 pub mod refusal;
 pub mod rule;
 pub mod token_bucket;
+pub mod window;
 
-use crate::limit::token_bucket::{Tat, TokenBucket};
+use crate::shared::meter::Meter;
 use crate::time::Timestamp;
 
 /// What a limit does when its shared state cannot be used.
@@ -27,11 +34,11 @@ pub enum FailureMode {
 }
 
 impl FailureMode {
-    /// The state of a bucket whose record is unreadable.
-    pub fn replacement(self, bucket: &TokenBucket, now: Timestamp) -> Tat {
+    /// The state in place of one that is unreadable.
+    pub fn replacement<M: Meter>(self, meter: &M, now: Timestamp) -> M::State {
         match self {
-            Self::Allow => Tat::FULL,
-            Self::Deny => bucket.empty(now),
+            Self::Allow => M::State::default(),
+            Self::Deny => meter.exhausted(now),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// A local reply. One serves HTTP and gRPC: the proxy takes the HTTP part for HTTP requests and the gRPC status, with the
 /// body as its message, for gRPC requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,

@@ -1,24 +1,66 @@
 //! What a worker keeps across configurations.
 //!
 //! A configuration update makes a new root context in the same virtual machine, and the old one goes on serving until
-//! its connections are drained. Whatever must not start afresh then lives here, once per worker: the hash seed, the
-//! handles of metrics, and when a trouble was last logged. The compiled configuration ([`Filter`](crate::filter::Filter))
+//! its connections are drained. Whatever must not start afresh then lives here, once per worker: what it holds in
+//! advance, the hash seed, the handles of metrics, and when a trouble was last logged. The compiled configuration ([`Filter`](crate::filter::Filter))
 //! holds parameters only.
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::host::Host;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::trouble::Trouble;
 use crate::monitor::versions::Versions;
+use crate::shared::by_key::ByKey;
+use crate::shared::leased::Leases;
+use crate::shared::live::Meters;
+use crate::shared::roster::{BEAT, Roster};
 use crate::shared::seed::Seed;
+use crate::shared::shares::{Context, Holdings};
+use crate::shared::vacancies::Vacancies;
+use crate::time::Timestamp;
 
-/// The store of one worker. Lost when the virtual machine traps; nothing in it is more than a memory of what is shared.
+/// The store of one worker. Lost when the virtual machine traps: what it held then comes back by itself.
 #[derive(Debug, Default)]
 pub struct Worker {
     /// Handles of the metrics defined so far.
     pub metrics: Metrics,
     /// What went wrong, counted and logged.
     pub trouble: Trouble,
+    /// The parameters that hold for each shared state.
+    pub meters: Meters,
+    /// Tokens taken in advance.
+    pub leases: Leases,
+    /// Places in queues that were given up.
+    pub vacancies: ByKey<Vacancies>,
+    /// What is held of concurrency limits.
+    pub holdings: Rc<Holdings>,
+    /// Which workers are alive.
+    pub roster: Roster,
+    /// How many requests wait in queues.
+    pub waiting: Cell<usize>,
     /// The secret under which keys are hashed.
     pub seed: Seed,
     /// The configuration versions in use.
     pub versions: Versions,
+}
+
+impl Worker {
+    /// What shared state needs of a callback.
+    pub fn context<'a>(&'a self, host: &'a dyn Host, now: Timestamp) -> Context<'a> {
+        Context { host, trouble: &self.trouble, roster: &self.roster, now }
+    }
+
+    /// Says that this worker is alive if it holds anything. Returns when to do so again, `None` if there is no need.
+    pub fn keep_alive(&self, host: &dyn Host, now: Timestamp) -> Option<Duration> {
+        if !self.holdings.any() {
+            return None;
+        }
+        if let Err(error) = self.roster.sign(host, &self.trouble, now) {
+            self.trouble.host_error(host, error);
+        }
+        Some(BEAT)
+    }
 }

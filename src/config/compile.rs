@@ -10,10 +10,14 @@ use super::{Config, Monitor, RateLimitHeaders};
 use crate::degrade::fallback::Fallback;
 use crate::limit::FailureMode;
 use crate::limit::client_ip::ClientIp;
+use crate::limit::concurrency::Concurrency;
 use crate::limit::cost::Cost;
 use crate::limit::key::{KeySpec, Missing};
+use crate::limit::leaky_bucket::LeakyBucket;
+use crate::limit::policy::Policy;
 use crate::limit::rule::LimitSpec;
 use crate::limit::token_bucket::{TokenBucket, Unrepresentable};
+use crate::limit::window::Window;
 use crate::operation::pattern::Pattern;
 use crate::operation::{HeaderMatcher, Matcher, OTHER, Operation, Tier};
 
@@ -191,12 +195,9 @@ fn limits(
         names.add(index, &limit.name.0)?;
         let path = format!("limits[{index}]");
         let selected = select(limit.operations, limit.tiers, operations, &path)?;
-        let Some(bucket) = limit.token_bucket else {
-            return Err(ConfigError::at(path, "must have a token_bucket"));
-        };
-        let bucket = token_bucket(&bucket, &format!("{path}.token_bucket"))?;
+        let policy = policy(limit.token_bucket, limit.leaky_bucket, limit.window, limit.concurrency, &path)?;
         let cost = limit.cost.map_or(Cost::Fixed(1), |it| it.0);
-        check_cost(&cost, &bucket, &path)?;
+        check_cost(&cost, &policy, &path)?;
         let key = key(limit.key, limit.missing, limit.max_keys.is_some(), client_ip, &path)?;
         let fallback = limit.fallback.map(|name| find_fallback(&name, fallbacks, &path)).transpose()?;
         limits.push(LimitSpec {
@@ -205,7 +206,7 @@ fn limits(
             methods: list(limit.methods).into_iter().map(|it| it.0).collect(),
             key,
             max_keys: limit.max_keys.map_or(DEFAULT_MAX_KEYS, |it| it.0),
-            bucket,
+            policy,
             cost,
             enforced: limit.enforced.unwrap_or(true),
             fallback,
@@ -247,6 +248,43 @@ fn select(
     }
 }
 
+/// Exactly one of the four.
+fn policy(
+    token_bucket: Option<document::TokenBucket>,
+    leaky_bucket: Option<document::LeakyBucket>,
+    window: Option<document::Window>,
+    concurrency: Option<document::Concurrency>,
+    path: &str,
+) -> Result<Policy, ConfigError> {
+    match (token_bucket, leaky_bucket, window, concurrency) {
+        (Some(given), None, None, None) => {
+            self::token_bucket(&given, &format!("{path}.token_bucket")).map(Policy::TokenBucket)
+        }
+        (None, Some(given), None, None) => {
+            self::leaky_bucket(&given, &format!("{path}.leaky_bucket")).map(Policy::LeakyBucket)
+        }
+        (None, None, Some(given), None) => self::window(&given, &format!("{path}.window")).map(Policy::Window),
+        (None, None, None, Some(given)) => {
+            Ok(Policy::Concurrency(Concurrency { max_in_flight: given.max_in_flight.0 }))
+        }
+        _ => Err(ConfigError::at(path, "must have exactly one of token_bucket, leaky_bucket, window and concurrency")),
+    }
+}
+
+fn leaky_bucket(given: &document::LeakyBucket, path: &str) -> Result<LeakyBucket, ConfigError> {
+    let (capacity, drain, interval) = (given.capacity.0, given.drain.0, given.drain_interval.0);
+    LeakyBucket::new(capacity, drain, interval).ok_or_else(|| {
+        let rule = "must release at most 1000000000 a second, and the last one that waits within an hour";
+        ConfigError::at(path, format!("{capacity} waiting at {drain} per {interval:?}, {rule}"))
+    })
+}
+
+fn window(given: &document::Window, path: &str) -> Result<Window, ConfigError> {
+    let interval = given.interval.0;
+    Window::new(given.max_requests.0, interval)
+        .ok_or_else(|| ConfigError::at(format!("{path}.interval"), format!("{interval:?}, must be at most 366 days")))
+}
+
 fn token_bucket(given: &document::TokenBucket, path: &str) -> Result<TokenBucket, ConfigError> {
     let (size, added, interval) = (given.max_tokens.0, given.tokens_per_fill.0, given.fill_interval.0);
     TokenBucket::new(size, added, interval).map_err(|problem| {
@@ -261,10 +299,10 @@ fn token_bucket(given: &document::TokenBucket, path: &str) -> Result<TokenBucket
     })
 }
 
-fn check_cost(cost: &Cost, bucket: &TokenBucket, path: &str) -> Result<(), ConfigError> {
+fn check_cost(cost: &Cost, policy: &Policy, path: &str) -> Result<(), ConfigError> {
     match cost {
-        Cost::Fixed(tokens) if bucket.max_tokens() < *tokens => {
-            let problem = format!("{tokens}, must be at most max_tokens ({})", bucket.max_tokens());
+        Cost::Fixed(tokens) if policy.max_cost() < *tokens => {
+            let problem = format!("{tokens}, must be at most what the limit ever admits ({})", policy.max_cost());
             Err(ConfigError::at(format!("{path}.cost"), problem))
         }
         Cost::Fixed(_) | Cost::Header(_) => Ok(()),
@@ -306,6 +344,7 @@ fn monitor(given: &document::Monitor) -> Monitor {
         access_log: given.access_log.unwrap_or(true),
         reason_header: given.reason_header.unwrap_or(true),
         ratelimit_headers: given.ratelimit_headers.map_or(RateLimitHeaders::Ietf, |it| it.0),
+        ratelimit_headers_on_success: given.ratelimit_headers_on_success.unwrap_or(false),
     }
 }
 

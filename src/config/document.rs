@@ -79,9 +79,9 @@ pub(super) struct Limit {
     pub(super) max_keys: Option<Whole<1, 1_048_576>>,
     pub(super) missing: Option<Missing>,
     pub(super) token_bucket: Option<TokenBucket>,
-    leaky_bucket: Option<NotYet>,
-    window: Option<NotYet>,
-    concurrency: Option<NotYet>,
+    pub(super) leaky_bucket: Option<LeakyBucket>,
+    pub(super) window: Option<Window>,
+    pub(super) concurrency: Option<Concurrency>,
     pub(super) cost: Option<Cost>,
     pub(super) enforced: Option<bool>,
     pub(super) fallback: Option<String>,
@@ -110,6 +110,27 @@ pub(super) struct TokenBucket {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct LeakyBucket {
+    pub(super) capacity: Whole<0, 1_000_000>,
+    pub(super) drain: Whole<1, MAX_TOKENS>,
+    pub(super) drain_interval: Span,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Window {
+    pub(super) max_requests: Whole<1, MAX_TOKENS>,
+    pub(super) interval: Span,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Concurrency {
+    pub(super) max_in_flight: Whole<1, 1_000_000>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Fallback {
     pub(super) name: Name,
     pub(super) status: Whole<200, 599>,
@@ -127,11 +148,12 @@ pub(super) struct Monitor {
     pub(super) access_log: Option<bool>,
     pub(super) reason_header: Option<bool>,
     pub(super) ratelimit_headers: Option<RateLimitHeaders>,
-    ratelimit_headers_on_success: Option<NotYet>,
+    pub(super) ratelimit_headers_on_success: Option<bool>,
     outcomes: Option<NotYet>,
 }
 
-objects!(Document, ClientIp, Operation, Match, HeaderMatch, Limit, TokenBucket, Fallback, Monitor);
+objects!(Document, ClientIp, Operation, Match, HeaderMatch, Limit, Fallback, Monitor);
+objects!(TokenBucket, LeakyBucket, Window, Concurrency);
 words!(Tier, r#""P0", "P1", "P2" or "P3""#, "P0" => P0, "P1" => P1, "P2" => P2, "P3" => P3);
 words!(Missing, r#""shared" or "skip""#, "shared" => Shared, "skip" => Skip);
 words!(FailureMode, r#""allow" or "deny""#, "allow" => Allow, "deny" => Deny);

@@ -158,8 +158,8 @@ impl<'de> Deserialize<'de> for RateLimitHeaders {
         match text.as_str() {
             "ietf" => Ok(Self(config::RateLimitHeaders::Ietf)),
             "none" => Ok(Self(config::RateLimitHeaders::None)),
-            "x-ratelimit" => Err(de::Error::custom("\"x-ratelimit\", not supported yet")),
-            _ => Err(de::Error::custom(format_args!("{text:?}, must be \"ietf\" or \"none\""))),
+            "x-ratelimit" => Ok(Self(config::RateLimitHeaders::XRateLimit)),
+            _ => Err(de::Error::custom(format_args!("{text:?}, must be \"ietf\", \"x-ratelimit\" or \"none\""))),
         }
     }
 }

@@ -58,6 +58,13 @@ mod import {
             size: *mut usize,
         ) -> u32;
         pub(super) fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
+        pub(super) fn proxy_replace_header_map_value(
+            map: u32,
+            key: *const u8,
+            key_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
         pub(super) fn proxy_get_property(
             path: *const u8,
             path_size: usize,
@@ -82,6 +89,9 @@ mod import {
         pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
         pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
+        pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+        pub(super) fn proxy_set_effective_context(context: u32) -> u32;
+        pub(super) fn proxy_continue_stream(stream: u32) -> u32;
         pub(super) fn proxy_send_local_response(
             status: u32,
             details: *const u8,
@@ -167,6 +177,14 @@ pub(super) fn remove_header(map: Map, name: &[u8]) -> Result<(), Status> {
     check(unsafe { import::proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
 }
 
+/// Sets a header, in place of all its values.
+pub(super) fn replace_header(map: Map, name: &str, value: &str) -> Result<(), Status> {
+    // SAFETY: see the module.
+    check(unsafe {
+        import::proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
+}
+
 /// A property; the parts of `path` are separated by NUL.
 pub(super) fn property(path: &[u8]) -> Result<Option<Vec<u8>>, Status> {
     let mut out = Returned::new();
@@ -241,6 +259,29 @@ pub(super) fn send_local_response(response: &LocalResponse<'_>) -> Result<(), St
             grpc_status,
         )
     })
+}
+
+/// Sets the root's timer; 0 switches it off.
+pub(super) fn set_tick_period(milliseconds: u32) -> Result<(), Status> {
+    // SAFETY: no pointers.
+    check(unsafe { import::proxy_set_tick_period_milliseconds(milliseconds) })
+}
+
+/// Lets a held request go on, from another context's callback. Fails if the stream is gone.
+pub(super) fn continue_request(context: u32) -> Result<(), Status> {
+    const REQUEST: u32 = 0;
+    // SAFETY: no pointers.
+    check(unsafe { import::proxy_set_effective_context(context) })?;
+    // SAFETY: no pointers.
+    check(unsafe { import::proxy_continue_stream(REQUEST) })
+}
+
+/// Crashes if the request says so.
+#[cfg(feature = "trap")]
+pub(super) fn trap_if_asked() {
+    if let Ok(Some(_)) = header(Map::Request, "x-trap") {
+        std::process::abort();
+    }
 }
 
 /// WASI's monotonic clock, in nanoseconds; 0 if there is none.

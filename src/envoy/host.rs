@@ -1,6 +1,7 @@
 //! The engine's host over Envoy's calls.
 
 use super::abi::{self, Map, Metric, Status};
+use super::timer::Timer;
 use crate::headers::Headers;
 use crate::host::{Direction, Expected, Host, HostError, LogField, MetricId, MetricKind, Version, Versioned, Written};
 use crate::time::Timestamp;
@@ -9,15 +10,18 @@ use crate::time::Timestamp;
 /// one creates and never overwrites.
 const NO_VERSION: u32 = u32::MAX;
 
-/// Envoy, as seen from the current callback.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Envoy;
+/// Envoy, as seen from a callback of a root context or one of its streams.
+#[derive(Clone, Copy)]
+pub(super) struct Envoy<'a> {
+    /// The root's timer.
+    pub(super) timer: &'a Timer,
+}
 
 fn failed(call: &'static str) -> impl Fn(Status) -> HostError {
     move |status| HostError { call, status }
 }
 
-impl Host for Envoy {
+impl Host for Envoy<'_> {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(abi::monotonic_nanos())
     }
@@ -32,6 +36,10 @@ impl Host for Envoy {
             Err(abi::CAS_MISMATCH) => Ok(Written::Conflict),
             Err(status) => Err(HostError { call: "shared_set", status }),
         }
+    }
+
+    fn wake_at(&self, instant: Timestamp) {
+        self.timer.wake_at(instant);
     }
 
     fn set_log_field(&self, field: LogField, value: &str) -> Result<(), HostError> {
@@ -78,8 +86,8 @@ impl Host for Envoy {
         Ok(status.and_then(|it| std::str::from_utf8(&it).ok()?.parse().ok()))
     }
 
-    fn has_response_header(&self, name: &str) -> Result<bool, HostError> {
-        abi::header(Map::Response, name).map(|it| it.is_some()).map_err(failed("response_headers"))
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        abi::header(Map::Response, name).map_err(failed("response_headers"))
     }
 
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {

@@ -8,10 +8,13 @@ use proxy_wasm::types::ContextType;
 
 use super::abi;
 use super::host::{Envoy, root_id};
+use super::queue::{Held, Queue};
 use super::stream::Stream;
+use super::timer::Timer;
 use crate::config::Config;
 use crate::filter::Filter;
-use crate::host::{Direction, Host};
+use crate::host::{Direction, Host, HostError};
+use crate::time::Timestamp;
 use crate::worker::Worker;
 
 /// A root context: a configuration, and the filter that it becomes on the first request.
@@ -27,6 +30,8 @@ pub(super) struct Installed {
     /// their configurations are equal, and a request is the first to know its direction.
     filters: [OnceCell<Filter>; 3],
     worker: Rc<Worker>,
+    timer: Timer,
+    queue: Queue,
 }
 
 impl Root {
@@ -41,7 +46,15 @@ impl Root {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    /// The configuration is no longer in use: its streams have ended.
+    fn on_done(&mut self) -> bool {
+        if let Some(installed) = &self.installed {
+            installed.retire();
+        }
+        true
+    }
+}
 
 impl RootContext for Root {
     /// Compiles the configuration and takes it up only if all of it is good. Runs in throw-away machines too, so it
@@ -54,9 +67,15 @@ impl RootContext for Root {
             }
             Err(error) => {
                 log::error!("configuration refused: {error}");
-                self.worker.trouble.config_rejected(&Envoy);
+                self.worker.trouble.config_rejected(&Envoy { timer: &Timer::default() });
                 false
             }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(installed) = &self.installed {
+            installed.on_tick();
         }
     }
 
@@ -64,19 +83,30 @@ impl RootContext for Root {
         Some(ContextType::HttpContext)
     }
 
-    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(self.installed.clone(), Rc::clone(&self.worker))))
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(id, self.installed.clone())))
     }
 }
 
 impl Installed {
     fn new(config: Config, worker: Rc<Worker>) -> Self {
-        if let Some(version) = &config.version
-            && let Err(error) = worker.versions.taken_up(&Envoy, &worker.metrics, version)
-        {
-            worker.trouble.host_error(&Envoy, error);
+        let installed =
+            Self { config, filters: Default::default(), worker, timer: Timer::default(), queue: Queue::default() };
+        if let Some(version) = &installed.config.version {
+            let host = installed.host();
+            installed.report(installed.worker.versions.taken_up(&host, &installed.worker.metrics, version));
         }
-        Self { config, filters: Default::default(), worker }
+        installed
+    }
+
+    /// The proxy, with this root's timer.
+    pub(super) fn host(&self) -> Envoy<'_> {
+        Envoy { timer: &self.timer }
+    }
+
+    /// The worker's store.
+    pub(super) fn worker(&self) -> &Worker {
+        &self.worker
     }
 
     /// The direction of the current request as far as it matters: asked for only where it decides over the scope of
@@ -85,8 +115,8 @@ impl Installed {
         if self.config.scope.is_some() || self.config.limits.is_empty() {
             return Direction::Unspecified;
         }
-        Envoy.direction().unwrap_or_else(|error| {
-            self.worker.trouble.host_error(&Envoy, error);
+        self.host().direction().unwrap_or_else(|error| {
+            self.report(Err(error));
             Direction::Unspecified
         })
     }
@@ -99,16 +129,67 @@ impl Installed {
             Direction::Inbound => inbound,
             Direction::Outbound => outbound,
         };
-        filter.get_or_init(|| Filter::new(&self.config, &format!("{}/{}", root_id(), direction.as_str())))
+        let new = || Filter::new(&self.config, &format!("{}/{}", root_id(), direction.as_str()), &self.worker);
+        filter.get_or_init(new)
+    }
+
+    /// Has the stream go on at its instant.
+    pub(super) fn hold(&self, due: Timestamp, held: Held) {
+        self.queue.hold(due, held);
+        self.timer.wake_at(due);
+    }
+
+    /// Forgets a held request whose stream has ended.
+    pub(super) fn forget(&self, due: Timestamp, stream: u32) {
+        self.queue.forget(due, stream);
+    }
+
+    /// Counts a call that failed.
+    pub(super) fn report(&self, done: Result<(), HostError>) {
+        if let Err(error) = done {
+            self.worker.trouble.host_error(&self.host(), error);
+        }
+    }
+
+    fn retire(&self) {
+        for filter in self.filters.iter().filter_map(OnceCell::get) {
+            filter.retire(&self.host(), &self.worker);
+        }
+        self.timer.stop();
+    }
+
+    /// Does the filters' chores, and lets those requests go on whose wait is over.
+    fn on_tick(&self) {
+        let host = self.host();
+        self.timer.tick(|| {
+            for filter in self.filters.iter().filter_map(OnceCell::get) {
+                filter.on_tick(&host, &self.worker);
+            }
+            let now = host.now();
+            while let Some(held) = self.queue.release(now) {
+                self.resume(&held);
+            }
+            if let Some(due) = self.queue.next() {
+                self.timer.wake_at(due);
+            }
+        });
+    }
+
+    fn resume(&self, held: &Held) {
+        if let Some(ticket) = held.ticket.borrow_mut().as_mut() {
+            self.filter(held.direction).resume(&self.host(), &self.worker, ticket);
+        }
+        // Outside the borrow, because the stream's callbacks may run before this returns.
+        if let Err(status) = abi::continue_request(held.stream) {
+            self.report(Err(HostError { call: "continue_request", status }));
+        }
     }
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        if let Some(version) = &self.config.version
-            && let Err(error) = self.worker.versions.given_up(&Envoy, &self.worker.metrics, version)
-        {
-            self.worker.trouble.host_error(&Envoy, error);
+        if let Some(version) = &self.config.version {
+            self.report(self.worker.versions.given_up(&self.host(), &self.worker.metrics, version));
         }
     }
 }

@@ -6,41 +6,37 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use super::abi::{self, LocalResponse, Map, Status};
-use super::host::Envoy;
+use super::queue::{Held, SharedTicket};
 use super::root::Installed;
 use crate::headers::Headers;
 use crate::host::{Direction, HostError};
-use crate::pipeline::{Decision, Edits, Ticket};
+use crate::pipeline::{Decision, Edits};
 use crate::reply::Reply;
-use crate::worker::Worker;
+use crate::time::Timestamp;
 
 /// A stream context. It keeps the configuration that the stream began under, and its ticket.
 pub(super) struct Stream {
+    id: u32,
     installed: Option<Rc<Installed>>,
-    worker: Rc<Worker>,
     direction: Direction,
-    ticket: Option<Ticket>,
+    ticket: SharedTicket,
+    /// The instant until which the request was held, if it was.
+    held_until: Option<Timestamp>,
 }
 
 impl Stream {
-    pub(super) fn new(installed: Option<Rc<Installed>>, worker: Rc<Worker>) -> Self {
-        Self { installed, worker, direction: Direction::Unspecified, ticket: None }
+    pub(super) fn new(id: u32, installed: Option<Rc<Installed>>) -> Self {
+        Self { id, installed, direction: Direction::Unspecified, ticket: SharedTicket::default(), held_until: None }
     }
 
-    fn report(&self, call: &'static str, done: Result<(), Status>) {
-        if let Err(status) = done {
-            self.worker.trouble.host_error(&Envoy, HostError { call, status });
-        }
-    }
-
-    fn apply(&self, edits: &Edits) {
+    fn apply(installed: &Installed, edits: &Edits) {
         for name in &edits.remove {
-            self.report("remove_header", abi::remove_header(Map::Request, name));
+            report(installed, "remove_header", abi::remove_header(Map::Request, name));
         }
     }
 
     /// Answers the request. A reply that cannot be sent must not leave the request waiting: it goes on.
-    fn send(&self, reply: &Reply) -> Action {
+    fn send(installed: &Installed, reply: &Reply) -> Action {
         let headers = Headers::from_pairs(&reply.headers);
         let response = LocalResponse {
             status: u32::from(reply.status),
@@ -50,15 +46,23 @@ impl Stream {
             grpc_status: i32::try_from(reply.grpc_status).unwrap_or(i32::MAX),
         };
         let sent = abi::send_local_response(&response);
-        self.report("send_local_response", sent);
+        report(installed, "send_local_response", sent);
         if sent.is_ok() { Action::Pause } else { Action::Continue }
     }
 }
 
+fn report(installed: &Installed, call: &'static str, done: Result<(), Status>) {
+    installed.report(done.map_err(|status| HostError { call, status }));
+}
+
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        if let (Some(installed), Some(ticket)) = (&self.installed, self.ticket.take()) {
-            installed.filter(self.direction).on_done(&Envoy, &self.worker, ticket);
+        if let (Some(installed), Some(due)) = (&self.installed, self.held_until) {
+            installed.forget(due, self.id);
+        }
+        let ticket = self.ticket.borrow_mut().take();
+        if let (Some(installed), Some(ticket)) = (&self.installed, ticket) {
+            installed.filter(self.direction).on_done(&installed.host(), installed.worker(), ticket);
         }
         true
     }
@@ -70,27 +74,39 @@ impl HttpContext for Stream {
             return Action::Continue;
         };
         self.direction = installed.direction();
-        let (decision, ticket) = installed.filter(self.direction).on_request(&Envoy, &self.worker);
-        self.ticket = Some(ticket);
+        let (decision, ticket) = installed.filter(self.direction).on_request(&installed.host(), installed.worker());
+        *self.ticket.borrow_mut() = Some(ticket);
+        #[cfg(feature = "trap")]
+        abi::trap_if_asked();
         match decision {
             Decision::Forward(edits) => {
-                self.apply(&edits);
+                Self::apply(installed, &edits);
                 Action::Continue
             }
-            Decision::Reply(reply) => self.send(&reply),
+            Decision::Wait(edits, due) => {
+                Self::apply(installed, &edits);
+                self.held_until = Some(due);
+                let ticket = Rc::clone(&self.ticket);
+                installed.hold(due, Held { stream: self.id, direction: self.direction, ticket });
+                Action::Pause
+            }
+            Decision::Reply(reply) => Self::send(installed, &reply),
         }
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        if let (Some(installed), Some(ticket)) = (&self.installed, &mut self.ticket) {
-            installed.filter(self.direction).on_response(&Envoy, &self.worker, ticket);
+        if let (Some(installed), Some(ticket)) = (&self.installed, self.ticket.borrow_mut().as_mut()) {
+            let edits = installed.filter(self.direction).on_response(&installed.host(), installed.worker(), ticket);
+            for (name, value) in edits {
+                report(installed, "replace_header", abi::replace_header(Map::Response, name, &value));
+            }
         }
         Action::Continue
     }
 
     fn on_log(&mut self) {
-        if let (Some(installed), Some(ticket)) = (&self.installed, &mut self.ticket) {
-            installed.filter(self.direction).on_log(&Envoy, &self.worker, ticket);
+        if let (Some(installed), Some(ticket)) = (&self.installed, self.ticket.borrow_mut().as_mut()) {
+            installed.filter(self.direction).on_log(&installed.host(), installed.worker(), ticket);
         }
     }
 }

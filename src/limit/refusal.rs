@@ -5,13 +5,13 @@
 //! `grpc-retry-pushback-ms: -1` (gRFC A6) keep the caller's Envoy and gRPC library from trying again at once.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
-use crate::config::{Monitor, RateLimitHeaders};
+use crate::config::Monitor;
 use crate::degrade::fallback::Fallback;
+use crate::limit::quota::{self, Standing, whole_seconds};
 use crate::limit::rule::Limit;
-use crate::limit::token_bucket::Denial;
 use crate::reply::Reply;
+use crate::shared::meter::Denial;
 
 /// gRPC `RESOURCE_EXHAUSTED`.
 const RESOURCE_EXHAUSTED: u32 = 8;
@@ -40,11 +40,14 @@ pub fn reply(
         None => quota_exceeded(limit),
     };
     reply.details = format!("outrigger_limit_{}", limit.spec().name);
-    if 300 <= reply.status {
+    // A reply that says success is taken for the real one, but for gRPC it never does.
+    if 300 <= reply.status || protocol == Protocol::Grpc {
         add_retry_marks(&mut reply, denial);
     }
-    if monitor.ratelimit_headers == RateLimitHeaders::Ietf {
-        add_ratelimit_fields(&mut reply, limit, denial);
+    let remaining = denial.map(|denial| denial.remaining);
+    let standing = Standing { limit, remaining, reset: denial.and_then(|denial| denial.retry_after) };
+    for (name, value) in quota::fields(monitor.ratelimit_headers, &[standing]) {
+        reply.add_missing_header(name, value);
     }
     if monitor.reason_header {
         reply.headers.push((Cow::Borrowed("x-outrigger-reason"), limit.reason().to_owned()));
@@ -98,38 +101,9 @@ fn add_retry_marks(reply: &mut Reply, denial: Option<Denial>) {
     reply.add_missing_header("x-envoy-ratelimited", "true".to_owned());
 }
 
-/// `RateLimit-Policy` says how much (`q`) in which time (`w`): the bucket and the time in which it fills, left out if that
-/// is below the draft's resolution of a second. `RateLimit` says what is left (`r`) and when there is enough (`t`).
-fn add_ratelimit_fields(reply: &mut Reply, limit: &Limit, denial: Option<Denial>) {
-    let name = &limit.spec().name;
-    let bucket = &limit.spec().bucket;
-    let quota = bucket.max_tokens();
-    // Without what the rounding of the rate adds.
-    let fill_time = Duration::from_micros(u64::try_from(bucket.fill_time().as_micros()).unwrap_or(u64::MAX));
-    let policy = match whole_seconds(fill_time) {
-        _ if fill_time < Duration::from_secs(1) => format!("\"{name}\";q={quota}"),
-        window => format!("\"{name}\";q={quota};w={window}"),
-    };
-    reply.add_missing_header("ratelimit-policy", policy);
-    let Some(denial) = denial else {
-        return;
-    };
-    let left = denial.remaining;
-    let state = match denial.retry_after {
-        Some(wait) => format!("\"{name}\";r={left};t={}", whole_seconds(wait)),
-        None => format!("\"{name}\";r={left}"),
-    };
-    reply.add_missing_header("ratelimit", state);
-}
-
 /// The proxy sets the content type, and the body becomes the message: a sentence, not a document.
 fn speak_grpc(reply: &mut Reply, limit: &Limit) {
     reply.headers.retain(|(name, _)| name != "content-type");
     reply.add_missing_header("grpc-retry-pushback-ms", "-1".to_owned());
     reply.body = format!("refused by {}", limit.reason());
-}
-
-/// Rounded up, so that nobody is told to come too early.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() != 0))
 }

@@ -1,14 +1,17 @@
 //! A configured limit: what it counts, where, and what a refusal by it says.
 
+use std::time::Duration;
+
 use crate::host::{Host, HostError};
 use crate::limit::FailureMode;
 use crate::limit::cost::{Cost, Priced};
+use crate::limit::counter::{Admission, Counter, Kept, Place};
 use crate::limit::key::KeySpec;
-use crate::limit::token_bucket::{Denial, Grant, TokenBucket};
+use crate::limit::policy::Policy;
 use crate::monitor::metrics::{self, Handle};
 use crate::operation::request::Request;
-use crate::shared::bucket::SharedBucket;
-use crate::shared::table::{Eviction, KeyHash, Table};
+use crate::shared::meter::Denial;
+use crate::shared::table::{Eviction, KeyHash};
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -25,8 +28,8 @@ pub struct LimitSpec {
     pub key: Option<KeySpec>,
     /// Least number of keys that it keeps apart.
     pub max_keys: u32,
-    /// Size and rate.
-    pub bucket: TokenBucket,
+    /// What it admits.
+    pub policy: Policy,
     /// What a request takes.
     pub cost: Cost,
     /// Whether it refuses, or only counts what it would refuse.
@@ -41,26 +44,23 @@ pub struct LimitSpec {
 #[derive(Debug)]
 pub struct Limit {
     spec: LimitSpec,
-    store: Store,
+    counter: Counter,
     reason: String,
     refusals: Handle,
     fallbacks: Handle,
+    waits: Handle,
     evictions_lossless: Handle,
     evictions_lossy: Handle,
 }
 
-#[derive(Debug)]
-enum Store {
-    One(SharedBucket),
-    Keyed(KeySpec, Table),
-}
-
-/// Tokens that a request took, to be given back if it is refused after all.
+/// What a request took of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Debit {
-    key: Option<KeyHash>,
+    key: KeyHash,
     cost: u64,
+    /// When, or for which instant.
+    taken: Timestamp,
 }
 
 /// What a limit says of a request.
@@ -68,9 +68,9 @@ pub struct Debit {
 pub enum Verdict {
     /// It is not concerned: the request lacks the key, or the limit's state cannot be used and it allows that.
     Pass,
-    /// It has the tokens.
-    Admitted(Debit),
-    /// It has them not.
+    /// It has what the request costs; the request may have to wait.
+    Admitted(Debit, Admission),
+    /// It has it not.
     Refused(Denial),
     /// Its state cannot be used and it does not allow that.
     Unusable,
@@ -93,24 +93,16 @@ pub struct Asker<'a> {
 
 impl Limit {
     /// The limit of this specification, with its state under `scope`.
-    pub fn new(spec: LimitSpec, scope: &str) -> Self {
-        let store = match &spec.key {
-            None => {
-                let record = format!("outrigger/{scope}/token_bucket/{}", spec.name);
-                Store::One(SharedBucket::new(record, spec.bucket, spec.failure_mode))
-            }
-            Some(key) => {
-                let prefix = format!("outrigger/{scope}/token_table/{}/", spec.name);
-                Store::Keyed(key.clone(), Table::new(prefix, spec.max_keys, spec.bucket, spec.failure_mode))
-            }
-        };
-        let reason = format!("limit/{}", spec.name);
+    pub fn new(spec: LimitSpec, scope: &str, worker: &Worker) -> Self {
+        let max_keys = spec.key.as_ref().map(|_| spec.max_keys);
+        let place = Place { scope, name: &spec.name, max_keys, failure_mode: spec.failure_mode };
         Self {
+            counter: Counter::new(spec.policy, &place, worker),
+            reason: format!("limit/{}", spec.name),
             spec,
-            store,
-            reason,
             refusals: Handle::default(),
             fallbacks: Handle::default(),
+            waits: Handle::default(),
             evictions_lossless: Handle::default(),
             evictions_lossy: Handle::default(),
         }
@@ -146,17 +138,46 @@ impl Limit {
         }
     }
 
-    /// Gives back what [`Limit::take`] took. A failure is counted; the tokens then stay taken.
-    pub fn give_back(&self, host: &dyn Host, worker: &Worker, debit: Debit, now: Timestamp) {
-        let trouble = &worker.trouble;
-        let given_back = match (&self.store, debit.key) {
-            (Store::One(bucket), _) => bucket.refund(host, trouble, debit.cost, now),
-            (Store::Keyed(_, table), Some(key)) => table.refund(host, trouble, key, debit.cost, now),
-            (Store::Keyed(..), None) => Ok(()),
+    /// The refusal that the request would get, as far as that can be told cheaply.
+    pub fn peek(&self, asker: &Asker<'_>) -> Option<Denial> {
+        let key = self.key(asker).ok()??;
+        let cost = match self.spec.cost.of(asker.request) {
+            Priced::Tokens(tokens) => tokens,
+            // Counted when it was asked first.
+            Priced::Malformed => 1,
         };
-        if let Err(error) = given_back {
-            trouble.host_error(host, error);
+        if self.spec.policy.max_cost() < cost {
+            return Some(Denial { remaining: self.spec.policy.max_cost(), retry_after: None });
         }
+        self.counter.peek(asker, key, cost).ok()?
+    }
+
+    /// Gives back what [`Limit::take`] took of a request that was not forwarded. A failure is counted; the units then stay
+    /// taken.
+    pub fn give_back(&self, host: &dyn Host, worker: &Worker, debit: Debit, now: Timestamp) {
+        let given_back = self.counter.give_back(&worker.context(host, now), debit.key, debit.cost, debit.taken);
+        report(given_back, host, worker);
+    }
+
+    /// Gives back what a forwarded request held until its end.
+    pub fn release(&self, host: &dyn Host, worker: &Worker, debit: Debit, now: Timestamp) {
+        match self.counter.keeps() {
+            Kept::UsedUp => {}
+            Kept::Held => self.give_back(host, worker, debit, now),
+        }
+    }
+
+    /// Gives back all that this worker took in advance.
+    pub fn surrender(&self, host: &dyn Host, worker: &Worker, now: Timestamp) {
+        report(self.counter.surrender(&worker.context(host, now)), host, worker);
+    }
+
+    /// Gives back what this worker took in advance and did not use. Returns when to call again, `None` if there is no need.
+    pub fn settle(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Option<Duration> {
+        self.counter.settle(&worker.context(host, now)).unwrap_or_else(|error| {
+            worker.trouble.host_error(host, error);
+            None
+        })
     }
 
     /// Counts a refusal, real or shadow.
@@ -172,25 +193,38 @@ impl Limit {
         report(counted, host, worker);
     }
 
+    /// Records how long a request waited.
+    pub fn observe_wait(&self, host: &dyn Host, worker: &Worker, wait: Duration) {
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let name = || metrics::queue_wait_milliseconds(&self.spec.name);
+        report(self.waits.observe(host, &worker.metrics, wait, name), host, worker);
+    }
+
     fn try_take(&self, asker: &Asker<'_>) -> Result<Verdict, HostError> {
-        let Asker { host, worker, request, operation, now } = *asker;
-        let trouble = &worker.trouble;
-        match &self.store {
-            Store::One(bucket) => {
-                let cost = self.price(asker);
-                Ok(verdict(bucket.take(host, trouble, cost, now)?, Debit { key: None, cost }))
-            }
-            Store::Keyed(spec, table) => {
-                let hasher = worker.seed.hasher(host, trouble)?;
-                let Some(key) = spec.hash(host, request, operation, hasher)? else {
-                    return Ok(Verdict::Pass);
-                };
-                let cost = self.price(asker);
-                let taken = table.take(host, trouble, key, cost, now)?;
-                self.count_eviction(host, worker, taken.eviction);
-                Ok(verdict(taken.result, Debit { key: Some(key), cost }))
-            }
+        let Some(key) = self.key(asker)? else {
+            return Ok(Verdict::Pass);
+        };
+        let cost = self.price(asker);
+        if self.spec.policy.max_cost() < cost {
+            return Ok(Verdict::Refused(Denial { remaining: self.spec.policy.max_cost(), retry_after: None }));
         }
+        let answer = self.counter.take(asker, key, cost)?;
+        self.count_eviction(asker.host, asker.worker, answer.eviction);
+        Ok(match answer.result {
+            Ok(admission) => {
+                Verdict::Admitted(Debit { key, cost, taken: asker.now.saturating_add(admission.wait) }, admission)
+            }
+            Err(denial) => Verdict::Refused(denial),
+        })
+    }
+
+    /// The request's key; some constant for a limit without keys, `None` if the limit does not apply.
+    fn key(&self, asker: &Asker<'_>) -> Result<Option<KeyHash>, HostError> {
+        let Some(spec) = &self.spec.key else {
+            return Ok(Some(KeyHash(0)));
+        };
+        let hasher = asker.worker.seed.hasher(asker.host, &asker.worker.trouble)?;
+        spec.hash(asker.host, asker.request, asker.operation, hasher)
     }
 
     fn price(&self, asker: &Asker<'_>) -> u64 {
@@ -214,15 +248,8 @@ impl Limit {
     }
 }
 
-fn verdict(result: Result<Grant, Denial>, debit: Debit) -> Verdict {
-    match result {
-        Ok(_) => Verdict::Admitted(debit),
-        Err(denial) => Verdict::Refused(denial),
-    }
-}
-
-fn report(counted: Result<(), HostError>, host: &dyn Host, worker: &Worker) {
-    if let Err(error) = counted {
+fn report(done: Result<(), HostError>, host: &dyn Host, worker: &Worker) {
+    if let Err(error) = done {
         worker.trouble.host_error(host, error);
     }
 }

@@ -32,14 +32,11 @@
 
 use std::time::Duration;
 
+use crate::shared::meter::{Denial, Grant, LATEST_READER, Meter, Stamp};
 use crate::time::Timestamp;
 
 /// Resolution of a [`Tat`].
 const TICKS_PER_NANO: u64 = 16;
-
-/// Ticks by which a worker's clock may be late when it reads a record. A state that is ahead by less is left alone:
-/// pulling it back would hand out the difference, at each refusal of a late worker again.
-const LATEST_READER: u64 = 1_000_000_000 * TICKS_PER_NANO;
 
 /// The longest time a bucket may take to fill. Far beyond use, and far from overflow.
 pub const MAX_FILL_TIME: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -62,29 +59,8 @@ pub enum Unrepresentable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
     max_tokens: u64,
-    emission: Emission,
-}
-
-/// The time in which one token is added, in ticks. Never zero.
-///
-/// Shared records carry the emission they were written with, so that a changed rate keeps the tokens that were
-/// already taken; see [`TokenBucket::adopt`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Emission(u64);
-
-impl Emission {
-    /// Reads an emission from a record. `None` for zero, which nobody writes.
-    pub const fn from_bits(bits: u64) -> Option<Self> {
-        match bits {
-            0 => None,
-            ticks => Some(Self(ticks)),
-        }
-    }
-
-    /// For writing into a record.
-    pub const fn to_bits(self) -> u64 {
-        self.0
-    }
+    /// The time in which one token is added, in ticks. Never zero.
+    emission: u64,
 }
 
 /// The state of a bucket: the instant at which it is full again, in ticks. The default is a bucket that is full.
@@ -111,25 +87,6 @@ impl Tat {
     }
 }
 
-/// The tokens were there. The caller owes the new state to the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The state with the tokens taken.
-    pub tat: Tat,
-    /// Whole tokens left.
-    pub remaining: u64,
-}
-
-/// The tokens were not there. The state is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// Whole tokens that are there, fewer than asked for.
-    pub remaining: u64,
-    /// The same request passes after this long, and not a nanosecond earlier, if nobody takes tokens meanwhile. `None`:
-    /// it costs more than the bucket ever holds and never passes.
-    pub retry_after: Option<Duration>,
-}
-
 impl TokenBucket {
     /// A bucket of `max_tokens` to which `tokens_per_fill` are added evenly over each `fill_interval`.
     ///
@@ -151,7 +108,7 @@ impl TokenBucket {
             return Err(Unrepresentable::TooSlow);
         }
         let emission = u64::try_from(emission).map_err(|_| Unrepresentable::TooSlow)?;
-        Ok(Self { max_tokens: u64::from(max_tokens), emission: Emission(emission) })
+        Ok(Self { max_tokens: u64::from(max_tokens), emission })
     }
 
     /// The size of the bucket in tokens.
@@ -159,65 +116,19 @@ impl TokenBucket {
         self.max_tokens
     }
 
-    /// How fast the bucket fills; part of every record of it.
-    pub const fn emission(&self) -> Emission {
-        self.emission
-    }
-
     /// The time in which the empty bucket fills.
     pub const fn fill_time(&self) -> Duration {
         Duration::from_nanos(self.tolerance().div_ceil(TICKS_PER_NANO))
     }
 
-    /// The state of a bucket that was emptied at `now`.
-    pub const fn empty(&self, now: Timestamp) -> Tat {
-        Tat(ticks(now).saturating_add(self.tolerance()))
+    /// The time in which so many tokens are added.
+    pub const fn time_for(&self, tokens: u64) -> Duration {
+        Duration::from_nanos(tokens.saturating_mul(self.emission).div_ceil(TICKS_PER_NANO))
     }
 
-    /// Takes `cost` tokens at `now`, or says when they will be there.
-    ///
-    /// # Errors
-    ///
-    /// A [`Denial`], which is an answer, not a fault.
-    pub const fn take(&self, tat: Tat, cost: u64, now: Timestamp) -> Result<Grant, Denial> {
-        let now = ticks(now);
-        let debt = self.debt(tat, now);
-        let remaining = (self.tolerance() - debt) / self.emission.0;
-        if self.max_tokens < cost {
-            return Err(Denial { remaining, retry_after: None });
-        }
-        let owed = debt.saturating_add(cost.saturating_mul(self.emission.0));
-        if self.tolerance() < owed {
-            let wait = (owed - self.tolerance()).div_ceil(TICKS_PER_NANO);
-            return Err(Denial { remaining, retry_after: Some(Duration::from_nanos(wait)) });
-        }
-        let remaining = (self.tolerance() - owed) / self.emission.0;
-        Ok(Grant { tat: Tat(now.saturating_add(owed)), remaining })
-    }
-
-    /// Gives back `cost` tokens that were taken and not used.
-    pub const fn refund(&self, tat: Tat, cost: u64) -> Tat {
-        Tat(tat.0.saturating_sub(cost.saturating_mul(self.emission.0)))
-    }
-
-    /// The state of this bucket that has as many tokens taken as `tat` had in a bucket of emission `written`.
-    ///
-    /// A configuration update may change rate and size. What counts is what was taken: a bucket of 20 with 5 taken
-    /// becomes a bucket of 100 with 5 taken, at whatever rate. More taken than fits is an empty bucket.
-    pub fn adopt(&self, tat: Tat, written: Emission, now: Timestamp) -> Tat {
-        let now = ticks(now);
-        let debt = u128::from(tat.0.saturating_sub(now));
-        let scaled = debt.saturating_mul(u128::from(self.emission.0)).div_ceil(u128::from(written.0));
-        let debt = u64::try_from(scaled).unwrap_or(u64::MAX).min(self.tolerance());
-        Tat(now.saturating_add(debt))
-    }
-
-    /// What a record should hold instead of `tat`, if that lies so far ahead that no late reader of the clock explains
-    /// it: an empty bucket, which fills from now on. A refusal has to write it, or the bucket stays empty until the
-    /// clock has come to where `tat` is.
-    pub const fn repair(&self, tat: Tat, now: Timestamp) -> Option<Tat> {
-        let empty = self.empty(now);
-        if empty.0.saturating_add(LATEST_READER) < tat.0 { Some(empty) } else { None }
+    /// Whole tokens that are there at `now`.
+    pub const fn available(&self, tat: Tat, now: Timestamp) -> u64 {
+        (self.tolerance() - self.debt(tat, ticks(now))) / self.emission
     }
 
     /// Ticks that the tokens taken so far need to come back, at most those of an empty bucket.
@@ -228,7 +139,69 @@ impl TokenBucket {
 
     /// Ticks in which the empty bucket fills. Does not overflow: see [`MAX_FILL_TIME`].
     const fn tolerance(&self) -> u64 {
-        self.max_tokens.saturating_mul(self.emission.0)
+        self.max_tokens.saturating_mul(self.emission)
+    }
+}
+
+impl Meter for TokenBucket {
+    type State = Tat;
+
+    const SIZE: usize = 8;
+    const WHAT: &'static str = "token_bucket";
+
+    fn take(&self, tat: Tat, cost: u64, now: Timestamp) -> Result<Grant<Tat>, Denial> {
+        let remaining = self.available(tat, now);
+        if self.max_tokens < cost {
+            return Err(Denial { remaining, retry_after: None });
+        }
+        let now = ticks(now);
+        let owed = self.debt(tat, now).saturating_add(cost.saturating_mul(self.emission));
+        if self.tolerance() < owed {
+            let wait = (owed - self.tolerance()).div_ceil(TICKS_PER_NANO);
+            return Err(Denial { remaining, retry_after: Some(Duration::from_nanos(wait)) });
+        }
+        let remaining = (self.tolerance() - owed) / self.emission;
+        Ok(Grant { state: Tat(now.saturating_add(owed)), remaining, wait: Duration::ZERO })
+    }
+
+    fn refund(&self, tat: Tat, cost: u64, _taken: Timestamp) -> Tat {
+        Tat(tat.0.saturating_sub(cost.saturating_mul(self.emission)))
+    }
+
+    fn load(&self, tat: Tat, now: Timestamp) -> u64 {
+        tat.0.saturating_sub(ticks(now))
+    }
+
+    fn exhausted(&self, now: Timestamp) -> Tat {
+        Tat(ticks(now).saturating_add(self.tolerance()))
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { size: self.max_tokens, pace: self.emission }
+    }
+
+    /// What counts is what was taken: a bucket of 20 with 5 taken becomes a bucket of 100 with 5 taken, at whatever rate.
+    /// More taken than fits is an empty bucket.
+    fn adopt(&self, tat: Tat, written: Stamp, now: Timestamp) -> Tat {
+        let now = ticks(now);
+        let debt = u128::from(tat.0.saturating_sub(now));
+        let scaled = debt.saturating_mul(u128::from(self.emission)).div_ceil(u128::from(written.pace.max(1)));
+        let debt = u64::try_from(scaled).unwrap_or(u64::MAX).min(self.tolerance());
+        Tat(now.saturating_add(debt))
+    }
+
+    fn repair(&self, tat: Tat, now: Timestamp) -> Option<Tat> {
+        let empty = self.exhausted(now);
+        let ahead = tat.0.saturating_sub(empty.0) / TICKS_PER_NANO;
+        if LATEST_READER < ahead { Some(empty) } else { None }
+    }
+
+    fn encode(tat: Tat, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&tat.0.to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Tat> {
+        bytes.try_into().ok().map(u64::from_le_bytes).map(Tat)
     }
 }
 

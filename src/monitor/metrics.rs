@@ -10,6 +10,7 @@
 //! | `outrigger_request_duration_milliseconds` | operation | histogram | once per forwarded request |
 //! | `outrigger_refusals_total` | reason, enforced | counter | per refusal, real or shadow |
 //! | `outrigger_fallbacks_total` | fallback, reason | counter | when one is served |
+//! | `outrigger_queue_wait_milliseconds` | limit | histogram | when a request waited |
 //! | `outrigger_table_evictions_total` | limit, kind | counter | when a key takes another one's cell |
 //! | `outrigger_host_errors_total` | call | counter | when the proxy refuses a call, or a record or header is unusable |
 //! | `outrigger_shared_conflicts_total` | call | counter | when another worker wrote first |
@@ -123,6 +124,11 @@ pub fn refusals_total(reason: &str, enforced: &str) -> String {
 /// Name of the counter of fallbacks served.
 pub fn fallbacks_total(fallback: &str, reason: &str) -> String {
     name(&[("fallback", fallback), ("reason", reason)], "outrigger_fallbacks_total")
+}
+
+/// Name of the histogram of waits in the limit's queue.
+pub fn queue_wait_milliseconds(limit: &str) -> String {
+    name(&[("limit", limit)], "outrigger_queue_wait_milliseconds")
 }
 
 /// Name of the counter of evictions of a keyed limit's table; `kind` is `lossless` or `lossy`.

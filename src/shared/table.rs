@@ -1,45 +1,48 @@
-//! Token buckets by key, in memory that does not grow.
+//! States by key, in memory that does not grow.
 //!
-//! A bucket per client would be simple if records could be deleted. They cannot, and an attacker has more addresses
+//! A record per client would be simple if records could be deleted. They cannot, and an attacker has more addresses
 //! than a sidecar has memory. So the table is *set-associative*, like a processor's cache: a keyed hash of the key
 //! chooses one of a fixed number of sets, and the set holds eight cells of a tag (32 more bits of the hash) and a
-//! bucket's state. One set is one shared record: a request reads and writes about a hundred bytes.
+//! meter's state. One set is one shared record: a request reads and writes about a hundred bytes for a token bucket.
 //!
-//! A key without a cell takes that of the bucket that is full soonest:
+//! A key without a cell takes that of the least load, which for token buckets is the one that is full soonest:
 //!
-//! * If it is full already, nothing is lost: a full bucket is what a key starts with. (*lossless* eviction)
-//! * Otherwise some key's debt is lost (*lossy*). [`FailureMode::Allow`] forgets it: the evicted key starts afresh, which
-//!   can admit too much. [`FailureMode::Deny`] hands it to the new key, which can refuse too much, and never admits more
-//!   than a table without bounds would.
+//! * If its load is zero, nothing is lost: that is what a key starts with. (*lossless* eviction)
+//! * Otherwise what some key took is forgotten (*lossy*). Under [`FailureMode::Allow`] the new key starts afresh, and so
+//!   will the evicted one, which can admit too much. [`FailureMode::Deny`] hands the state to the new key, which can refuse
+//!   too much, and never admits more than a table without bounds would.
 //!
 //! Choosing by state rather than by last use is what holds an abuser to its limit among many thousand other keys: its
-//! bucket is the emptiest of the set, hence the last to be evicted. (A least-recently-used table of the same size lets
+//! load is the highest of the set, hence it is the last to be evicted. (A least-recently-used table of the same size lets
 //! it through at 1.3 times its rate, and Envoy's default of twenty entries at nearly five times.)
 //!
-//! Size: a key needs a cell only until its bucket is full again, so `max_keys` should be twice the number of distinct
-//! keys seen in the time in which the typical key's tokens come back. Two keys share a cell by accident with a
+//! Size: a key needs a cell only until its load is gone, so `max_keys` should be twice the number of distinct keys seen in
+//! the time in which the typical key's tokens come back. Two keys share a cell by accident with a
 //! probability of 8 / 2³² per pair of keys in one set.
 //!
-//! Record: the [header](mod@format), then per cell the tag (32 bits) and the state (64 bits), little-endian. A cell that was
-//! never used is a full bucket of tag zero.
+//! Record: the [header](mod@format), then per cell the tag (32-bit little-endian) and the state. A cell that was never used
+//! has the default state.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
 
 use crate::host::{Host, HostError};
 use crate::limit::FailureMode;
-use crate::limit::token_bucket::{Denial, Grant, Tat, TokenBucket};
 use crate::monitor::trouble::Trouble;
-use crate::shared::format::{self, Written};
+use crate::shared::format;
+use crate::shared::live::Live;
+use crate::shared::meter::{Denial, Grant, Meter, Stamp};
 use crate::shared::record::{self, Step};
 use crate::time::Timestamp;
 
 /// Cells in a set. More would lose less under attack and cost more to copy; eight fit two cache lines.
 pub const WAYS: usize = 8;
 
-/// Bytes of a cell in the record.
-const CELL: usize = 4 + 8;
+/// The kind of record in the metric of conflicts.
 const WHAT: &str = "keyed_table";
+
+/// Bytes of a cell's tag in the record.
+const TAG: usize = 4;
 
 /// The hash of a request's key under the process's secret; see [`seed`](super::seed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +50,13 @@ pub struct KeyHash(pub u64);
 
 impl KeyHash {
     /// Upper half: independent of the set, which the lower half chooses.
-    const fn tag(self) -> u32 {
+    pub(crate) const fn tag(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// One of `sets`, a power of two, by the lower half.
+    pub(crate) const fn set(self, sets: u32) -> u32 {
+        self.0 as u32 & (sets - 1)
     }
 }
 
@@ -57,46 +65,46 @@ impl KeyHash {
 pub enum Eviction {
     /// The key had one, or there was one that nobody had used.
     None,
-    /// A key lost its cell whose bucket was full, hence nothing.
+    /// A key lost its cell that had no load, hence nothing.
     Lossless,
     /// A key lost its cell and with it what it had taken; or, under [`FailureMode::Deny`], left it to the new key.
     Lossy,
 }
 
-/// The answer to a key that asked for tokens.
+/// The answer to a key that asked for units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct Taken<S> {
     /// Whether it got them.
-    pub result: Result<Grant, Denial>,
+    pub result: Result<Grant<S>, Denial>,
     /// Who had to go for it. A refused key evicts nobody.
     pub eviction: Eviction,
 }
 
-/// A table of token buckets with the same parameters.
+/// The number of sets of a table of at least `max_keys` cells: the next power of two.
+pub const fn sets_for(max_keys: u32) -> u32 {
+    max_keys.div_ceil(WAYS as u32).next_power_of_two()
+}
+
+/// A table of states of one meter.
 #[derive(Debug)]
-pub struct Table {
+pub struct Table<M: Copy> {
     /// Key of a record: this, then the number of the set. Reused so that a request allocates nothing.
     key: RefCell<String>,
     prefix_length: usize,
     sets: u32,
-    bucket: TokenBucket,
+    meter: Live<M>,
     failure_mode: FailureMode,
 }
 
-impl Table {
-    /// The number of sets of a table of at least `max_keys` cells: the next power of two.
-    pub const fn sets_for(max_keys: u32) -> u32 {
-        max_keys.div_ceil(WAYS as u32).next_power_of_two()
-    }
-
-    /// The table whose records are at `prefix` followed by a number. Rounds `max_keys` up, see [`Table::sets_for`].
-    pub fn new(prefix: String, max_keys: u32, bucket: TokenBucket, failure_mode: FailureMode) -> Self {
+impl<M: Meter> Table<M> {
+    /// The table whose records are at `prefix` followed by a number. Rounds `max_keys` up, see [`sets_for`].
+    pub fn new(prefix: String, max_keys: u32, meter: impl Into<Live<M>>, failure_mode: FailureMode) -> Self {
         let prefix_length = prefix.len();
-        Self { key: RefCell::new(prefix), prefix_length, sets: Self::sets_for(max_keys), bucket, failure_mode }
+        Self { key: RefCell::new(prefix), prefix_length, sets: sets_for(max_keys), meter: meter.into(), failure_mode }
     }
 
-    /// Takes `cost` tokens from the bucket of `key`, or says when they will be there. Two calls of the proxy per
-    /// attempt, one if refused by a record that is as this table would write it.
+    /// Takes `cost` units for `key`, or says when they will be there. Two calls of the proxy per attempt, one if refused by
+    /// a record that is as this table would write it.
     ///
     /// # Errors
     ///
@@ -108,49 +116,63 @@ impl Table {
         key: KeyHash,
         cost: u64,
         now: Timestamp,
-    ) -> Result<Taken, HostError> {
-        self.update(host, trouble, key, |bytes| {
-            let (mut set, outdated) = self.read(host, trouble, bytes, now);
-            let (place, found, eviction) = set.place(key.tag(), self.failure_mode, now);
-            match self.bucket.take(found, cost, now) {
+    ) -> Result<Taken<M::State>, HostError> {
+        self.update(host, trouble, key, now, |set| {
+            let (place, found, eviction) = self.place(set, key, now);
+            match self.meter.get().take(found, cost, now) {
                 Ok(grant) => {
-                    set.put(place, Cell { tag: key.tag(), tat: grant.tat });
-                    set.write(bytes, &self.bucket);
+                    set.put(place, Cell { tag: key.tag(), state: grant.state });
                     Step::Write(Taken { result: Ok(grant), eviction })
                 }
-                Err(denial) => {
-                    let answer = Taken { result: Err(denial), eviction: Eviction::None };
-                    if !outdated {
-                        return Step::Keep(answer);
-                    }
-                    set.write(bytes, &self.bucket);
-                    Step::Write(answer)
-                }
+                Err(denial) => Step::Keep(Taken { result: Err(denial), eviction: Eviction::None }),
             }
         })
     }
 
-    /// Gives back `cost` tokens that `key` took and did not use. A key that was evicted meanwhile gets nothing.
+    /// What [`Table::take`] would be refused; takes nothing. One call of the proxy.
     ///
     /// # Errors
     ///
-    /// The record cannot be used; the tokens stay taken.
-    pub fn refund(
+    /// The record cannot be used.
+    pub fn peek(
         &self,
         host: &dyn Host,
         trouble: &Trouble,
         key: KeyHash,
         cost: u64,
         now: Timestamp,
-    ) -> Result<(), HostError> {
-        self.update(host, trouble, key, |bytes| {
-            let (mut set, _) = self.read(host, trouble, bytes, now);
+    ) -> Result<Option<Denial>, HostError> {
+        self.update(host, trouble, key, now, |set| {
+            let (_, found, _) = self.place(set, key, now);
+            Step::Keep(self.meter.get().take(found, cost, now).err())
+        })
+    }
+
+    /// Gives back `cost` units that `key` took and did not use. Returns whether they could be: a key that was evicted
+    /// meanwhile gets nothing.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be used; the units stay taken.
+    pub fn refund(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        key: KeyHash,
+        cost: u64,
+        taken: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, HostError> {
+        self.update(host, trouble, key, now, |set| {
             let Some((place, cell)) = set.find(key.tag()) else {
-                return Step::Keep(());
+                return Step::Keep(false);
             };
-            set.put(place, Cell { tag: cell.tag, tat: self.bucket.refund(cell.tat, cost) });
-            set.write(bytes, &self.bucket);
-            Step::Write(())
+            let state = self.meter.get().refund(cell.state, cost, taken);
+            if state == cell.state {
+                return Step::Keep(false);
+            }
+            set.put(place, Cell { tag: cell.tag, state });
+            Step::Write(true)
         })
     }
 
@@ -159,100 +181,112 @@ impl Table {
         host: &dyn Host,
         trouble: &Trouble,
         key: KeyHash,
-        step: impl FnMut(&mut Vec<u8>) -> Step<R>,
+        now: Timestamp,
+        mut step: impl FnMut(&mut Set<M::State>) -> Step<R>,
     ) -> Result<R, HostError> {
-        let set = key.0 as u32 & (self.sets - 1);
+        let set = key.set(self.sets);
         let mut record_key = self.key.borrow_mut();
         record_key.truncate(self.prefix_length);
         // Writing to a `String` cannot fail.
         let _ = write!(record_key, "{set}");
-        record::update(host, trouble, WHAT, &record_key, step)
+        record::update(host, trouble, WHAT, &record_key, |bytes| {
+            let (mut set, outdated) = self.read(host, trouble, bytes, now);
+            // What was judged is what must be kept, even if nothing was taken: a promise holds from there.
+            let step = match step(&mut set) {
+                Step::Keep(answer) if outdated => Step::Write(answer),
+                step => step,
+            };
+            if matches!(step, Step::Write(_)) {
+                set.write::<M>(bytes, self.meter.get().stamp());
+            }
+            step
+        })
     }
 
     /// The set that a record stands for, and whether the record holds something else.
-    fn read(&self, host: &dyn Host, trouble: &Trouble, bytes: &[u8], now: Timestamp) -> (Set, bool) {
+    fn read(&self, host: &dyn Host, trouble: &Trouble, bytes: &[u8], now: Timestamp) -> (Set<M::State>, bool) {
         if bytes.is_empty() {
             return (Set::default(), false);
         }
-        let Some((written, mut set)) = Set::decode(bytes) else {
+        let Some((stamp, mut set)) = Set::read::<M>(bytes) else {
             trouble.undecodable(host, WHAT);
-            let tat = self.failure_mode.replacement(&self.bucket, now);
-            return (Set { cells: [Cell { tag: 0, tat }; WAYS] }, true);
+            let state = self.failure_mode.replacement(&self.meter.get(), now);
+            return (Set { cells: [Cell { tag: 0, state }; WAYS] }, true);
         };
-        let foreign = written != Written::by(&self.bucket);
+        let foreign = stamp != self.meter.get().stamp();
         let mut outdated = foreign;
-        for cell in set.cells.iter_mut().filter(|cell| cell.tat != Tat::FULL) {
+        for cell in set.cells.iter_mut().filter(|cell| cell.state != M::State::default()) {
             if foreign {
-                cell.tat = self.bucket.adopt(cell.tat, written.emission, now);
-            } else if let Some(repaired) = self.bucket.repair(cell.tat, now) {
-                cell.tat = repaired;
+                cell.state = self.meter.get().adopt(cell.state, stamp, now);
+            } else if let Some(repaired) = self.meter.get().repair(cell.state, now) {
+                cell.state = repaired;
                 outdated = true;
             }
         }
         (set, outdated)
     }
+
+    /// Where the key goes, and the state it finds there.
+    fn place(&self, set: &Set<M::State>, key: KeyHash, now: Timestamp) -> (usize, M::State, Eviction) {
+        if let Some((place, cell)) = set.find(key.tag()) {
+            return (place, cell.state, Eviction::None);
+        }
+        let fresh = M::State::default();
+        let cells = set.cells.iter().map(|cell| (cell.state, self.meter.get().load(cell.state, now))).enumerate();
+        // Of those without load, one that nobody has used.
+        let Some((place, (state, load))) = cells.min_by_key(|(_, (state, load))| (*load, *state != fresh)) else {
+            return (0, fresh, Eviction::None);
+        };
+        match self.failure_mode {
+            _ if state == fresh => (place, fresh, Eviction::None),
+            _ if load == 0 => (place, fresh, Eviction::Lossless),
+            FailureMode::Allow => (place, fresh, Eviction::Lossy),
+            FailureMode::Deny => (place, state, Eviction::Lossy),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Cell {
+struct Cell<S> {
     tag: u32,
-    tat: Tat,
+    state: S,
 }
 
 #[derive(Debug, Default)]
-struct Set {
-    cells: [Cell; WAYS],
+struct Set<S> {
+    cells: [Cell<S>; WAYS],
 }
 
-impl Set {
-    fn find(&self, tag: u32) -> Option<(usize, Cell)> {
-        self.cells.iter().copied().enumerate().find(|(_, cell)| cell.tag == tag && cell.tat != Tat::FULL)
+impl<S: Copy + Default + PartialEq> Set<S> {
+    fn find(&self, tag: u32) -> Option<(usize, Cell<S>)> {
+        self.cells.iter().copied().enumerate().find(|(_, cell)| cell.tag == tag && cell.state != S::default())
     }
 
-    /// Where the key goes, and the state it finds there.
-    fn place(&self, tag: u32, failure_mode: FailureMode, now: Timestamp) -> (usize, Tat, Eviction) {
-        if let Some((place, cell)) = self.find(tag) {
-            return (place, cell.tat, Eviction::None);
-        }
-        let soonest = self.cells.iter().copied().enumerate().min_by_key(|(_, cell)| cell.tat);
-        let (place, victim) = soonest.unwrap_or_default();
-        if victim.tat == Tat::FULL {
-            return (place, Tat::FULL, Eviction::None);
-        }
-        if victim.tat.is_full(now) {
-            return (place, Tat::FULL, Eviction::Lossless);
-        }
-        match failure_mode {
-            FailureMode::Allow => (place, Tat::FULL, Eviction::Lossy),
-            FailureMode::Deny => (place, victim.tat, Eviction::Lossy),
-        }
-    }
-
-    fn put(&mut self, place: usize, cell: Cell) {
+    fn put(&mut self, place: usize, cell: Cell<S>) {
         if let Some(slot) = self.cells.get_mut(place) {
             *slot = cell;
         }
     }
 
-    fn decode(bytes: &[u8]) -> Option<(Written, Self)> {
-        let (written, cells) = format::open(bytes)?;
-        if cells.len() != WAYS * CELL {
+    fn read<M: Meter<State = S>>(bytes: &[u8]) -> Option<(Stamp, Self)> {
+        let (stamp, cells) = format::open(bytes)?;
+        if cells.len() != WAYS * (TAG + M::SIZE) {
             return None;
         }
         let mut set = Self::default();
-        for (cell, bytes) in set.cells.iter_mut().zip(cells.chunks_exact(CELL)) {
-            let (tag, tat) = bytes.split_first_chunk::<4>()?;
+        for (cell, bytes) in set.cells.iter_mut().zip(cells.chunks_exact(TAG + M::SIZE)) {
+            let (tag, state) = bytes.split_first_chunk::<TAG>()?;
             cell.tag = u32::from_le_bytes(*tag);
-            cell.tat = Tat::from_bits(u64::from_le_bytes(*tat.first_chunk::<8>()?));
+            cell.state = M::decode(state)?;
         }
-        Some((written, set))
+        Some((stamp, set))
     }
 
-    fn write(&self, bytes: &mut Vec<u8>, bucket: &TokenBucket) {
-        format::begin(bytes, format::HEADER_SIZE + WAYS * CELL, bucket);
+    fn write<M: Meter<State = S>>(&self, bytes: &mut Vec<u8>, stamp: Stamp) {
+        format::begin(bytes, format::HEADER_SIZE + WAYS * (TAG + M::SIZE), stamp);
         for cell in &self.cells {
             bytes.extend_from_slice(&cell.tag.to_le_bytes());
-            bytes.extend_from_slice(&cell.tat.to_bits().to_le_bytes());
+            M::encode(cell.state, bytes);
         }
     }
 }

@@ -1,0 +1,65 @@
+//! The parameters of a meter as the latest configuration has them.
+//!
+//! After a configuration update the old configuration goes on serving until its connections are drained, and both judge by
+//! the same record. Were each to judge by its own parameters, the record would be converted to and fro, and what a smaller
+//! meter can't hold would be forgotten each time: an emergency tightening would become no limit at all. So within a worker
+//! the latest parameters hold for both, and a record is converted once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::limit::leaky_bucket::LeakyBucket;
+use crate::limit::token_bucket::TokenBucket;
+use crate::limit::window::Window;
+
+/// Parameters that a later configuration may change.
+#[derive(Clone, Debug)]
+pub struct Live<M: Copy>(Rc<Cell<M>>);
+
+impl<M: Copy> Live<M> {
+    /// The parameters as they are now.
+    pub fn get(&self) -> M {
+        self.0.get()
+    }
+}
+
+impl<M: Copy> From<M> for Live<M> {
+    /// Parameters that nobody else changes.
+    fn from(meter: M) -> Self {
+        Self(Rc::new(Cell::new(meter)))
+    }
+}
+
+/// The latest parameters of one kind of meter in one worker, by the key of the record.
+#[derive(Debug)]
+pub struct Latest<M: Copy> {
+    by_key: RefCell<BTreeMap<String, Live<M>>>,
+}
+
+impl<M: Copy> Default for Latest<M> {
+    fn default() -> Self {
+        Self { by_key: RefCell::default() }
+    }
+}
+
+impl<M: Copy> Latest<M> {
+    /// Makes `meter` what holds for the record, also for earlier users of it.
+    pub fn set(&self, key: &str, meter: M) -> Live<M> {
+        let mut by_key = self.by_key.borrow_mut();
+        let live = by_key.entry(key.to_owned()).or_insert_with(|| Live::from(meter));
+        live.0.set(meter);
+        live.clone()
+    }
+}
+
+/// The latest parameters of all meters in one worker.
+#[derive(Debug, Default)]
+pub struct Meters {
+    /// Token buckets.
+    pub token_buckets: Latest<TokenBucket>,
+    /// Queues.
+    pub leaky_buckets: Latest<LeakyBucket>,
+    /// Windows.
+    pub windows: Latest<Window>,
+}

@@ -1,0 +1,284 @@
+//! Shares of a concurrency limit, in shared records.
+//!
+//! Without a key there is one record, and a worker keeps a *reserve*: while less than half of the limit is taken it takes
+//! a few units more than it needs and keeps what it gets back, so that most requests call nobody. Nearer to the limit it
+//! takes and gives back one by one, and a reserve that is left goes back within [`RESERVE_LIFETIME`], so that nothing lies
+//! idle with one worker while another refuses.
+//!
+//! With a key the records are those of a [table](super::table): a fixed number of sets, chosen by the key's hash, each with
+//! room for [`PLACES_PER_SET`] shares. A set in which as many keys and workers have requests in flight takes no more, which is
+//! a state that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
+//!
+//! Record: the [header](mod@format) with no meter's stamp, then per share its tag, owner and units (32 bits each, little-endian).
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::host::{Host, HostError};
+use crate::limit::concurrency::{Concurrency, Demand, Share, Unmet};
+use crate::monitor::trouble::Trouble;
+use crate::shared::by_key::ByKey;
+use crate::shared::format;
+use crate::shared::record::{self, Step};
+use crate::shared::roster::{BEAT, Known, Roster, WorkerId};
+use crate::shared::table::{KeyHash, sets_for};
+use crate::time::Timestamp;
+
+/// Shares in the record of a limit without a key: one per worker.
+pub const PLACES: usize = 256;
+
+/// Shares in a set of a keyed limit.
+pub const PLACES_PER_SET: usize = 16;
+
+const WHAT: &str = "concurrency";
+const ENTRY: usize = 12;
+
+/// The most that a worker keeps in reserve; less where the limit is below sixteen times that.
+const MAX_RESERVE: u32 = 32;
+
+/// How long a reserve is kept.
+pub const RESERVE_LIFETIME: Duration = Duration::from_millis(100);
+
+/// Where shares are kept, and by whom.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The proxy.
+    pub host: &'a dyn Host,
+    /// What goes wrong.
+    pub trouble: &'a Trouble,
+    /// Who is alive.
+    pub roster: &'a Roster,
+    /// The callback's time.
+    pub now: Timestamp,
+}
+
+/// What one worker holds of one limit without a key.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// At least `in_flight`; what is more is the reserve.
+    units: Cell<u32>,
+    in_flight: Cell<u32>,
+    /// Whether more than half of the limit was taken when this worker last looked.
+    busy: Cell<bool>,
+}
+
+/// What a worker holds of all limits, by the key of the record. Outlives configurations.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    by_key: ByKey<Held>,
+    /// Units in flight in keyed limits.
+    keyed: Cell<u32>,
+}
+
+impl Holdings {
+    /// Whether this worker has anything in flight, so that the others must know that it is alive. A mere reserve is as well
+    /// lost with it.
+    pub fn any(&self) -> bool {
+        0 < self.keyed.get() || self.by_key.any(|held| 0 < held.in_flight.get())
+    }
+}
+
+/// The shares of a limit without a key.
+#[derive(Debug)]
+pub struct Shares {
+    key: String,
+    limit: Concurrency,
+    held: Rc<Held>,
+}
+
+impl Shares {
+    /// The shares whose record is at `key`, with what the worker holds of them.
+    pub fn new(key: String, limit: Concurrency, holdings: &Holdings) -> Self {
+        let held = holdings.by_key.of(&key);
+        Self { key, limit, held }
+    }
+
+    /// Takes `units` for a request. Calls the proxy only if the reserve has not enough.
+    ///
+    /// # Errors
+    ///
+    /// The record or the roster cannot be used.
+    pub fn take(&self, at: &Context<'_>, units: u32) -> Result<Result<(), Unmet>, HostError> {
+        let least = self.held.in_flight.get().saturating_add(units);
+        if self.held.units.get() < least
+            && let Err(unmet) = self.ask(at, least, self.reserve())?
+        {
+            return Ok(Err(unmet));
+        }
+        self.held.in_flight.set(least);
+        at.host.wake_at(at.now.saturating_add(RESERVE_LIFETIME));
+        Ok(Ok(()))
+    }
+
+    /// Gives back what a request took: to the reserve or, near the limit, to all.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be used; the worker then keeps the units in reserve.
+    pub fn release(&self, at: &Context<'_>, units: u32) -> Result<(), HostError> {
+        let in_flight = self.held.in_flight.get().saturating_sub(units);
+        self.held.in_flight.set(in_flight);
+        let idle = self.held.units.get().saturating_sub(in_flight);
+        if self.held.busy.get() {
+            return self.settle(at);
+        }
+        if self.reserve() * 2 < idle {
+            // Making a share smaller is never refused.
+            return self.ask(at, in_flight, self.reserve()).map(|_| ());
+        }
+        if 0 < idle {
+            at.host.wake_at(at.now.saturating_add(RESERVE_LIFETIME));
+        }
+        Ok(())
+    }
+
+    /// Gives back the reserve.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be used; the worker then keeps the reserve.
+    pub fn settle(&self, at: &Context<'_>) -> Result<(), HostError> {
+        let in_flight = self.held.in_flight.get();
+        if self.held.units.get() != in_flight {
+            // Making a share smaller is never refused.
+            let _ = self.ask(at, in_flight, 0)?;
+        }
+        Ok(())
+    }
+
+    fn reserve(&self) -> u32 {
+        (self.limit.max_in_flight / 16).min(MAX_RESERVE)
+    }
+
+    /// Makes the worker's share `least`, and more by `reserve` if less than half of the limit is taken.
+    fn ask(&self, at: &Context<'_>, least: u32, reserve: u32) -> Result<Result<(), Unmet>, HostError> {
+        let (busy, held, answer) = update(at, &self.key, |shares, owner| {
+            let others = shares.iter().filter(|it| it.owner != owner);
+            let taken = others.fold(0_u32, |sum, it| sum.saturating_add(it.units));
+            let busy = self.limit.max_in_flight / 2 < taken.saturating_add(least);
+            let want = if busy { least } else { least.saturating_add(reserve) };
+            let answer = self.limit.demand(shares, PLACES, &Demand { tag: 0, owner, least, want });
+            (busy, Concurrency::held(shares, 0, owner), answer)
+        })?;
+        self.held.busy.set(busy);
+        // Also after a refusal: a worker that was taken for dead holds less than it believed.
+        self.held.units.set(held);
+        Ok(answer.map(|_| ()))
+    }
+}
+
+/// The shares of a keyed limit, in a fixed number of sets.
+#[derive(Debug)]
+pub struct KeyedShares {
+    prefix: String,
+    sets: u32,
+    limit: Concurrency,
+    holdings: Rc<Holdings>,
+}
+
+impl KeyedShares {
+    /// The shares whose records are at `prefix` followed by the number of a set.
+    pub fn new(prefix: String, max_keys: u32, limit: Concurrency, holdings: Rc<Holdings>) -> Self {
+        Self { prefix, sets: sets_for(max_keys), limit, holdings }
+    }
+
+    /// Takes `units` for a request of the key.
+    ///
+    /// # Errors
+    ///
+    /// The record or the roster cannot be used.
+    pub fn take(&self, at: &Context<'_>, key: KeyHash, units: u32) -> Result<Result<(), Unmet>, HostError> {
+        let tag = key.tag();
+        let answer = update(at, &self.record(key), |shares, owner| {
+            let least = Concurrency::held(shares, tag, owner).saturating_add(units);
+            self.limit.demand(shares, PLACES_PER_SET, &Demand { tag, owner, least, want: least })
+        })?;
+        if answer.is_ok() {
+            self.holdings.keyed.set(self.holdings.keyed.get().saturating_add(units));
+            at.host.wake_at(at.now.saturating_add(BEAT));
+        }
+        Ok(answer.map(|_| ()))
+    }
+
+    /// Gives back what a request of the key took.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be used; the units are free when this worker holds nothing else and its beat stops.
+    pub fn release(&self, at: &Context<'_>, key: KeyHash, units: u32) -> Result<(), HostError> {
+        self.holdings.keyed.set(self.holdings.keyed.get().saturating_sub(units));
+        update(at, &self.record(key), |shares, owner| Concurrency::release(shares, key.tag(), owner, units))
+    }
+
+    fn record(&self, key: KeyHash) -> String {
+        format!("{}{}", self.prefix, key.set(self.sets))
+    }
+}
+
+/// Updates a list of shares, shown to `step` without those of workers that are no more.
+///
+/// A worker that is on no roster this one has read may have come since, so the roster is read again before anybody is
+/// taken for dead.
+fn update<R>(
+    at: &Context<'_>,
+    key: &str,
+    mut step: impl FnMut(&mut Vec<Share>, WorkerId) -> R,
+) -> Result<R, HostError> {
+    let owner = at.roster.sign(at.host, at.trouble, at.now)?;
+    // Whose shares were there before the roster was last read.
+    let mut suspects: Vec<WorkerId> = Vec::new();
+    for _ in 0..record::MAX_ATTEMPTS {
+        let mut unknown: Vec<WorkerId> = Vec::new();
+        let answer = record::update(at.host, at.trouble, WHAT, key, |bytes| {
+            if !bytes.is_empty() && format::open(bytes).is_none() {
+                at.trouble.undecodable(at.host, key);
+            }
+            let mut shares = decode(bytes);
+            let living = |share: &Share| share.owner == owner || at.roster.known(share.owner) == Known::Alive;
+            unknown = shares.iter().filter(|it| !living(it)).map(|it| it.owner).collect();
+            if unknown.iter().any(|worker| !suspects.contains(worker)) {
+                return Step::Keep(None);
+            }
+            shares.retain(living);
+            let answer = Some(step(&mut shares, owner));
+            let encoded = encode(&shares);
+            if encoded == *bytes {
+                return Step::Keep(answer);
+            }
+            *bytes = encoded;
+            Step::Write(answer)
+        })?;
+        if let Some(answer) = answer {
+            return Ok(answer);
+        }
+        at.roster.beat(at.host, at.trouble, at.now)?;
+        suspects = unknown;
+    }
+    Err(HostError { call: "roster_contended", status: 0 })
+}
+
+fn decode(bytes: &[u8]) -> Vec<Share> {
+    let (_, shares) = format::open(bytes).unwrap_or((format::NO_METER, &[]));
+    let share = |bytes: &[u8]| {
+        let (tag, rest) = bytes.split_first_chunk::<4>()?;
+        let (owner, units) = rest.split_first_chunk::<4>()?;
+        Some(Share {
+            tag: u32::from_le_bytes(*tag),
+            owner: WorkerId(u32::from_le_bytes(*owner)),
+            units: u32::from_le_bytes(*units.first_chunk::<4>()?),
+        })
+    };
+    shares.chunks_exact(ENTRY).filter_map(share).collect()
+}
+
+fn encode(shares: &[Share]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    format::begin(&mut bytes, format::HEADER_SIZE + shares.len() * ENTRY, format::NO_METER);
+    for share in shares {
+        bytes.extend_from_slice(&share.tag.to_le_bytes());
+        bytes.extend_from_slice(&share.owner.0.to_le_bytes());
+        bytes.extend_from_slice(&share.units.to_le_bytes());
+    }
+    bytes
+}

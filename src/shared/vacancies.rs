@@ -1,0 +1,50 @@
+//! Places in a queue that were given up before their instant came.
+//!
+//! The queue's record says only which instant is free next. A request that leaves from the end of the queue takes that
+//! back; one that leaves from the middle leaves an instant behind that the record knows nothing of. The worker keeps it and
+//! gives it to the next request that comes to it. So a place is never lost, and no instant is given twice.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use crate::shared::table::KeyHash;
+use crate::time::Timestamp;
+
+/// The most places that are kept per limit. More leave at once only from a queue that nobody else waits in.
+const CAPACITY: usize = 1024;
+
+/// A place: whose queue, when, and for which cost.
+type Place = (u64, Timestamp, u64);
+
+/// The vacant places that one worker knows of one limit.
+#[derive(Debug, Default)]
+pub struct Vacancies {
+    places: RefCell<BTreeSet<Place>>,
+}
+
+impl Vacancies {
+    /// The earliest vacant place for the cost, which is vacant no longer.
+    pub fn take(&self, key: KeyHash, cost: u64, now: Timestamp) -> Option<Timestamp> {
+        let mut places = self.places.borrow_mut();
+        let place = *places.range((key.0, now, 0)..=(key.0, Timestamp::MAX, u64::MAX)).find(|place| place.2 == cost)?;
+        places.remove(&place);
+        Some(place.1)
+    }
+
+    /// Whether there is a vacant place for the cost.
+    pub fn has(&self, key: KeyHash, cost: u64, now: Timestamp) -> bool {
+        let places = self.places.borrow();
+        places.range((key.0, now, 0)..=(key.0, Timestamp::MAX, u64::MAX)).any(|place| place.2 == cost)
+    }
+
+    /// Keeps the place until its instant, if there is room.
+    pub fn leave(&self, key: KeyHash, instant: Timestamp, cost: u64, now: Timestamp) {
+        let mut places = self.places.borrow_mut();
+        if CAPACITY <= places.len() {
+            places.retain(|place| now <= place.1);
+        }
+        if places.len() < CAPACITY && now <= instant {
+            places.insert((key.0, instant, cost));
+        }
+    }
+}
