@@ -8,10 +8,14 @@ use outrigger::config::{Config, Monitor, RateLimitHeaders};
 use outrigger::degrade::fallback::Fallback;
 use outrigger::limit::FailureMode;
 use outrigger::limit::client_ip::ClientIp;
+use outrigger::limit::concurrency::Concurrency;
 use outrigger::limit::cost::Cost;
 use outrigger::limit::key::{KeyPart, KeySpec, Missing};
+use outrigger::limit::leaky_bucket::LeakyBucket;
+use outrigger::limit::policy::Policy;
 use outrigger::limit::rule::LimitSpec;
 use outrigger::limit::token_bucket::TokenBucket;
+use outrigger::limit::window::Window;
 use outrigger::operation::pattern::{PathPattern, Pattern};
 use outrigger::operation::{HeaderMatcher, Matcher, Operation, Tier};
 use serde_json::{Map, Value};
@@ -47,7 +51,8 @@ const BASELINE: &str = r#"{
     { "name": "sorry", "status": 503, "text": "back in a minute", "retry_after": "30s", "grpc_status": 14 },
     { "name": "nothing", "status": 204 }
   ],
-  "monitor": { "access_log": false, "reason_header": false, "ratelimit_headers": "none" }
+  "monitor": { "access_log": false, "reason_header": false, "ratelimit_headers": "none",
+               "ratelimit_headers_on_success": true }
 }"#;
 
 fn parse(document: &str) -> Result<Config, String> {
@@ -112,7 +117,7 @@ fn plain_limit(name: &str, operations: Vec<usize>, bucket: TokenBucket) -> Limit
         methods: vec![],
         key: None,
         max_keys: 4096,
-        bucket,
+        policy: Policy::TokenBucket(bucket),
         cost: Cost::Fixed(1),
         enforced: true,
         fallback: None,
@@ -185,7 +190,7 @@ fn baseline() -> Config {
                 methods: vec!["POST".to_owned(), "PUT".to_owned()],
                 key: Some(key),
                 max_keys: 100,
-                bucket: bucket(20, 10, Duration::from_secs(1)),
+                policy: Policy::TokenBucket(bucket(20, 10, Duration::from_secs(1))),
                 cost: Cost::Header("x-cost".to_owned()),
                 enforced: false,
                 fallback: Some(1),
@@ -207,7 +212,12 @@ fn baseline() -> Config {
             },
             plain_fallback("nothing", 204),
         ],
-        monitor: Monitor { access_log: false, reason_header: false, ratelimit_headers: RateLimitHeaders::None },
+        monitor: Monitor {
+            access_log: false,
+            reason_header: false,
+            ratelimit_headers: RateLimitHeaders::None,
+            ratelimit_headers_on_success: true,
+        },
     }
 }
 
@@ -219,7 +229,12 @@ fn nothing() -> Config {
         operations: vec![Operation::other()],
         limits: vec![],
         fallbacks: vec![],
-        monitor: Monitor { access_log: true, reason_header: true, ratelimit_headers: RateLimitHeaders::Ietf },
+        monitor: Monitor {
+            access_log: true,
+            reason_header: true,
+            ratelimit_headers: RateLimitHeaders::Ietf,
+            ratelimit_headers_on_success: false,
+        },
     }
 }
 
@@ -389,18 +404,8 @@ fn says_of_every_field_that_is_not_built_that_it_is_not_supported_yet() {
     check("/on_failure", r#"[{"operations": ["reviews"], "statuses": ["5xx"]}]"#, "on_failure");
     check("/retries", r#"[{"max_attempts": 3}]"#, "retries");
     check("/deadlines", r#"[{"default": "3s"}]"#, "deadlines");
-    check("/limits/0/leaky_bucket", r#"{"capacity": 50}"#, "limits[0].leaky_bucket");
-    check("/limits/1/window", r#"{"max_requests": 1000, "interval": "1m"}"#, "limits[1].window");
-    check("/limits/2/concurrency", r#"{"max_in_flight": 100}"#, "limits[2].concurrency");
     check("/fallbacks/1/cors", r#"{"allow_origin": ["*"]}"#, "fallbacks[1].cors");
-    check("/monitor/ratelimit_headers_on_success", "true", "monitor.ratelimit_headers_on_success");
-    check("/monitor/ratelimit_headers_on_success", "false", "monitor.ratelimit_headers_on_success");
     check("/monitor/outcomes", "false", "monitor.outcomes");
-    refuses(
-        "/monitor/ratelimit_headers",
-        r#""x-ratelimit""#,
-        r#"monitor.ratelimit_headers: "x-ratelimit", not supported yet"#,
-    );
 }
 
 // === fields that nobody knows, and fields that are missing ===========================================================
@@ -434,8 +439,15 @@ fn refuses_missing_fields() {
     refuses_without("/operations/1/match", "operations[1]: missing field `match`");
     refuses_without("/operations/0/match/headers/1/name", "operations[0].match.headers[1]: missing field `name`");
     refuses_without("/limits/2/name", "limits[2]: missing field `name`");
-    refuses_without("/limits/2/token_bucket", "limits[2]: must have a token_bucket");
-    refuses("/limits/2/token_bucket", "null", "limits[2]: must have a token_bucket");
+    refuses_without(
+        "/limits/2/token_bucket",
+        "limits[2]: must have exactly one of token_bucket, leaky_bucket, window and concurrency",
+    );
+    refuses(
+        "/limits/2/token_bucket",
+        "null",
+        "limits[2]: must have exactly one of token_bucket, leaky_bucket, window and concurrency",
+    );
     let path = "limits[2].token_bucket: missing field";
     refuses_without("/limits/2/token_bucket/max_tokens", &format!("{path} `max_tokens`"));
     refuses_without("/limits/2/token_bucket/tokens_per_fill", &format!("{path} `tokens_per_fill`"));
@@ -594,7 +606,7 @@ fn reads_durations() {
     check("0.0000000000000001s1ms", 1, 0);
     check("8784h", 366 * 24 * 3_600_000, 0);
     let interval = accepts("/limits/2/token_bucket/fill_interval", r#""2m30.5s""#);
-    assert_eq!(interval.limits[2].bucket, bucket(20, 10, Duration::from_millis(150_500)));
+    assert_eq!(interval.limits[2].policy, Policy::TokenBucket(bucket(20, 10, Duration::from_millis(150_500))));
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -641,7 +653,7 @@ fn refuses_words_that_are_none_of_the_choices() {
     check("/limits/1/tiers/0", "limits[1].tiers[0]", "P4", tiers);
     check("/limits/2/missing", "limits[2].missing", "drop", r#""shared" or "skip""#);
     check("/limits/2/failure_mode", "limits[2].failure_mode", "open", r#""allow" or "deny""#);
-    check("/monitor/ratelimit_headers", "monitor.ratelimit_headers", "both", r#""ietf" or "none""#);
+    check("/monitor/ratelimit_headers", "monitor.ratelimit_headers", "both", r#""ietf", "x-ratelimit" or "none""#);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -904,8 +916,12 @@ fn refuses_what_means_nothing_without_a_key() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn refuses_costs_that_never_pass_or_say_nothing() {
-    refuses("/limits/1/cost", "6", "limits[1].cost: 6, must be at most max_tokens (5)");
-    refuses("/limits/1/cost", "1000000000", "limits[1].cost: 1000000000, must be at most max_tokens (5)");
+    refuses("/limits/1/cost", "6", "limits[1].cost: 6, must be at most what the limit ever admits (5)");
+    refuses(
+        "/limits/1/cost",
+        "1000000000",
+        "limits[1].cost: 1000000000, must be at most what the limit ever admits (5)",
+    );
     for text in ["", "5", "x-cost", "header:", "header:a b", "Header:x", "cookie:x"] {
         let expected = format!(r#"limits[1].cost: {text:?}, must be a number or "header:NAME""#);
         refuses("/limits/1/cost", &format!("{text:?}"), &expected);
@@ -1108,5 +1124,49 @@ fn survives_nesting_without_end() {
 fn every_cut_of_a_good_document_is_refused_and_none_panics() {
     for length in 1..BASELINE.len() {
         assert!(Config::parse(&BASELINE.as_bytes()[..length]).is_err(), "{length}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn reads_every_kind_of_limit() {
+    let policy = |json: &str| {
+        let document = format!(r#"{{ "limits": [{{ "name": "a", {json} }}] }}"#);
+        Config::parse(document.as_bytes()).map(|config| config.limits[0].policy)
+    };
+    let second = Duration::from_secs(1);
+    let queue = LeakyBucket::new(50, 10, second).unwrap();
+    let cases = [
+        (r#""leaky_bucket": {"capacity": 50, "drain": 10, "drain_interval": "1s"}"#, Policy::LeakyBucket(queue)),
+        (r#""window": {"max_requests": 9, "interval": "1s"}"#, Policy::Window(Window::new(9, second).unwrap())),
+        (r#""concurrency": {"max_in_flight": 100}"#, Policy::Concurrency(Concurrency { max_in_flight: 100 })),
+    ];
+    for (json, expected) in cases {
+        assert_eq!(policy(json), Ok(expected), "{json}");
+    }
+    let refused = [
+        (
+            r#""leaky_bucket": {"capacity": 1, "drain": 0, "drain_interval": "1s"}"#,
+            "limits[0].leaky_bucket.drain: 0, must be a whole number from 1 to 1000000000",
+        ),
+        (
+            r#""leaky_bucket": {"capacity": 3601, "drain": 1, "drain_interval": "1s"}"#,
+            "limits[0].leaky_bucket: 3601 waiting at 1 per 1s, must release at most 1000000000 a second, and the last one that \
+             waits within an hour",
+        ),
+        (
+            r#""window": {"max_requests": 1, "interval": "8785h"}"#,
+            "limits[0].window.interval: 31626000s, must be at most 366 days",
+        ),
+        (
+            r#""concurrency": {"max_in_flight": 0}"#,
+            "limits[0].concurrency.max_in_flight: 0, must be a whole number from 1 to 1000000",
+        ),
+        (
+            r#""concurrency": {"max_in_flight": 1}, "window": {"max_requests": 1, "interval": "1s"}"#,
+            "limits[0]: must have exactly one of token_bucket, leaky_bucket, window and concurrency",
+        ),
+    ];
+    for (json, error) in refused {
+        assert_eq!(policy(json).unwrap_err().to_string(), error, "{json}");
     }
 }

@@ -31,7 +31,9 @@ impl Sidecar {
 
     fn on(host: Rc<MemoryHost>, config: &str, scope: &str) -> Self {
         let config = Config::parse(config.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
-        Self { host, worker: Rc::default(), filter: Filter::new(&config, scope) }
+        let worker = Rc::<Worker>::default();
+        let filter = Filter::new(&config, scope, &worker);
+        Self { host, worker, filter }
     }
 
     /// Another worker of the same proxy.
@@ -41,7 +43,9 @@ impl Sidecar {
 
     /// The same worker after a configuration update.
     fn reconfigured(&self, config: &str) -> Self {
-        Self { worker: Rc::clone(&self.worker), ..self.another(config) }
+        let config = Config::parse(config.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        let filter = Filter::new(&config, "test", &self.worker);
+        Self { host: Rc::clone(&self.host), worker: Rc::clone(&self.worker), filter }
     }
 
     fn ask(&self, request: &[(&str, &str)]) -> (Decision, Ticket) {
@@ -57,6 +61,7 @@ impl Sidecar {
                 self.host.set_response(&[(":status", status)]);
                 None
             }
+            Decision::Wait(..) => panic!("nothing waits here"),
             Decision::Reply(reply) => {
                 self.host.set_response(&[(":status", &reply.status.to_string())]);
                 Some(*reply)
@@ -227,6 +232,9 @@ fn a_refused_request_takes_nothing_from_the_limits_that_admitted_it() {
     assert_eq!(sidecar.admitted(2, &alice), 2);
     let before = sidecar.host.records();
     assert_eq!(sidecar.admitted(100, &alice), 0);
+    // What a busy worker took of the wide limit came back to itself, and goes back to the bucket with its lease.
+    sidecar.host.advance(SECOND / 10);
+    sidecar.filter.on_tick(&*sidecar.host, &sidecar.worker);
     assert_eq!(sidecar.host.records(), before, "alice's refusals leave no trace");
     let mut bob = get("/").to_vec();
     bob.push(("x-user-id", "bob"));
@@ -285,6 +293,91 @@ fn limits_apply_by_operation_tier_and_method() {
     assert_eq!(sidecar.admitted(9, &[(":method", "POST"), (":path", "/orders")]), 1);
     assert_eq!(sidecar.admitted(9, &get("/reviews/7")), 2);
     assert_eq!(sidecar.admitted(9, &get("/elsewhere")), 3);
+}
+
+const QUOTAS: &str = r#"{
+  "limits": [
+    { "name": "wide",   "token_bucket": { "max_tokens": 9, "tokens_per_fill": 1, "fill_interval": "1h" } },
+    { "name": "narrow", "window": { "max_requests": 4, "interval": "10m" } },
+    { "name": "shadow", "enforced": false, "window": { "max_requests": 1, "interval": "10m" } }
+  ],
+  "monitor": { "ratelimit_headers_on_success": true, "ratelimit_headers": "STYLE" }
+}"#;
+
+/// What an admitted client is told, if the service sends these headers itself.
+fn told(style: &str, service: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+    let sidecar = Sidecar::new(&QUOTAS.replace("STYLE", style));
+    let (_, mut ticket) = sidecar.ask(&get("/"));
+    let mut response = vec![(":status", "200")];
+    response.extend(service);
+    sidecar.host.set_response(&response);
+    let mut fields = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
+    fields.sort();
+    fields
+}
+
+fn field(name: &'static str, value: &str) -> (&'static str, String) {
+    (name, value.to_owned())
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_admitted_client_is_told_its_quotas_the_strictest_first() {
+    let policy = field("ratelimit-policy", r#""narrow";q=4;w=600, "wide";q=9;w=32400"#);
+    assert_eq!(told("ietf", &[]), [field("ratelimit", r#""narrow";r=3, "wide";r=8"#), policy]);
+    let expected = [
+        field("x-ratelimit-limit", r#"4, 4;w=600;name="narrow", 9;w=32400;name="wide""#),
+        field("x-ratelimit-remaining", "3"),
+    ];
+    assert_eq!(told("x-ratelimit", &[]), expected);
+    assert_eq!(told("none", &[]), []);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_the_service_says_of_its_quotas_is_kept_the_stricter_first() {
+    let of = |style, service: &[(&str, &str)], name| {
+        told(style, service).into_iter().find(|(it, _)| *it == name).map(|(_, value)| value)
+    };
+    let ours = r#""narrow";r=3, "wide";r=8"#;
+    let stricter = r#""db";r=2;t=5"#;
+    let looser = r#""db";r=5;t=5"#;
+    assert_eq!(of("ietf", &[("ratelimit", stricter)], "ratelimit"), Some(format!("{stricter}, {ours}")));
+    assert_eq!(of("ietf", &[("ratelimit", looser)], "ratelimit"), Some(format!("{ours}, {looser}")));
+    assert_eq!(told("x-ratelimit", &[("x-ratelimit-remaining", "2")]), [], "the service's own are stricter");
+    let remaining = of("x-ratelimit", &[("x-ratelimit-remaining", "5")], "x-ratelimit-remaining");
+    assert_eq!(remaining.as_deref(), Some("3"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_refusal_can_speak_the_older_fields() {
+    let sidecar = Sidecar::new(&QUOTAS.replace("STYLE", "x-ratelimit"));
+    sidecar.admitted(4, &get("/"));
+    let reply = sidecar.serve(&get("/"), "200").unwrap();
+    assert_eq!(header(&reply, "x-ratelimit-limit"), Some(r#"4, 4;w=600;name="narrow""#));
+    assert_eq!(header(&reply, "x-ratelimit-remaining"), Some("0"));
+    // Of the eleven sub-windows in sight ten must go by, and what is left of the first.
+    let reset: u64 = header(&reply, "x-ratelimit-reset").unwrap().parse().unwrap();
+    assert!((600..=660).contains(&reset), "{reset}");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn of_several_refusals_the_one_that_lasts_longest_is_told_whatever_the_order() {
+    let limits = [
+        r#"{ "name": "hour", "key": ["path"],
+             "token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1h" } }"#,
+        r#"{ "name": "minute", "window": { "max_requests": 1, "interval": "1m" } }"#,
+        r#"{ "name": "second", "token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s" } }"#,
+    ];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let config = format!(r#"{{ "limits": [{}] }}"#, order.map(|index| limits[index]).join(","));
+        let sidecar = Sidecar::new(&config);
+        assert_eq!(sidecar.admitted(1, &get("/")), 1);
+        // The token bucket without a key answers only from memory, so let it be asked first.
+        sidecar.serve(&get("/"), "200");
+        let reply = sidecar.serve(&get("/"), "200").unwrap();
+        assert_eq!(header(&reply, "x-outrigger-reason"), Some("limit/hour"), "{order:?}");
+        assert_eq!(header(&reply, "retry-after"), Some("3600"), "{order:?}");
+    }
 }
 
 const FALLBACK: &str = r#"{
@@ -348,6 +441,7 @@ fn a_fallback_on_grpc_becomes_a_status() {
     for (fallback, status) in cases {
         let reply = refused_with(fallback, true);
         assert_eq!(reply.grpc_status, status, "{fallback}");
+        assert_eq!(header(&reply, "x-envoy-ratelimited"), Some("true"), "{fallback}: nobody should retry it");
         assert_eq!(header(&reply, "content-type"), None);
     }
 }
@@ -443,6 +537,43 @@ fn state_outlives_a_configuration_and_keeps_what_was_taken() {
     assert_eq!(old.admitted(9, &get("/")), 0, "the old configuration, draining, sees the same bucket");
 }
 
+/// For as long as old connections are drained, both configurations see traffic.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_tightened_limit_holds_at_once_and_for_the_old_configuration_too() {
+    let limits = [
+        (r#""token_bucket": { "max_tokens": 1000, "tokens_per_fill": 1, "fill_interval": "1h" }"#, "1000", "20"),
+        (r#""window": { "max_requests": 1000, "interval": "1h" }"#, "1000", "20"),
+    ];
+    for (limit, before, after) in limits {
+        for key in ["", r#""key": ["path"], "#] {
+            let config =
+                |size: &str| format!(r#"{{ "limits": [{{ "name": "a", {key}{} }}] }}"#, limit.replace(before, size));
+            let old = Sidecar::new(&config(before));
+            assert_eq!(old.admitted(10, &get("/")), 10);
+            let new = old.reconfigured(&config(after));
+            let admitted: usize = (0..500).map(|_| old.admitted(1, &get("/")) + new.admitted(1, &get("/"))).sum();
+            assert_eq!(admitted, 10, "ten of twenty were taken: {limit} {key}");
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_changed_interval_does_not_shut_a_window_while_both_configurations_serve() {
+    let config = |interval: &str| {
+        format!(r#"{{ "limits": [{{ "name": "a", "window": {{ "max_requests": 100, "interval": "{interval}" }} }}] }}"#)
+    };
+    let old = Sidecar::new(&config("10s"));
+    assert_eq!(old.admitted(200, &get("/")), 100);
+    let new = old.reconfigured(&config("60s"));
+    let mut admitted = 0;
+    for _ in 0..10 * 60 {
+        old.host.advance(SECOND);
+        admitted += old.admitted(1, &get("/")) + new.admitted(1, &get("/"));
+    }
+    // Nine intervals at about nine tenths of the limit, offered 120 each.
+    assert!((750..=1000).contains(&admitted), "{admitted}");
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn metrics_are_defined_once_per_worker() {
     let old = Sidecar::new(GLOBAL);
@@ -497,7 +628,7 @@ fn no_single_broken_call_stops_a_request() {
         "increment_metric",
         "record_metric",
         "response_status",
-        "has_response_header",
+        "response_header",
         "grpc_status",
         "peer_address",
         "random",
@@ -515,7 +646,7 @@ fn no_single_broken_call_stops_a_request() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_request_stays_within_its_budget_of_host_calls() {
     const BYTES_ON_REQUEST: [&str; 4] = ["request_headers", "peer_address", "direction", "random"];
-    const BYTES_ON_RESPONSE: [&str; 3] = ["response_status", "has_response_header", "grpc_status"];
+    const BYTES_ON_RESPONSE: [&str; 3] = ["response_status", "response_header", "grpc_status"];
     const SHARED: [&str; 2] = ["shared_get", "shared_set"];
     let grpc = [(":method", "POST"), (":path", "/a.B/C"), ("content-type", "application/grpc")];
     let open = GLOBAL.replace(r#""max_tokens": 3"#, r#""max_tokens": 1000"#);

@@ -14,10 +14,11 @@ use common::interleaving::{Race, in_every_order};
 use common::{MemoryHost, Random};
 use outrigger::host::{Host, HostError};
 use outrigger::limit::FailureMode;
-use outrigger::limit::token_bucket::{Denial, Grant, Tat, TokenBucket};
+use outrigger::limit::token_bucket::{Tat, TokenBucket};
 use outrigger::monitor::trouble::Trouble;
+use outrigger::shared::meter::{Denial, Grant, Meter};
 use outrigger::shared::seed::Seed;
-use outrigger::shared::table::{Eviction, KeyHash, Table, Taken, WAYS};
+use outrigger::shared::table::{Eviction, KeyHash, Table, Taken, WAYS, sets_for};
 use outrigger::time::Timestamp;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -54,7 +55,7 @@ struct Shared {
     proxy: Rc<MemoryHost>,
     trouble: Trouble,
     seed: Seed,
-    table: Table,
+    table: Table<TokenBucket>,
 }
 
 impl Shared {
@@ -72,12 +73,12 @@ impl Shared {
         }
     }
 
-    fn ask(&self, key: KeyHash, cost: u64, now: u64) -> Taken {
+    fn ask(&self, key: KeyHash, cost: u64, now: u64) -> Taken<Tat> {
         self.proxy.set_now(now);
         self.table.take(&*self.proxy, &self.trouble, key, cost, at(now)).unwrap()
     }
 
-    fn take(&self, key: KeyHash, cost: u64, now: u64) -> Result<Grant, Denial> {
+    fn take(&self, key: KeyHash, cost: u64, now: u64) -> Result<Grant<Tat>, Denial> {
         self.ask(key, cost, now).result
     }
 
@@ -92,7 +93,7 @@ impl Shared {
     }
 
     fn refund(&self, key: KeyHash, cost: u64, now: u64) {
-        self.table.refund(&*self.proxy, &self.trouble, key, cost, at(now)).unwrap();
+        self.table.refund(&*self.proxy, &self.trouble, key, cost, at(now), at(now)).unwrap();
     }
 
     /// The hash of an arbitrary key under the proxy's seed, as requests are hashed.
@@ -114,18 +115,18 @@ impl Exact {
         Self { bucket, states: BTreeMap::new() }
     }
 
-    fn take(&mut self, key: u64, cost: u64, now: u64) -> Result<Grant, Denial> {
+    fn take(&mut self, key: u64, cost: u64, now: u64) -> Result<Grant<Tat>, Denial> {
         let state = self.states.entry(key).or_default();
         let answer = self.bucket.take(*state, cost, at(now));
         if let Ok(grant) = answer {
-            *state = grant.tat;
+            *state = grant.state;
         }
         answer
     }
 
     fn refund(&mut self, key: u64, cost: u64) {
         let state = self.states.get_mut(&key).unwrap();
-        *state = self.bucket.refund(*state, cost);
+        *state = self.bucket.refund(*state, cost, at(0));
     }
 
     fn keys_not_full(&self, now: u64) -> Vec<u64> {
@@ -144,7 +145,7 @@ fn decides_like_a_map_without_bounds_while_it_is_not_full() {
             let mut exact = Exact::new(bucket);
             // 64 keys in 512 sets: no set has more than eight of them, as the counted evictions prove.
             let shared = Shared::new(4096, bucket, mode);
-            let emission = bucket.emission().to_bits() / 16;
+            let emission = bucket.stamp().pace / 16;
             let mut now = SECOND;
             for step in 0..10_000 {
                 now += random.below(emission / 16);
@@ -391,7 +392,7 @@ fn has_as_many_sets_as_keep_all_keys_apart_rounded_up_to_a_power_of_two() {
         (1_048_576, 131_072),
     ];
     for (max_keys, sets) in cases {
-        assert_eq!(Table::sets_for(max_keys), sets, "{max_keys} keys");
+        assert_eq!(sets_for(max_keys), sets, "{max_keys} keys");
     }
 }
 
@@ -539,7 +540,7 @@ fn a_call_that_the_proxy_refuses_is_an_error_and_changes_nothing() {
         let refused = HostError { call, status: 10 };
         let (proxy, trouble) = (&*shared.proxy, &shared.trouble);
         assert_eq!(shared.table.take(proxy, trouble, key(0, 1), 1, at(SECOND)), Err(refused));
-        assert_eq!(shared.table.refund(proxy, trouble, key(0, 1), 1, at(SECOND)), Err(refused));
+        assert_eq!(shared.table.refund(proxy, trouble, key(0, 1), 1, at(SECOND), at(SECOND)), Err(refused));
         assert_eq!(shared.proxy.records(), before);
         shared.proxy.repair(call);
         assert_eq!(shared.remaining(key(0, 1), SECOND), 19);
@@ -700,13 +701,13 @@ struct Takers {
 }
 
 impl Race for Takers {
-    type Answer = Taken;
+    type Answer = Taken<Tat>;
 
     fn proxy(&self) -> &MemoryHost {
         &self.workers[0].proxy
     }
 
-    fn step(&self, worker: usize, host: &dyn Host) -> Result<Taken, HostError> {
+    fn step(&self, worker: usize, host: &dyn Host) -> Result<Taken<Tat>, HostError> {
         let Shared { table, trouble, .. } = &self.workers[worker];
         table.take(host, trouble, self.keys[worker], 1, at(self.now))
     }
@@ -725,7 +726,7 @@ fn race(keys: &[KeyHash], steps: &[usize], now: u64, prepare: impl Fn(&Shared), 
     let mut conflicts = 0;
     let orders = in_every_order(steps, start, |course| {
         let order = &course.order;
-        let ok = |answers: &Vec<Taken>| answers.iter().filter(|taken| taken.result.is_ok()).count();
+        let ok = |answers: &Vec<Taken<Tat>>| answers.iter().filter(|taken| taken.result.is_ok()).count();
         assert_eq!(course.answers.iter().map(ok).sum::<usize>(), admitted, "in order {order:?}");
         for key in keys {
             let of_key = |worker: &usize| keys[*worker] == *key;

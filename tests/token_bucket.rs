@@ -13,12 +13,11 @@ use common::interleaving::{Race, in_every_order};
 use common::{MemoryHost, Random};
 use outrigger::host::{Host, HostError};
 use outrigger::limit::FailureMode;
-use outrigger::limit::token_bucket::{
-    Denial, Emission, Grant, MAX_FILL_TIME, MAX_TOKENS_PER_SEC, Tat, TokenBucket, Unrepresentable,
-};
+use outrigger::limit::token_bucket::{MAX_FILL_TIME, MAX_TOKENS_PER_SEC, Tat, TokenBucket, Unrepresentable};
 use outrigger::monitor::trouble::Trouble;
-use outrigger::shared::bucket::SharedBucket;
+use outrigger::shared::meter::{Denial, Grant, Meter, Stamp};
 use outrigger::shared::record::MAX_ATTEMPTS;
+use outrigger::shared::single::Single;
 use outrigger::time::Timestamp;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -66,11 +65,11 @@ fn any_bucket(random: &mut Random) -> TokenBucket {
 
 /// A state that the bucket can have at `now`: full for some time up to empty.
 fn any_state(random: &mut Random, bucket: &TokenBucket, now: u64) -> Tat {
-    let empty = bucket.empty(at(now)).to_bits();
+    let empty = bucket.exhausted(at(now)).to_bits();
     match random.below(8) {
         0 => Tat::FULL,
         1 => Tat::from_bits(empty),
-        2 => Tat::from_bits(empty - random.below(bucket.emission().to_bits())),
+        2 => Tat::from_bits(empty - random.below(bucket.stamp().pace)),
         _ => Tat::from_bits(empty - random.below(empty - now * TICKS + 1)),
     }
 }
@@ -134,7 +133,7 @@ impl Model {
 /// Takes and gives back at random; the policy must answer exactly like the model.
 fn walk_with_model(bucket: TokenBucket, mut model: Model, steps: u32, seed: u64) {
     let mut random = Random::seeded(seed);
-    let (emission, size) = (bucket.emission().to_bits() / TICKS + 1, bucket.max_tokens());
+    let (emission, size) = (bucket.stamp().pace / TICKS + 1, bucket.max_tokens());
     let mut now = random.below(SECOND);
     let mut tat = Tat::FULL;
     let mut promise = 0;
@@ -165,11 +164,11 @@ fn walk_with_model(bucket: TokenBucket, mut model: Model, steps: u32, seed: u64)
         let context = || format!("{bucket:?}, seed {seed}, step {step}, cost {cost} at {now}");
         assert_eq!(answer.map(|grant| grant.remaining), expected, "{}", context());
         match answer {
-            Ok(grant) => tat = grant.tat,
+            Ok(grant) => tat = grant.state,
             Err(denial) => promise = nanos(denial.retry_after.unwrap_or_default()),
         }
         if answer.is_ok() && random.below(8) == 0 {
-            tat = bucket.refund(tat, cost);
+            tat = bucket.refund(tat, cost, at(0));
             model.give_back(cost);
         }
     }
@@ -214,7 +213,7 @@ fn decides_like_a_textbook_bucket_at_random_sizes_and_rates() {
     let mut random = Random::seeded(7);
     for seed in 1_000..1_500 {
         let bucket = any_bucket(&mut random);
-        let token = bucket.emission().to_bits().into();
+        let token = bucket.stamp().pace.into();
         let model = Model::full(bucket.max_tokens().into(), token, TICKS.into());
         walk_with_model(bucket, model, 60, seed);
     }
@@ -264,7 +263,7 @@ fn has_what_it_says_remains_and_not_one_more() {
         let now = log_below(&mut random, 1 << 55);
         let tat = any_state(&mut random, &bucket, now);
         let left = match bucket.take(tat, 1, at(now)) {
-            Ok(Grant { tat, remaining }) => (tat, remaining),
+            Ok(Grant { state, remaining, .. }) => (state, remaining),
             Err(denial) => (tat, denial.remaining),
         };
         let context = format!("{bucket:?}, {tat:?} at {now}, step {step}, seed 13");
@@ -299,11 +298,11 @@ fn admits_its_whole_size_after_one_fill_time_and_not_a_token_more() {
         let now = log_below(&mut random, 1 << 55);
         let later = at(now + nanos(bucket.fill_time()));
         let context = format!("{bucket:?}, step {step}, seed 15");
-        let all = bucket.take(bucket.empty(at(now)), bucket.max_tokens(), later);
+        let all = bucket.take(bucket.exhausted(at(now)), bucket.max_tokens(), later);
         let grant = all.unwrap_or_else(|denial| panic!("{context}: {denial:?}"));
-        assert!(bucket.take(grant.tat, 1, later).is_err(), "{context}");
+        assert!(bucket.take(grant.state, 1, later).is_err(), "{context}");
         let barely = at(now + nanos(bucket.fill_time()) - 1);
-        assert!(bucket.take(bucket.empty(at(now)), bucket.max_tokens(), barely).is_err(), "{context}");
+        assert!(bucket.take(bucket.exhausted(at(now)), bucket.max_tokens(), barely).is_err(), "{context}");
     }
 }
 
@@ -326,7 +325,7 @@ fn no_interval_admits_more_than_size_plus_rate_whatever_the_order_of_clocks() {
         let mut tat = Tat::FULL;
         overload_with_late_clocks(seed, &bucket, |cost, now| match bucket.take(tat, cost, at(now)) {
             Ok(grant) => {
-                tat = grant.tat;
+                tat = grant.state;
                 true
             }
             Err(_) => false,
@@ -358,7 +357,7 @@ fn a_refund_gives_back_exactly_what_was_taken() {
             continue;
         };
         taken += 1;
-        let after = bucket.refund(grant.tat, cost);
+        let after = bucket.refund(grant.state, cost, at(0));
         let context = format!("{bucket:?}, {before:?}, cost {cost} at {now}, seed 41");
         for later in [now, now + 1, now + random.below(2 * nanos(bucket.fill_time()))] {
             for asked in [0, 1, cost, bucket.max_tokens()] {
@@ -373,10 +372,10 @@ fn a_refund_gives_back_exactly_what_was_taken() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_refund_never_makes_a_bucket_more_than_full() {
     let bucket = ordinary();
-    let full = bucket.refund(bucket.take(Tat::FULL, 3, at(SECOND)).unwrap().tat, 1_000);
+    let full = bucket.refund(bucket.take(Tat::FULL, 3, at(SECOND)).unwrap().state, 1_000, at(0));
     assert_eq!(bucket.take(full, 0, at(SECOND)).unwrap().remaining, 20);
     assert!(bucket.take(full, 21, at(SECOND)).is_err());
-    assert_eq!(bucket.refund(Tat::FULL, u64::MAX), Tat::FULL);
+    assert_eq!(bucket.refund(Tat::FULL, u64::MAX, at(0)), Tat::FULL);
 }
 
 /// Ticks until the bucket is full.
@@ -391,13 +390,13 @@ fn another_rate_and_size_keep_the_tokens_that_were_taken() {
         let (old, new) = (any_bucket(&mut random), any_bucket(&mut random));
         let now = log_below(&mut random, 1 << 55);
         let before = any_state(&mut random, &old, now);
-        let after = new.adopt(before, old.emission(), at(now));
+        let after = new.adopt(before, old.stamp(), at(now));
         let context = format!("{old:?} to {new:?}, {before:?} at {now}, step {step}, seed 42");
 
         // Tokens taken, as fractions: debt / emission.
-        let (was, unit_was) = (debt(before, now), u128::from(old.emission().to_bits()));
-        let (is, unit_is) = (debt(after, now), u128::from(new.emission().to_bits()));
-        let empty = debt(new.empty(at(now)), now);
+        let (was, unit_was) = (debt(before, now), u128::from(old.stamp().pace));
+        let (is, unit_is) = (debt(after, now), u128::from(new.stamp().pace));
+        let empty = debt(new.exhausted(at(now)), now);
         match is < empty {
             true => assert!(was * unit_is <= is * unit_was, "{context}: a token came from nowhere"),
             false => assert!(empty * unit_was <= was * unit_is + unit_was, "{context}: tokens taken that were there"),
@@ -417,18 +416,18 @@ fn another_rate_and_size_there_and_back_lose_at_most_a_tick_each() {
         let (here, there) = (any_bucket(&mut random), any_bucket(&mut random));
         let now = log_below(&mut random, 1 << 55);
         let before = any_state(&mut random, &here, now);
-        let meanwhile = there.adopt(before, here.emission(), at(now));
-        if debt(meanwhile, now) == debt(there.empty(at(now)), now) {
+        let meanwhile = there.adopt(before, here.stamp(), at(now));
+        if debt(meanwhile, now) == debt(there.exhausted(at(now)), now) {
             // It did not fit.
             continue;
         }
         kept += 1;
-        let after = here.adopt(meanwhile, there.emission(), at(now));
+        let after = here.adopt(meanwhile, there.stamp(), at(now));
         let context = format!("{here:?} to {there:?}, {before:?} at {now}, seed 43");
         let (was, is) = (debt(before, now), debt(after, now));
         assert!(was <= is, "{context}: {is} is less than {was}");
         // A tick of `there` is this many of `here`, and rounding back costs one more.
-        let tick = u128::from(here.emission().to_bits()).div_ceil(there.emission().to_bits().into());
+        let tick = u128::from(here.stamp().pace).div_ceil(there.stamp().pace.into());
         assert!(is <= was + tick + 1, "{context}: {is} is more than {was} and {tick} + 1");
     }
 }
@@ -436,9 +435,9 @@ fn another_rate_and_size_there_and_back_lose_at_most_a_tick_each() {
 #[wasm_bindgen_test(unsupported = test)]
 fn five_tokens_taken_stay_five_tokens_taken() {
     let old = ordinary();
-    let tat = old.take(Tat::FULL, 5, at(SECOND)).unwrap().tat;
+    let tat = old.take(Tat::FULL, 5, at(SECOND)).unwrap().state;
     let remaining = |new: TokenBucket| {
-        let adopted = new.adopt(tat, old.emission(), at(SECOND));
+        let adopted = new.adopt(tat, old.stamp(), at(SECOND));
         new.take(adopted, 0, at(SECOND)).unwrap().remaining
     };
     assert_eq!(remaining(old), 15, "the same");
@@ -514,9 +513,9 @@ fn no_state_and_no_clock_make_it_panic() {
         let (tat, cost, now, written) = (Tat::from_bits(pick()), pick(), at(pick()), pick().max(1));
         let bucket = any_bucket(&mut random);
         let _ = bucket.take(tat, cost, now);
-        let _ = bucket.refund(tat, cost);
-        let _ = bucket.adopt(tat, Emission::from_bits(written).unwrap(), now);
-        let _ = bucket.empty(now);
+        let _ = bucket.refund(tat, cost, at(0));
+        let _ = bucket.adopt(tat, Stamp { size: written, pace: written }, now);
+        let _ = bucket.exhausted(now);
         let _ = tat.is_full(now);
     }
 }
@@ -533,7 +532,7 @@ fn no_state_is_worth_more_tokens_than_the_bucket_holds() {
         for _ in 0..40 {
             let cost = 1 + log_below(&mut random, bucket.max_tokens());
             if let Ok(grant) = bucket.take(tat, cost, now) {
-                tat = grant.tat;
+                tat = grant.state;
                 admitted += cost;
             }
         }
@@ -551,7 +550,7 @@ const CONFLICTS: &str = "call=.=token_bucket;.;outrigger_shared_conflicts_total"
 struct Shared {
     proxy: Rc<MemoryHost>,
     trouble: Trouble,
-    bucket: SharedBucket,
+    bucket: Single<TokenBucket>,
 }
 
 impl Shared {
@@ -565,16 +564,16 @@ impl Shared {
     }
 
     fn with(proxy: &Rc<MemoryHost>, bucket: TokenBucket, mode: FailureMode) -> Self {
-        let bucket = SharedBucket::new(KEY.to_owned(), bucket, mode);
+        let bucket = Single::new(KEY.to_owned(), bucket, mode);
         Self { proxy: Rc::clone(proxy), trouble: Trouble::default(), bucket }
     }
 
-    fn try_take(&self, cost: u64, now: u64) -> Result<Result<Grant, Denial>, HostError> {
+    fn try_take(&self, cost: u64, now: u64) -> Result<Result<Grant<Tat>, Denial>, HostError> {
         self.proxy.set_now(now);
         self.bucket.take(&*self.proxy, &self.trouble, cost, at(now))
     }
 
-    fn take(&self, cost: u64, now: u64) -> Result<Grant, Denial> {
+    fn take(&self, cost: u64, now: u64) -> Result<Grant<Tat>, Denial> {
         self.try_take(cost, now).unwrap()
     }
 
@@ -583,7 +582,7 @@ impl Shared {
     }
 
     fn refund(&self, cost: u64, now: u64) {
-        self.bucket.refund(&*self.proxy, &self.trouble, cost, at(now)).unwrap();
+        self.bucket.refund(&*self.proxy, &self.trouble, cost, at(now), at(now)).unwrap();
     }
 }
 
@@ -648,7 +647,7 @@ impl Takers {
 }
 
 impl Race for Takers {
-    type Answer = Result<Grant, Denial>;
+    type Answer = Result<Grant<Tat>, Denial>;
 
     fn proxy(&self) -> &MemoryHost {
         &self.workers[0].proxy
@@ -740,7 +739,7 @@ fn a_call_that_the_proxy_refuses_is_an_error_and_changes_nothing() {
         let before = shared.proxy.records();
         shared.proxy.break_call(call);
         assert_eq!(shared.try_take(1, SECOND), Err(HostError { call, status: 10 }));
-        shared.bucket.refund(&*shared.proxy, &shared.trouble, 1, at(SECOND)).unwrap_err();
+        shared.bucket.refund(&*shared.proxy, &shared.trouble, 1, at(SECOND), at(SECOND)).unwrap_err();
         assert_eq!(shared.proxy.records(), before);
         shared.proxy.repair(call);
         assert_eq!(shared.take(1, SECOND).unwrap().remaining, 14);
@@ -837,7 +836,7 @@ fn a_smaller_bucket_of_the_same_rate_is_empty_from_its_first_refusal_on() {
 /// A bucket in a bad state works again: refused until the promised instant, admitted at it, full after one fill.
 fn check_recovery(shared: &Shared, bucket: &TokenBucket, now: u64, context: &str) {
     let refusal = shared.take(1, now);
-    let token = Duration::from_nanos(bucket.emission().to_bits().div_ceil(TICKS));
+    let token = Duration::from_nanos(bucket.stamp().pace.div_ceil(TICKS));
     assert_eq!(refusal, Err(Denial { remaining: 0, retry_after: Some(token) }), "{context}: counts as empty");
     let promised = now + nanos(token);
     assert!(shared.take(1, promised - 1).is_err(), "{context}: a nanosecond early");

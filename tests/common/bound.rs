@@ -1,6 +1,7 @@
 //! The promise of a token bucket: in any interval it admits at most its size plus what is added meanwhile.
 
 use outrigger::limit::token_bucket::TokenBucket;
+use outrigger::shared::meter::Meter;
 
 use super::Random;
 
@@ -14,7 +15,7 @@ pub struct Admitted {
 /// By how much the busiest of all intervals exceeds `max_tokens + rate × length`, in sixteenths of a nanosecond of
 /// filling; not above zero if the promise holds. `slack` nanoseconds are added to the length of every interval.
 pub fn excess(bucket: &TokenBucket, admitted: &[Admitted], slack: u64) -> i128 {
-    let emission = i128::from(bucket.emission().to_bits());
+    let emission = i128::from(bucket.stamp().pace);
     let size = i128::from(bucket.max_tokens()) * emission + 16 * i128::from(slack);
     let mut admitted = admitted.to_vec();
     admitted.sort_by_key(|it| it.nanos);
@@ -36,7 +37,7 @@ pub fn excess(bucket: &TokenBucket, admitted: &[Admitted], slack: u64) -> i128 {
 pub fn overload_with_late_clocks(seed: u64, bucket: &TokenBucket, mut take: impl FnMut(u64, u64) -> bool) {
     const LATEST: u64 = 10_000_000;
     let mut random = Random::seeded(seed);
-    let per_token = bucket.emission().to_bits() / 16 + 1;
+    let per_token = bucket.stamp().pace / 16 + 1;
     let (mut by_clock, mut by_truth) = (Vec::new(), Vec::new());
     let mut now = 1_000_000_000;
     for _ in 0..10_000 {
@@ -51,6 +52,6 @@ pub fn overload_with_late_clocks(seed: u64, bucket: &TokenBucket, mut take: impl
     let (clock, truth) = (excess(bucket, &by_clock, 0), excess(bucket, &by_truth, LATEST));
     assert!(clock <= 0 && truth <= 0, "{bucket:?}, seed {seed}: {clock} and {truth} ticks too many");
     // A bound that is never approached shows nothing.
-    let near = i128::from(3 + bucket.max_tokens() / 10) * i128::from(bucket.emission().to_bits());
+    let near = i128::from(3 + bucket.max_tokens() / 10) * i128::from(bucket.stamp().pace);
     assert!(-clock < near, "{bucket:?}, seed {seed}: {clock} ticks");
 }

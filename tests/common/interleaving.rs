@@ -10,7 +10,7 @@ use outrigger::headers::Headers;
 use outrigger::host::{Direction, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written};
 use outrigger::time::Timestamp;
 
-use super::MemoryHost;
+use super::{MemoryHost, Random};
 
 /// Workers that race on one proxy.
 pub trait Race {
@@ -51,6 +51,22 @@ pub fn in_every_order<R: Race>(steps: &[usize], start: impl Fn() -> R, mut check
     0
 }
 
+/// Runs the race in so many orders of calls that chance chooses, where there are too many to try them all.
+pub fn in_random_orders<R: Race>(
+    steps: &[usize],
+    seed: u64,
+    orders: usize,
+    start: impl Fn() -> R,
+    mut check: impl FnMut(&Course<R>),
+) {
+    let mut random = Random::seeded(seed);
+    for _ in 0..orders {
+        // As long as any race.
+        let mut choices = (0..1_000).map(|_| (random.below(1 << 20) as usize, 0)).collect();
+        check(&run(steps, start(), &mut choices));
+    }
+}
+
 fn run<R: Race>(steps: &[usize], race: R, choices: &mut Vec<(usize, usize)>) -> Course<R> {
     let mut answers: Vec<Vec<R::Answer>> = steps.iter().map(|_| Vec::new()).collect();
     let mut heard: Vec<Vec<Heard>> = steps.iter().map(|_| Vec::new()).collect();
@@ -63,7 +79,7 @@ fn run<R: Race>(steps: &[usize], race: R, choices: &mut Vec<(usize, usize)>) -> 
         if order.len() == choices.len() {
             choices.push((0, ready.len()));
         }
-        let worker = ready[choices[order.len()].0];
+        let worker = ready[choices[order.len()].0 % ready.len()];
         order.push(worker);
         let turn = Turn {
             proxy: race.proxy(),
@@ -147,6 +163,10 @@ impl Host for Turn<'_> {
         if self.called.get() { self.proxy.record_metric(id, value) } else { Ok(()) }
     }
 
+    fn wake_at(&self, instant: Timestamp) {
+        self.proxy.wake_at(instant);
+    }
+
     fn now(&self) -> Timestamp {
         self.proxy.now()
     }
@@ -171,8 +191,8 @@ impl Host for Turn<'_> {
         self.proxy.response_status()
     }
 
-    fn has_response_header(&self, name: &str) -> Result<bool, HostError> {
-        self.proxy.has_response_header(name)
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.proxy.response_header(name)
     }
 
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {

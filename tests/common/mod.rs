@@ -6,6 +6,7 @@
 
 pub mod bound;
 pub mod interleaving;
+pub mod sidecar;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ pub struct MemoryHost {
     failing: RefCell<BTreeSet<&'static str>>,
     interloper: RefCell<Option<Interloper>>,
     randomness: Cell<u8>,
+    wake: Cell<Option<u64>>,
 }
 
 impl MemoryHost {
@@ -122,6 +124,11 @@ impl MemoryHost {
         self.log_fields.borrow().get(field.name()).cloned()
     }
 
+    /// The instant for which a tick was asked since the last time this was asked.
+    pub fn take_wake(&self) -> Option<u64> {
+        self.wake.take()
+    }
+
     /// Calls since the last time this was asked, by name.
     pub fn take_calls(&self) -> BTreeMap<&'static str, usize> {
         std::mem::take(&mut self.calls.borrow_mut())
@@ -165,6 +172,11 @@ impl Host for MemoryHost {
         }
         self.put_record(key, value);
         Ok(Written::Done)
+    }
+
+    fn wake_at(&self, instant: Timestamp) {
+        let due = instant.as_nanos();
+        self.wake.set(Some(self.wake.get().map_or(due, |before| before.min(due))));
     }
 
     fn set_log_field(&self, field: LogField, value: &str) -> Result<(), HostError> {
@@ -214,9 +226,9 @@ impl Host for MemoryHost {
         Ok(response.iter().find(|(name, _)| name == ":status").and_then(|(_, status)| status.parse().ok()))
     }
 
-    fn has_response_header(&self, name: &str) -> Result<bool, HostError> {
-        self.called("has_response_header")?;
-        Ok(self.response.borrow().iter().any(|(it, _)| it == name))
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.called("response_header")?;
+        Ok(self.response.borrow().iter().find(|(it, _)| it == name).map(|(_, value)| value.clone().into_bytes()))
     }
 
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {

@@ -14,6 +14,7 @@
     reason = "a test fails by panicking, and lives outside the proxy where clocks are free"
 )]
 
+mod concurrency;
 mod fallbacks;
 mod grpc;
 mod hostile;
@@ -24,8 +25,11 @@ mod memory;
 mod metrics;
 mod operations;
 mod protocol;
+mod queues;
 mod refusals;
 mod reload;
 mod rig;
 mod scope;
+mod soak;
 mod validation;
+mod windows;

@@ -5,13 +5,14 @@
 //! * [`bootstrap`], [`listener`], [`filter`], [`cluster`]: the configuration of an Envoy; [`policy`]: of the filter.
 //! * [`envoy_process`]: a running Envoy and what its admin interface, its logs and `/proc` tell.
 //! * [`stats`], [`access_log`]: what it counted and wrote.
-//! * [`client`], [`wire`], [`load`]: an ordinary HTTP client, bytes on a socket, many requests.
+//! * [`client`], [`wire`], [`crowd`], [`load`]: an ordinary HTTP client, bytes on a socket, many requests.
 //! * [`upstream`], [`raw_upstream`], [`grpc_upstream`]: what stands behind the proxy.
 
 pub(crate) mod access_log;
 pub(crate) mod bootstrap;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod crowd;
 pub(crate) mod envoy_process;
 pub(crate) mod filter;
 pub(crate) mod grpc_upstream;

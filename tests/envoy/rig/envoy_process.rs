@@ -38,7 +38,8 @@ impl Envoy {
         let child = Command::new(tool::envoy())
             .args(["--disable-hot-restart", "--service-node", "test", "--service-cluster", "test"])
             .args(["--log-level", "warning", "--component-log-level", "wasm:info"])
-            .args(["--file-flush-interval-msec", "20", "--concurrency", &bootstrap.workers().to_string()])
+            .args(["--file-flush-interval-msec", "20"])
+            .args(bootstrap.arguments())
             .arg("--admin-address-path")
             .arg(home.path().join("admin.txt"))
             .arg("-c")
@@ -172,6 +173,16 @@ impl Envoy {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells its size");
         let kibibytes: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
         kibibytes * 1024
+    }
+
+    /// The processor time that the process has used, to the nanosecond.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the process lives");
+        let of_task = |task: std::io::Result<fs::DirEntry>| {
+            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+        };
+        tasks.filter_map(of_task).sum()
     }
 
     /// Asserts that no worker is left out, or a scenario about workers would show nothing.

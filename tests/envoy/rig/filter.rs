@@ -1,5 +1,7 @@
 //! The Wasm filter as Envoy is told of it.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use crate::rig::bootstrap::any;
@@ -21,6 +23,7 @@ enum Configuration {
 pub(crate) struct Filter {
     root_id: String,
     vm_id: String,
+    module: PathBuf,
     configuration: Configuration,
 }
 
@@ -57,8 +60,15 @@ impl Filter {
         self
     }
 
+    /// Of the module whose worker a request with the header `x-trap` crashes.
+    pub(crate) fn trapping(mut self) -> Self {
+        self.module = tool::trap_module();
+        self
+    }
+
     fn with(configuration: Configuration) -> Self {
-        Self { root_id: "outrigger".to_owned(), vm_id: "outrigger".to_owned(), configuration }
+        let module = tool::module();
+        Self { root_id: "outrigger".to_owned(), vm_id: "outrigger".to_owned(), module, configuration }
     }
 
     pub(crate) fn render(&self) -> Value {
@@ -69,7 +79,7 @@ impl Filter {
             "vm_config": {
                 "vm_id": self.vm_id,
                 "runtime": "envoy.wasm.runtime.v8",
-                "code": { "local": { "filename": tool::module() } },
+                "code": { "local": { "filename": self.module } },
             },
         });
         match &self.configuration {

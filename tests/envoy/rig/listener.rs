@@ -16,6 +16,7 @@ pub(crate) struct Listener {
     direction: Option<&'static str>,
     filters: Vec<Filter>,
     cluster: Option<Cluster>,
+    others: Vec<Cluster>,
     routes: Vec<Value>,
     connection_manager: Value,
     access_log: bool,
@@ -42,10 +43,19 @@ impl Listener {
             direction: None,
             filters: Vec::new(),
             cluster: None,
+            others: Vec::new(),
             routes,
             connection_manager: json!({}),
             access_log: true,
         }
+    }
+
+    /// Forwards what begins with this path to another cluster.
+    pub(crate) fn route(mut self, prefix: &str, cluster: Cluster) -> Self {
+        let route = json!({ "cluster": cluster.name(), "timeout": "20s" });
+        self.routes.insert(0, json!({ "match": { "prefix": prefix }, "route": route }));
+        self.others.push(cluster);
+        self
     }
 
     /// Called `name` instead of `main`.
@@ -87,8 +97,8 @@ impl Listener {
         self
     }
 
-    pub(crate) fn cluster(&self) -> Option<&Cluster> {
-        self.cluster.as_ref()
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Cluster> {
+        self.cluster.iter().chain(&self.others)
     }
 
     pub(crate) fn render(&self, home: &Path) -> Value {

@@ -1,10 +1,13 @@
 //! Many requests at a set pace.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::rig::client::Client;
+use crate::rig::wire::Wire;
 
 /// What became of the requests of one load.
 pub(crate) struct Tally {
@@ -51,4 +54,45 @@ async fn call(client: &Client, path: &str, start: Instant, period: Duration, end
         statuses.push(client.get(path).await.status);
     }
     (statuses, sent)
+}
+
+/// What became of a load without pauses.
+pub(crate) struct Flood {
+    /// How many replies had each status.
+    pub(crate) statuses: BTreeMap<u16, usize>,
+    /// From just before the first request was sent until the last reply was there.
+    pub(crate) elapsed: Duration,
+    /// How often Envoy asked for a new connection, as it does when a listener is replaced.
+    pub(crate) reconnects: usize,
+}
+
+/// Sends one request after the other over each of so many connections. Whatever goes wrong with one fails the test.
+pub(crate) async fn flood(address: SocketAddr, connections: usize, path: &'static str, duration: Duration) -> Flood {
+    let start = Instant::now();
+    let callers: Vec<_> =
+        (0..connections).map(|_| tokio::spawn(call_without_pause(address, path, start + duration))).collect();
+    let mut flood = Flood { statuses: BTreeMap::new(), elapsed: Duration::ZERO, reconnects: 0 };
+    for caller in callers {
+        let (statuses, reconnects) = caller.await.expect("a caller does its work");
+        for (status, count) in statuses {
+            *flood.statuses.entry(status).or_default() += count;
+        }
+        flood.reconnects += reconnects;
+    }
+    flood.elapsed = start.elapsed();
+    flood
+}
+
+async fn call_without_pause(address: SocketAddr, path: &str, end: Instant) -> (BTreeMap<u16, usize>, usize) {
+    let mut wire = Wire::connect(address).await;
+    let (mut statuses, mut reconnects) = (BTreeMap::new(), 0);
+    while Instant::now() < end {
+        let reply = wire.get(path, "").await;
+        *statuses.entry(reply.status).or_default() += 1;
+        if reply.header("connection") == Some("close") {
+            wire = Wire::connect(address).await;
+            reconnects += 1;
+        }
+    }
+    (statuses, reconnects)
 }

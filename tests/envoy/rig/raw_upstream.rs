@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,6 +41,17 @@ impl RawUpstream {
         Self::start(move |mut stream, received| async move {
             read_until(&mut stream, &received, b"x-last: request\r\n\r\n").await?;
             stream.write_all(response.as_bytes()).await.ok()
+        })
+        .await
+    }
+
+    /// Reads the head of a request, says `said` and closes the connection a moment later.
+    pub(crate) async fn hang_up(said: &'static str) -> Self {
+        Self::start(move |mut stream, received| async move {
+            read_until(&mut stream, &received, b"\r\n\r\n").await?;
+            stream.write_all(said.as_bytes()).await.ok()?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Some(())
         })
         .await
     }

@@ -15,8 +15,18 @@ pub(crate) fn promtool() -> PathBuf {
 
 /// The module under test: `$OUTRIGGER_WASM`, else the one that `./build.sh wasm` makes.
 pub(crate) fn module() -> PathBuf {
-    let path = env::var_os("OUTRIGGER_WASM").map_or_else(|| project("dist/outrigger.wasm"), PathBuf::from);
-    assert!(path.is_file(), "no module at {}: run `./build.sh wasm`, or set $OUTRIGGER_WASM", path.display());
+    built("OUTRIGGER_WASM", "dist/outrigger.wasm", "./build.sh wasm")
+}
+
+/// The module that a request with the header `x-trap` crashes: `$OUTRIGGER_TRAP_WASM`, else the one that
+/// `./build.sh test` makes.
+pub(crate) fn trap_module() -> PathBuf {
+    built("OUTRIGGER_TRAP_WASM", "dist/outrigger-trap.wasm", "./build.sh test")
+}
+
+fn built(variable: &str, relative: &str, command: &str) -> PathBuf {
+    let path = env::var_os(variable).map_or_else(|| project(relative), PathBuf::from);
+    assert!(path.is_file(), "no module at {}: run `{command}`, or set ${variable}", path.display());
     path.canonicalize().expect("the module has an absolute path")
 }
 

@@ -62,6 +62,24 @@ impl Wire {
         reply
     }
 
+    /// The status of the next reply; `None` if the connection is closed instead, which may be in the middle of it.
+    pub(crate) async fn status_or_close(&mut self) -> Option<u16> {
+        let mut seen = std::mem::take(&mut self.unread);
+        let mut buffer = [0; 65_536];
+        loop {
+            let head = String::from_utf8_lossy(&seen).into_owned();
+            if let Some((line, _)) = head.split_once("\r\n") {
+                return line.split(' ').nth(1).and_then(|code| code.parse().ok());
+            }
+            let read = timeout(Duration::from_secs(15), self.stream.read(&mut buffer)).await;
+            let count = read.expect("Envoy answers or closes in time").unwrap_or(0);
+            if count == 0 {
+                return None;
+            }
+            seen.extend(&buffer[..count]);
+        }
+    }
+
     /// Exactly `count` bytes, whatever they are.
     pub(crate) async fn read(&mut self, count: usize) -> Vec<u8> {
         while self.unread.len() < count {
