@@ -19,7 +19,7 @@ use crate::filter::{Filter, Plan};
 use crate::headers::Headers;
 use crate::host::{Host, HostError, LogField};
 use crate::limit::policy::Policy;
-use crate::limit::quota::{self, Field, Standing};
+use crate::limit::quota::{self, FieldEdits, Standing};
 use crate::limit::refusal::{self, Protocol};
 use crate::limit::rule::{Asker, Debit, Limit, Verdict};
 use crate::monitor::metrics;
@@ -53,9 +53,6 @@ pub struct Edits {
     /// Names of headers to be removed.
     pub remove: Vec<Vec<u8>>,
 }
-
-/// Headers that a response gets, in place of those of the same name.
-pub type ResponseEdits = Vec<Field>;
 
 /// What a request holds until its stream ends.
 ///
@@ -174,9 +171,9 @@ impl Filter {
 
     /// Takes note of a response when its headers are there, and says what it gets; the filter's own replies count already and
     /// get nothing.
-    pub fn on_response(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> ResponseEdits {
+    pub fn on_response(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> FieldEdits {
         if ticket.fate != Fate::Forwarded {
-            return Vec::new();
+            return FieldEdits::default();
         }
         if !ticket.is_grpc() {
             match response_outcome(host) {
@@ -303,9 +300,9 @@ impl Filter {
     }
 
     /// What an admitted client is told about its quotas. What the service itself says stays.
-    fn quota_fields(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> ResponseEdits {
+    fn quota_fields(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> FieldEdits {
         if ticket.standings.is_empty() {
-            return Vec::new();
+            return FieldEdits::default();
         }
         ticket.standings.sort_by_key(|(_, left)| *left);
         let standing = |(index, left): &(usize, u64)| {

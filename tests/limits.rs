@@ -10,6 +10,7 @@ use common::MemoryHost;
 use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::host::LogField;
+use outrigger::limit::quota::FieldEdits;
 use outrigger::pipeline::{Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::worker::Worker;
@@ -306,15 +307,20 @@ const QUOTAS: &str = r#"{
 
 /// What an admitted client is told, if the service sends these headers itself.
 fn told(style: &str, service: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+    let mut edits = edits_of_response(style, service);
+    edits.set.sort();
+    edits.set
+}
+
+fn edits_of_response(style: &str, service: &[(&str, &str)]) -> FieldEdits {
     let sidecar = Sidecar::new(&QUOTAS.replace("STYLE", style));
     let (_, mut ticket) = sidecar.ask(&get("/"));
     let mut response = vec![(":status", "200")];
     response.extend(service);
     sidecar.host.set_response(&response);
-    let mut fields = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    let edits = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
     sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
-    fields.sort();
-    fields
+    edits
 }
 
 fn field(name: &'static str, value: &str) -> (&'static str, String) {
@@ -346,6 +352,8 @@ fn what_the_service_says_of_its_quotas_is_kept_the_stricter_first() {
     assert_eq!(told("x-ratelimit", &[("x-ratelimit-remaining", "2")]), [], "the service's own are stricter");
     let remaining = of("x-ratelimit", &[("x-ratelimit-remaining", "5")], "x-ratelimit-remaining");
     assert_eq!(remaining.as_deref(), Some("3"));
+    let replaced = edits_of_response("x-ratelimit", &[("x-ratelimit-remaining", "5"), ("x-ratelimit-reset", "9")]);
+    assert_eq!(replaced.remove, ["x-ratelimit-reset"], "the service's instant is not ours");
 }
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -97,8 +97,11 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         if let (Some(installed), Some(ticket)) = (&self.installed, self.ticket.borrow_mut().as_mut()) {
             let edits = installed.filter(self.direction).on_response(&installed.host(), installed.worker(), ticket);
-            for (name, value) in edits {
-                report(installed, "replace_header", abi::replace_header(Map::Response, name, &value));
+            for (name, value) in &edits.set {
+                report(installed, "replace_header", abi::replace_header(Map::Response, name, value));
+            }
+            for name in &edits.remove {
+                report(installed, "remove_header", abi::remove_header(Map::Response, name.as_bytes()));
             }
         }
         Action::Continue

@@ -33,13 +33,22 @@ pub fn fields(style: RateLimitHeaders, standings: &[Standing<'_>]) -> Vec<Field>
     }
 }
 
+/// What a response gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldEdits {
+    /// Fields that take the place of those of the same name.
+    pub set: Vec<Field>,
+    /// Fields that go, because they would belong to no other any more.
+    pub remove: Vec<&'static str>,
+}
+
 /// Puts fields of ours together with what the service says of its own quotas, which `theirs` looks up: the stricter comes
 /// first in the IETF fields, which are lists, and stands alone in the older ones, which are not.
-pub fn with_upstream(style: RateLimitHeaders, ours: Vec<Field>, theirs: impl Fn(&str) -> Option<String>) -> Vec<Field> {
+pub fn with_upstream(style: RateLimitHeaders, ours: Vec<Field>, theirs: impl Fn(&str) -> Option<String>) -> FieldEdits {
     match style {
-        RateLimitHeaders::Ietf => join_lists(ours, theirs),
+        RateLimitHeaders::Ietf => FieldEdits { set: join_lists(ours, theirs), remove: Vec::new() },
         RateLimitHeaders::XRateLimit => unless_stricter(ours, theirs),
-        RateLimitHeaders::None => ours,
+        RateLimitHeaders::None => FieldEdits { set: ours, remove: Vec::new() },
     }
 }
 
@@ -54,12 +63,14 @@ fn join_lists(ours: Vec<Field>, theirs: impl Fn(&str) -> Option<String>) -> Vec<
     ours.into_iter().map(join).collect()
 }
 
-fn unless_stricter(ours: Vec<Field>, theirs: impl Fn(&str) -> Option<String>) -> Vec<Field> {
+fn unless_stricter(ours: Vec<Field>, theirs: impl Fn(&str) -> Option<String>) -> FieldEdits {
     let number = |value: &str| value.trim().parse::<u64>().ok();
     let mine = value_of(&ours, "x-ratelimit-remaining").and_then(number);
     match (theirs("x-ratelimit-remaining").as_deref().and_then(number), mine) {
-        (Some(theirs), Some(mine)) if theirs < mine => Vec::new(),
-        _ => ours,
+        (Some(theirs), Some(mine)) if theirs < mine => FieldEdits::default(),
+        // When the service's quota is there again says nothing of ours.
+        (Some(_), _) => FieldEdits { set: ours, remove: vec!["x-ratelimit-reset"] },
+        (None, _) => FieldEdits { set: ours, remove: Vec::new() },
     }
 }
 
