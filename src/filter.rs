@@ -32,7 +32,16 @@ pub(crate) struct Plan {
 }
 
 impl Filter {
-    /// Puts a configuration to work in a worker. `default_scope` is used if the configuration names none.
+    /// Makes a configuration the latest of a worker: its parameters hold for the state that it shares with earlier ones.
+    /// `default_scope` is used if the configuration names none. To be called when the configuration is taken up.
+    pub fn announce(config: &Config, default_scope: &str, worker: &Worker) {
+        let scope = config.scope.as_deref().unwrap_or(default_scope);
+        for spec in &config.limits {
+            spec.announce(scope, worker);
+        }
+    }
+
+    /// Puts a configuration to work in a worker, at once or when its first request comes. `default_scope` as above.
     pub fn new(config: &Config, default_scope: &str, worker: &Worker) -> Self {
         let scope = config.scope.as_deref().unwrap_or(default_scope);
         let limits: Vec<Limit> = config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, worker)).collect();

@@ -617,3 +617,27 @@ fn a_queue_whose_state_cannot_be_used_follows_the_failure_mode() {
         }
     }
 }
+
+/// Who waits has taken its tokens of the other limits too; when it leaves after these came back with time, they must not come
+/// back again.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_crowd_that_leaves_a_queue_late_does_not_fill_a_bucket_beyond_its_size() {
+    for key in ["", r#""key": ["host"], "#] {
+        let bucket = r#""token_bucket": { "max_tokens": 50, "tokens_per_fill": 50, "fill_interval": "1s" }"#;
+        let queue = r#""leaky_bucket": { "capacity": 1000, "drain": 10, "drain_interval": "1s" }"#;
+        let sidecar = Sidecar::new(&format!(
+            r#"{{ "limits": [{{ "name": "b", {key}{bucket} }}, {{ "name": "q", "methods": ["GET"], {queue} }}] }}"#
+        ));
+        let mut waiting = Vec::new();
+        for _ in 0..200 {
+            sidecar.host.advance(20 * MILLISECOND);
+            waiting.push(sidecar.ask(&[]).1);
+        }
+        sidecar.host.advance(2 * SECOND);
+        for ticket in waiting {
+            sidecar.end(ticket);
+        }
+        let passes = |_: &usize| matches!(sidecar.ask(&[(":method", "POST")]).0, Decision::Forward(_));
+        assert_eq!((0..300).filter(passes).count(), 50, "{key}");
+    }
+}

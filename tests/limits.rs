@@ -45,6 +45,7 @@ impl Sidecar {
     /// The same worker after a configuration update.
     fn reconfigured(&self, config: &str) -> Self {
         let config = Config::parse(config.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        Filter::announce(&config, "test", &self.worker);
         let filter = Filter::new(&config, "test", &self.worker);
         Self { host: Rc::clone(&self.host), worker: Rc::clone(&self.worker), filter }
     }
@@ -562,6 +563,51 @@ fn a_tightened_limit_holds_at_once_and_for_the_old_configuration_too() {
             let admitted: usize = (0..500).map(|_| old.admitted(1, &get("/")) + new.admitted(1, &get("/"))).sum();
             assert_eq!(admitted, 10, "ten of twenty were taken: {limit} {key}");
         }
+    }
+}
+
+/// An idle connection of the old configuration may send its first request after the new one has served.
+#[wasm_bindgen_test(unsupported = test)]
+fn an_old_configuration_that_begins_late_does_not_undo_the_new_one() {
+    let old = GLOBAL.replace(r#""max_tokens": 3"#, r#""max_tokens": 1000"#);
+    let new = Sidecar::new(GLOBAL);
+    assert_eq!(new.admitted(9, &get("/")), 3);
+    let config = Config::parse(old.as_bytes()).unwrap();
+    let late = Sidecar {
+        host: Rc::clone(&new.host),
+        worker: Rc::clone(&new.worker),
+        filter: Filter::new(&config, "test", &new.worker),
+    };
+    assert_eq!(late.admitted(99, &get("/")) + new.admitted(99, &get("/")), 0);
+}
+
+/// Lowered while many requests are in flight, the limit is kept as soon as these allow, and shuts nobody out.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_lowered_concurrency_limit_takes_hold_as_requests_end() {
+    let config =
+        |most: u32| format!(r#"{{ "limits": [{{ "name": "a", "concurrency": {{ "max_in_flight": {most} }} }}] }}"#);
+    let old = Sidecar::new(&config(100));
+    let mut open: Vec<Ticket> = (0..50).map(|_| old.ask(&get("/")).1).collect();
+    let new = old.reconfigured(&config(10));
+    let mut opened = Vec::new();
+    let mut admitted = 0;
+    while let Some(ticket) = open.pop() {
+        old.filter.on_done(&*old.host, &old.worker, ticket);
+        new.host.advance(SECOND / 5);
+        new.filter.on_tick(&*new.host, &new.worker);
+        let (decision, ticket) = new.ask(&get("/"));
+        match decision {
+            Decision::Forward(_) => {
+                admitted += 1;
+                opened.push(ticket);
+            }
+            _ => new.filter.on_done(&*new.host, &new.worker, ticket),
+        }
+        assert!(open.is_empty() || open.len() + opened.len() <= 50, "never more than before");
+    }
+    assert_eq!(admitted, 10, "as many as the new limit has places, once the old ones are gone");
+    for ticket in opened {
+        new.filter.on_done(&*new.host, &new.worker, ticket);
     }
 }
 

@@ -92,6 +92,10 @@ impl Installed {
     fn new(config: Config, worker: Rc<Worker>) -> Self {
         let installed =
             Self { config, filters: Default::default(), worker, timer: Timer::default(), queue: Queue::default() };
+        // The earlier configuration may serve the next request, and another direction than this one the first.
+        for direction in [Direction::Unspecified, Direction::Inbound, Direction::Outbound] {
+            Filter::announce(&installed.config, &default_scope(direction), &installed.worker);
+        }
         if let Some(version) = &installed.config.version {
             let host = installed.host();
             installed.report(installed.worker.versions.taken_up(&host, &installed.worker.metrics, version));
@@ -129,8 +133,7 @@ impl Installed {
             Direction::Inbound => inbound,
             Direction::Outbound => outbound,
         };
-        let new = || Filter::new(&self.config, &format!("{}/{}", root_id(), direction.as_str()), &self.worker);
-        filter.get_or_init(new)
+        filter.get_or_init(|| Filter::new(&self.config, &default_scope(direction), &self.worker))
     }
 
     /// Has the stream go on at its instant.
@@ -192,4 +195,9 @@ impl Drop for Installed {
             self.report(self.worker.versions.given_up(&self.host(), &self.worker.metrics, version));
         }
     }
+}
+
+/// The scope of configurations that name none.
+fn default_scope(direction: Direction) -> String {
+    format!("{}/{}", root_id(), direction.as_str())
 }

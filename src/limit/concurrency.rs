@@ -38,7 +38,7 @@ pub struct Demand {
 pub enum Unmet {
     /// The others hold too much: this much more is left for the one who asked.
     Limit(u32),
-    /// The list has no place for another share.
+    /// The list has no place for another key.
     Crowded,
 }
 
@@ -52,7 +52,8 @@ pub struct Concurrency {
 impl Concurrency {
     /// Changes the share of the one who asks. Returns what the share is then.
     ///
-    /// `places` is how many shares the list may have. The list must hold shares of living workers only.
+    /// `places` is how many keys the list may have, each with a share per worker. The list must hold shares of living
+    /// workers only. A share that is not made larger is never refused.
     ///
     /// # Errors
     ///
@@ -61,12 +62,13 @@ impl Concurrency {
         let of_key = shares.iter().filter(|share| share.tag == demand.tag && share.owner != demand.owner);
         let others = of_key.fold(0_u32, |sum, share| sum.saturating_add(share.units));
         let room = self.max_in_flight.saturating_sub(others);
-        if room < demand.least {
-            return Err(Unmet::Limit(room.saturating_sub(Self::held(shares, demand.tag, demand.owner))));
+        let held = Self::held(shares, demand.tag, demand.owner);
+        if room < demand.least && held < demand.least {
+            return Err(Unmet::Limit(room.saturating_sub(held)));
         }
-        let units = demand.want.min(room);
+        let units = demand.want.min(room).max(demand.least);
         let own = shares.iter().position(|share| share.tag == demand.tag && share.owner == demand.owner);
-        let crowded = places <= shares.len();
+        let crowded = places <= other_tags(shares, demand.tag);
         match own.and_then(|place| shares.get_mut(place)) {
             Some(share) => share.units = units,
             None if units == 0 => {}
@@ -89,4 +91,12 @@ impl Concurrency {
     pub fn held(shares: &[Share], tag: u32, owner: WorkerId) -> u32 {
         shares.iter().find(|share| share.tag == tag && share.owner == owner).map_or(0, |share| share.units)
     }
+}
+
+/// How many keys but this one have shares.
+fn other_tags(shares: &[Share], tag: u32) -> usize {
+    let mut tags: Vec<u32> = shares.iter().map(|share| share.tag).filter(|it| *it != tag).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    tags.len()
 }

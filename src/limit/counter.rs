@@ -107,12 +107,12 @@ impl Counter {
         match (policy, place.max_keys) {
             (Policy::TokenBucket(bucket), None) => {
                 let key = place.record("token_bucket");
-                let bucket = meters.token_buckets.set(&key, bucket);
+                let bucket = meters.token_buckets.of(&key, bucket);
                 Self::Leased(Leased::new(Single::new(key, bucket, place.failure_mode), &worker.leases))
             }
             (Policy::TokenBucket(bucket), Some(max_keys)) => {
                 let prefix = place.prefix("token_table");
-                let bucket = meters.token_buckets.set(&prefix, bucket);
+                let bucket = meters.token_buckets.of(&prefix, bucket);
                 Self::TokenBucket(Table::new(prefix, max_keys, bucket, place.failure_mode))
             }
             (Policy::LeakyBucket(queue), _) => {
@@ -127,6 +127,21 @@ impl Counter {
                 let prefix = place.prefix("concurrency_table");
                 Self::KeyedInFlight(KeyedShares::new(prefix, max_keys, limit, Rc::clone(&worker.holdings)))
             }
+        }
+    }
+
+    /// Makes the policy the one by which the state at the place is judged in this worker, also by earlier configurations.
+    pub fn announce(policy: Policy, place: &Place<'_>, worker: &Worker) {
+        let meters = &worker.meters;
+        match policy {
+            Policy::TokenBucket(bucket) => {
+                meters.token_buckets.announce(&place.key("token_bucket", "token_table"), bucket)
+            }
+            Policy::LeakyBucket(queue) => {
+                meters.leaky_buckets.announce(&place.key("leaky_bucket", "leaky_bucket_table"), queue);
+            }
+            Policy::Window(window) => meters.windows.announce(&place.key("window", "window_table"), window),
+            Policy::Concurrency(_) => {}
         }
     }
 
@@ -145,7 +160,7 @@ impl Counter {
                 Ok(Answer { result: taken.map(admission), eviction: Eviction::None })
             }
             Self::TokenBucket(table) => take_from_table(table, asker, key, cost),
-            Self::LeakyBucket(counted, vacancies) => match vacancies.take(key, cost, now) {
+            Self::LeakyBucket(counted, vacancies) => match vacancies.take(key, cost, now, counted.latest(now)) {
                 Some(instant) => Ok(Answer::waits(instant.saturating_since(now))),
                 None => counted.take(asker, key, cost),
             },
@@ -165,7 +180,7 @@ impl Counter {
         match self {
             Self::Leased(bucket) => bucket.peek(host, &worker.trouble, cost, now),
             Self::TokenBucket(table) => table.peek(host, &worker.trouble, key, cost, now),
-            Self::LeakyBucket(_, vacancies) if vacancies.has(key, cost, now) => Ok(None),
+            Self::LeakyBucket(counted, vacancies) if vacancies.has(key, cost, now, counted.latest(now)) => Ok(None),
             Self::LeakyBucket(counted, _) => counted.peek(asker, key, cost),
             Self::Window(counted) => counted.peek(asker, key, cost),
             // Nobody can tell how long these last.
@@ -182,7 +197,9 @@ impl Counter {
         let Context { host, trouble, now, .. } = *at;
         let units = u32::try_from(cost).unwrap_or(u32::MAX);
         match self {
-            Self::Leased(bucket) => bucket.refund(host, trouble, cost, now),
+            Self::Leased(bucket) => bucket.refund(host, trouble, cost, taken, now),
+            // Time has brought these back already.
+            Self::TokenBucket(table) if table.meter().fill_time() <= now.saturating_since(taken) => Ok(()),
             Self::TokenBucket(table) => table.refund(host, trouble, key, cost, taken, now).map(|_| ()),
             Self::LeakyBucket(counted, vacancies) => {
                 if !counted.refund(at, key, cost, taken)? {
@@ -232,17 +249,28 @@ impl Counter {
     }
 }
 
+impl Counted<LeakyBucket> {
+    /// The latest instant for which anybody waits now.
+    fn latest(&self, now: Timestamp) -> Timestamp {
+        let queue = match self {
+            Self::Together(single) => single.meter(),
+            Self::PerKey(table) => table.meter(),
+        };
+        now.saturating_add(queue.max_wait())
+    }
+}
+
 impl<M: Meter> Counted<M> {
     fn new(kind: &str, meter: M, latest: &Latest<M>, place: &Place<'_>) -> Self {
         match place.max_keys {
             None => {
                 let key = place.record(kind);
-                let meter = latest.set(&key, meter);
+                let meter = latest.of(&key, meter);
                 Self::Together(Single::new(key, meter, place.failure_mode))
             }
             Some(max_keys) => {
                 let prefix = place.prefix(&format!("{kind}_table"));
-                let meter = latest.set(&prefix, meter);
+                let meter = latest.of(&prefix, meter);
                 Self::PerKey(Table::new(prefix, max_keys, meter, place.failure_mode))
             }
         }
@@ -281,6 +309,14 @@ impl Place<'_> {
 
     fn prefix(&self, kind: &str) -> String {
         format!("{}/", self.record(kind))
+    }
+
+    /// The record without keys, or the prefix of the table's.
+    fn key(&self, kind: &str, table: &str) -> String {
+        match self.max_keys {
+            None => self.record(kind),
+            Some(_) => self.prefix(table),
+        }
     }
 }
 

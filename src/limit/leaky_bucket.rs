@@ -122,7 +122,7 @@ impl Meter for LeakyBucket {
     fn adopt(&self, next: NextRelease, written: Stamp, now: Timestamp) -> NextRelease {
         let ahead = u128::from(next.0.saturating_sub(now.as_nanos()));
         let scaled = ahead.saturating_mul(u128::from(self.spacing)).div_ceil(u128::from(written.pace.max(1)));
-        let ahead = u64::try_from(scaled).unwrap_or(u64::MAX).min(self.longest().saturating_add(self.spacing));
+        let ahead = u64::try_from(scaled).unwrap_or(u64::MAX).min(self.furthest());
         NextRelease(now.as_nanos().saturating_add(ahead))
     }
 

@@ -40,6 +40,19 @@ pub struct LimitSpec {
     pub failure_mode: FailureMode,
 }
 
+impl LimitSpec {
+    /// Where the state is kept.
+    fn place<'a>(&'a self, scope: &'a str) -> Place<'a> {
+        let max_keys = self.key.as_ref().map(|_| self.max_keys);
+        Place { scope, name: &self.name, max_keys, failure_mode: self.failure_mode }
+    }
+
+    /// Makes these parameters the ones that hold in this worker, also for earlier configurations.
+    pub fn announce(&self, scope: &str, worker: &Worker) {
+        Counter::announce(self.policy, &self.place(scope), worker);
+    }
+}
+
 /// A limit at work.
 #[derive(Debug)]
 pub struct Limit {
@@ -94,10 +107,8 @@ pub struct Asker<'a> {
 impl Limit {
     /// The limit of this specification, with its state under `scope`.
     pub fn new(spec: LimitSpec, scope: &str, worker: &Worker) -> Self {
-        let max_keys = spec.key.as_ref().map(|_| spec.max_keys);
-        let place = Place { scope, name: &spec.name, max_keys, failure_mode: spec.failure_mode };
         Self {
-            counter: Counter::new(spec.policy, &place, worker),
+            counter: Counter::new(spec.policy, &spec.place(scope), worker),
             reason: format!("limit/{}", spec.name),
             spec,
             refusals: Handle::default(),

@@ -185,7 +185,9 @@ impl Lease {
         self.pause = match exchange.thrift {
             Thrift::Cheap if taken < exchange.want => {
                 let until = now.saturating_add(self.collecting(bucket));
-                Some(Pause { bucket: *bucket, least: 1, until, enough: until })
+                let refill = if given.left == 0 { bucket.time_for(1) } else { Duration::ZERO };
+                let enough = until.max(now.saturating_add(refill));
+                Some(Pause { bucket: *bucket, least: 1, until, enough })
             }
             Thrift::Cheap | Thrift::Exact => None,
         };
@@ -227,10 +229,10 @@ impl Lease {
     }
 
     /// Takes back tokens of a request that was refused after all. Returns those that are to go back to the bucket at once,
-    /// because this worker is not busy enough to use them soon.
+    /// because this worker is not busy enough to use them soon: nobody holds more than a batch.
     pub fn give_back(&mut self, cost: u64, now: Timestamp) -> u64 {
         self.pause = None;
-        if self.batch() == 0 {
+        if self.batch() < self.tokens.saturating_add(cost) {
             return cost;
         }
         if self.tokens == 0 {

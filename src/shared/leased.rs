@@ -104,12 +104,22 @@ impl Leased {
         }
     }
 
-    /// Takes back tokens of a request that was refused after all.
+    /// Takes back tokens of a request that was refused after all, unless time has brought them back since they were taken.
     ///
     /// # Errors
     ///
     /// The record cannot be used; the tokens stay taken.
-    pub fn refund(&self, host: &dyn Host, trouble: &Trouble, cost: u64, now: Timestamp) -> Result<(), HostError> {
+    pub fn refund(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        cost: u64,
+        taken: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), HostError> {
+        if self.shared.meter().fill_time() <= now.saturating_since(taken) {
+            return Ok(());
+        }
         match self.lease.borrow_mut().give_back(cost, now) {
             0 => {
                 host.wake_at(now.saturating_add(LIFETIME));

@@ -44,12 +44,14 @@ impl<M: Copy> Default for Latest<M> {
 }
 
 impl<M: Copy> Latest<M> {
-    /// Makes `meter` what holds for the record, also for earlier users of it.
-    pub fn set(&self, key: &str, meter: M) -> Live<M> {
-        let mut by_key = self.by_key.borrow_mut();
-        let live = by_key.entry(key.to_owned()).or_insert_with(|| Live::from(meter));
-        live.0.set(meter);
-        live.clone()
+    /// Makes `meter` what holds for the record, also for those who use it already.
+    pub fn announce(&self, key: &str, meter: M) {
+        self.of(key, meter).0.set(meter);
+    }
+
+    /// What holds for the record: what was announced last, or `meter` if nothing was.
+    pub fn of(&self, key: &str, meter: M) -> Live<M> {
+        self.by_key.borrow_mut().entry(key.to_owned()).or_insert_with(|| Live::from(meter)).clone()
     }
 }
 

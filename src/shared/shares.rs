@@ -6,8 +6,7 @@
 //! idle with one worker while another refuses.
 //!
 //! With a key the records are those of a [table](super::table): a fixed number of sets, chosen by the key's hash, each with
-//! room for [`PLACES_PER_SET`] shares. A set in which as many keys and workers have requests in flight takes no more, which is
-//! a state that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
+//! room for [`PLACES_PER_SET`] keys. A set in which as many keys have requests in flight takes no more, which is a state that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
 //!
 //! Record: the [header](mod@format) with no meter's stamp, then per share its tag, owner and units (32 bits each, little-endian).
 
@@ -25,10 +24,7 @@ use crate::shared::roster::{BEAT, Known, Roster, WorkerId};
 use crate::shared::table::{KeyHash, sets_for};
 use crate::time::Timestamp;
 
-/// Shares in the record of a limit without a key: one per worker.
-pub const PLACES: usize = 256;
-
-/// Shares in a set of a keyed limit.
+/// Keys with requests in flight in a set of a keyed limit.
 pub const PLACES_PER_SET: usize = 16;
 
 const WHAT: &str = "concurrency";
@@ -158,7 +154,7 @@ impl Shares {
             let taken = others.fold(0_u32, |sum, it| sum.saturating_add(it.units));
             let busy = self.limit.max_in_flight / 2 < taken.saturating_add(least);
             let want = if busy { least } else { least.saturating_add(reserve) };
-            let answer = self.limit.demand(shares, PLACES, &Demand { tag: 0, owner, least, want });
+            let answer = self.limit.demand(shares, PLACES_PER_SET, &Demand { tag: 0, owner, least, want });
             (busy, Concurrency::held(shares, 0, owner), answer)
         })?;
         self.held.busy.set(busy);

@@ -103,6 +103,11 @@ impl<M: Meter> Table<M> {
         Self { key: RefCell::new(prefix), prefix_length, sets: sets_for(max_keys), meter: meter.into(), failure_mode }
     }
 
+    /// The policy as it is now.
+    pub fn meter(&self) -> M {
+        self.meter.get()
+    }
+
     /// Takes `cost` units for `key`, or says when they will be there. Two calls of the proxy per attempt, one if refused by
     /// a record that is as this table would write it.
     ///

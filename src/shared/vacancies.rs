@@ -23,18 +23,19 @@ pub struct Vacancies {
 }
 
 impl Vacancies {
-    /// The earliest vacant place for the cost, which is vacant no longer.
-    pub fn take(&self, key: KeyHash, cost: u64, now: Timestamp) -> Option<Timestamp> {
+    /// The earliest place for the cost from `now` until `latest`, which is vacant no longer. Places of a slower pace, before a
+    /// configuration update, may lie further ahead than anybody waits now.
+    pub fn take(&self, key: KeyHash, cost: u64, now: Timestamp, latest: Timestamp) -> Option<Timestamp> {
         let mut places = self.places.borrow_mut();
-        let place = *places.range((key.0, now, 0)..=(key.0, Timestamp::MAX, u64::MAX)).find(|place| place.2 == cost)?;
+        let place = *places.range((key.0, now, 0)..=(key.0, latest, u64::MAX)).find(|place| place.2 == cost)?;
         places.remove(&place);
         Some(place.1)
     }
 
-    /// Whether there is a vacant place for the cost.
-    pub fn has(&self, key: KeyHash, cost: u64, now: Timestamp) -> bool {
+    /// Whether there is such a place.
+    pub fn has(&self, key: KeyHash, cost: u64, now: Timestamp, latest: Timestamp) -> bool {
         let places = self.places.borrow();
-        places.range((key.0, now, 0)..=(key.0, Timestamp::MAX, u64::MAX)).any(|place| place.2 == cost)
+        places.range((key.0, now, 0)..=(key.0, latest, u64::MAX)).any(|place| place.2 == cost)
     }
 
     /// Keeps the place until its instant, if there is room.

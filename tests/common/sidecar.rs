@@ -47,6 +47,7 @@ impl Sidecar {
 
     fn with(host: &Rc<MemoryHost>, worker: Rc<Worker>, config: &str) -> Self {
         let config = Config::parse(config.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        Filter::announce(&config, "test", &worker);
         let filter = Filter::new(&config, "test", &worker);
         Self { host: Rc::clone(host), worker, filter, due: Cell::new(None) }
     }
