@@ -285,8 +285,11 @@ impl Filter {
     /// A queue is no use to a request whose caller will have gone before it is let on, and no worker holds more than
     /// [`MAX_WAITING`] requests.
     fn check_wait(&self, asker: &Asker<'_>, ticket: &mut Ticket, wait: Wait) -> Result<Wait, Refusal> {
+        if wait.time.is_zero() {
+            return Ok(wait);
+        }
         let in_time = deadline::known(asker.request).is_none_or(|left| wait.time < left);
-        if wait.time.is_zero() || (in_time && asker.worker.waiting.get() < MAX_WAITING) {
+        if in_time && asker.worker.waiting.get() < MAX_WAITING {
             return Ok(wait);
         }
         self.give_back(asker, ticket);

@@ -104,43 +104,35 @@ impl Counter {
     /// The state of the policy at the place.
     pub fn new(policy: Policy, place: &Place<'_>, worker: &Worker) -> Self {
         let meters = &worker.meters;
+        let key = place.key(&policy);
         match (policy, place.max_keys) {
             (Policy::TokenBucket(bucket), None) => {
-                let key = place.record("token_bucket");
                 let bucket = meters.token_buckets.of(&key, bucket);
                 Self::Leased(Leased::new(Single::new(key, bucket, place.failure_mode), &worker.leases))
             }
             (Policy::TokenBucket(bucket), Some(max_keys)) => {
-                let prefix = place.prefix("token_table");
-                let bucket = meters.token_buckets.of(&prefix, bucket);
-                Self::TokenBucket(Table::new(prefix, max_keys, bucket, place.failure_mode))
+                let bucket = meters.token_buckets.of(&key, bucket);
+                Self::TokenBucket(Table::new(key, max_keys, bucket, place.failure_mode))
             }
             (Policy::LeakyBucket(queue), _) => {
-                let vacancies = worker.vacancies.of(&place.record("leaky_bucket"));
-                Self::LeakyBucket(Counted::new("leaky_bucket", queue, &meters.leaky_buckets, place), vacancies)
+                let vacancies = worker.vacancies.of(&key);
+                Self::LeakyBucket(Counted::new(key, queue, &meters.leaky_buckets, place), vacancies)
             }
-            (Policy::Window(window), _) => Self::Window(Counted::new("window", window, &meters.windows, place)),
-            (Policy::Concurrency(limit), None) => {
-                Self::InFlight(Shares::new(place.record("concurrency"), limit, &worker.holdings))
-            }
+            (Policy::Window(window), _) => Self::Window(Counted::new(key, window, &meters.windows, place)),
+            (Policy::Concurrency(limit), None) => Self::InFlight(Shares::new(key, limit, &worker.holdings)),
             (Policy::Concurrency(limit), Some(max_keys)) => {
-                let prefix = place.prefix("concurrency_table");
-                Self::KeyedInFlight(KeyedShares::new(prefix, max_keys, limit, Rc::clone(&worker.holdings)))
+                Self::KeyedInFlight(KeyedShares::new(key, max_keys, limit, Rc::clone(&worker.holdings)))
             }
         }
     }
 
     /// Makes the policy the one by which the state at the place is judged in this worker, also by earlier configurations.
     pub fn announce(policy: Policy, place: &Place<'_>, worker: &Worker) {
-        let meters = &worker.meters;
+        let (key, meters) = (place.key(&policy), &worker.meters);
         match policy {
-            Policy::TokenBucket(bucket) => {
-                meters.token_buckets.announce(&place.key("token_bucket", "token_table"), bucket)
-            }
-            Policy::LeakyBucket(queue) => {
-                meters.leaky_buckets.announce(&place.key("leaky_bucket", "leaky_bucket_table"), queue);
-            }
-            Policy::Window(window) => meters.windows.announce(&place.key("window", "window_table"), window),
+            Policy::TokenBucket(bucket) => meters.token_buckets.announce(&key, bucket),
+            Policy::LeakyBucket(queue) => meters.leaky_buckets.announce(&key, queue),
+            Policy::Window(window) => meters.windows.announce(&key, window),
             Policy::Concurrency(_) => {}
         }
     }
@@ -261,18 +253,11 @@ impl Counted<LeakyBucket> {
 }
 
 impl<M: Meter> Counted<M> {
-    fn new(kind: &str, meter: M, latest: &Latest<M>, place: &Place<'_>) -> Self {
+    fn new(key: String, meter: M, latest: &Latest<M>, place: &Place<'_>) -> Self {
+        let meter = latest.of(&key, meter);
         match place.max_keys {
-            None => {
-                let key = place.record(kind);
-                let meter = latest.of(&key, meter);
-                Self::Together(Single::new(key, meter, place.failure_mode))
-            }
-            Some(max_keys) => {
-                let prefix = place.prefix(&format!("{kind}_table"));
-                let meter = latest.of(&prefix, meter);
-                Self::PerKey(Table::new(prefix, max_keys, meter, place.failure_mode))
-            }
+            None => Self::Together(Single::new(key, meter, place.failure_mode)),
+            Some(max_keys) => Self::PerKey(Table::new(key, max_keys, meter, place.failure_mode)),
         }
     }
 
@@ -303,19 +288,17 @@ impl<M: Meter> Counted<M> {
 }
 
 impl Place<'_> {
-    fn record(&self, kind: &str) -> String {
-        format!("outrigger/{}/{kind}/{}", self.scope, self.name)
-    }
-
-    fn prefix(&self, kind: &str) -> String {
-        format!("{}/", self.record(kind))
-    }
-
-    /// The record without keys, or the prefix of the table's.
-    fn key(&self, kind: &str, table: &str) -> String {
+    /// The key of the record or, with keys, the prefix of those of the table.
+    fn key(&self, policy: &Policy) -> String {
+        let kind = match policy {
+            Policy::TokenBucket(_) => "token_bucket",
+            Policy::LeakyBucket(_) => "leaky_bucket",
+            Policy::Window(_) => "window",
+            Policy::Concurrency(_) => "concurrency",
+        };
         match self.max_keys {
-            None => self.record(kind),
-            Some(_) => self.prefix(table),
+            None => format!("outrigger/{}/{kind}/{}", self.scope, self.name),
+            Some(_) => format!("outrigger/{}/{kind}_table/{}/", self.scope, self.name),
         }
     }
 }

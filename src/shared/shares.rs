@@ -6,7 +6,8 @@
 //! idle with one worker while another refuses.
 //!
 //! With a key the records are those of a [table](super::table): a fixed number of sets, chosen by the key's hash, each with
-//! room for [`PLACES_PER_SET`] keys. A set in which as many keys have requests in flight takes no more, which is a state that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
+//! room for [`PLACES_PER_SET`] keys. A set in which as many keys have requests in flight takes no more, which is a state
+//! that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
 //!
 //! Record: the [header](mod@format) with no meter's stamp, then per share its tag, owner and units (32 bits each, little-endian).
 
