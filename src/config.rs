@@ -14,6 +14,9 @@
 mod compile;
 mod document;
 mod error;
+mod node;
+mod path;
+mod reader;
 mod term;
 mod value;
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::error::ConfigError;
+use super::reader;
 use super::term::{Cost, HostPattern, KeyParts, MAX_TOKENS, Method, Path, RateLimitHeaders};
 use super::value::{HeaderName, Name, NonEmpty, NotYet, Pairs, Span, VersionText, Whole, objects, words};
 
@@ -164,16 +165,7 @@ impl Document {
         if !text.trim_ascii_start().starts_with(b"{") || text.iter().any(is_binary) {
             return Err(ConfigError::at("", NOT_JSON));
         }
-        let mut reader = serde_json::Deserializer::from_slice(text);
-        let document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            // The reader's names for the document and for a place that is no field yet.
-            let path = error.path().to_string();
-            let path = path.strip_suffix('?').unwrap_or(&path);
-            let path = path.strip_suffix('.').unwrap_or(path);
-            ConfigError::at(path, without_position(error.inner()))
-        })?;
-        reader.end().map_err(|error| ConfigError::at("", format!("text after the end of the document: {error}")))?;
-        Ok(document)
+        reader::read(text)
     }
 }
 
@@ -184,14 +176,4 @@ const NOT_JSON: &str = "the configuration must be a JSON object; in Envoy's own 
 /// Control characters, which JSON text never contains and a serialised `Struct` always does.
 fn is_binary(byte: &u8) -> bool {
     *byte < b' ' && !byte.is_ascii_whitespace()
-}
-
-/// The message of a value that is wrong says where by its path; the position in the text stays with syntax errors only.
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    if !error.is_data() {
-        return text;
-    }
-    let position = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&position).unwrap_or(&text).to_owned()
 }

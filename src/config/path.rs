@@ -1,0 +1,49 @@
+//! Where in a document something is.
+
+use std::cell::RefCell;
+
+/// The place that is being read, such as `limits[2].token_bucket`.
+///
+/// Whoever enters a place leaves it again if it was good. After an error the path thus shows where that was, and errors
+/// need not carry it.
+#[derive(Debug, Default)]
+pub(super) struct Path {
+    text: RefCell<String>,
+}
+
+/// The place around one that was entered.
+#[must_use]
+pub(super) struct Outside(usize);
+
+impl Path {
+    /// Enters a field of an object.
+    pub(super) fn enter_field(&self, name: &str) -> Outside {
+        let mut text = self.text.borrow_mut();
+        let outside = Outside(text.len());
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(name);
+        outside
+    }
+
+    /// Enters an entry of an array.
+    pub(super) fn enter_entry(&self, index: usize) -> Outside {
+        let mut text = self.text.borrow_mut();
+        let outside = Outside(text.len());
+        text.push('[');
+        text.push_str(&index.to_string());
+        text.push(']');
+        outside
+    }
+
+    /// Goes back to where it was before.
+    pub(super) fn leave(&self, outside: Outside) {
+        self.text.borrow_mut().truncate(outside.0);
+    }
+
+    /// The place as text; empty for the document as a whole.
+    pub(super) fn into_text(self) -> String {
+        self.text.into_inner()
+    }
+}
