@@ -1,11 +1,11 @@
-//! The host calls of proxy-wasm ABI 0.2.1 that the filter makes, declared raw.
+//! The proxy-wasm ABI, version 0.2.1: the host calls that the filter makes, and the functions that it exports.
 //!
-//! Each wrapper is total: it returns the status of a call that did not succeed, and never panics, whatever the network
-//! or the host does. Bytes stay bytes.
+//! Each wrapper of a call is total: it returns the status of a call that did not succeed, and never panics, whatever the
+//! network or the host does. Bytes stay bytes.
 //!
 //! The unsafe code of the crate is in this file. Its argument is the same everywhere: pointers passed to the host are to
 //! live slices with their length, and buffers that the host returns were made by the module's own allocator
-//! (`proxy_on_memory_allocate` of the SDK, a boxed slice of exactly that size), so they may be taken over as a `Vec`.
+//! ([`export::proxy_on_memory_allocate`], of exactly that size), so they may be taken over as a `Vec`.
 
 #![allow(unsafe_code)]
 
@@ -89,6 +89,7 @@ mod import {
         pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
         pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
+        pub(super) fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
         pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
         pub(super) fn proxy_continue_stream(stream: u32) -> u32;
@@ -108,6 +109,97 @@ mod import {
     unsafe extern "C" {
         pub(super) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
         pub(super) fn random_get(buffer: *mut u8, size: usize) -> u32;
+    }
+}
+
+/// What the proxy calls. It calls only what is exported, and each callback costs every request half a microsecond or
+/// more, so there is nothing here that nothing needs.
+///
+/// The life of a stream: it is created, request headers, response headers, trailers if it has any, done. A body callback
+/// (`proxy_on_response_body`) would be exported here, and passed on by [`Machine`](super::machine::Machine).
+mod export {
+    use std::alloc::{Layout, alloc};
+    use std::ptr::null_mut;
+
+    use super::super::machine::{self, Flow};
+
+    /// Says which version of the ABI this is.
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_abi_version_0_2_1() {}
+
+    /// Called before everything else.
+    #[unsafe(no_mangle)]
+    extern "C" fn _initialize() {
+        #[cfg(target_os = "wasi")]
+        {
+            unsafe extern "C" {
+                fn __wasm_call_ctors();
+            }
+            // SAFETY: the linker makes this function, to be called once, before everything else.
+            unsafe { __wasm_call_ctors() };
+        }
+        super::super::log::install();
+    }
+
+    /// Memory for what a host call returns; null if there is none.
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+        match Layout::array::<u8>(size) {
+            // SAFETY: the layout is not empty.
+            Ok(layout) if 0 < size => unsafe { alloc(layout) },
+            _ => null_mut(),
+        }
+    }
+
+    /// A configuration (`parent` is 0) or a stream begins.
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_context_create(context: u32, parent: u32) {
+        machine::with(|it| it.create(context, parent));
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_configure(root: u32, _size: u32) -> u32 {
+        machine::with(|it| it.configure(root)).into()
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_tick(root: u32) {
+        machine::with(|it| it.tick(root));
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
+        flow(machine::with(|it| it.request_headers(stream)))
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, end_of_stream: u32) -> u32 {
+        machine::with(|it| it.response_headers(stream));
+        if end_of_stream != 0 {
+            machine::with(|it| it.response_end(stream));
+        }
+        flow(Flow::Continue)
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_response_trailers(stream: u32, _count: u32) -> u32 {
+        machine::with(|it| it.response_end(stream));
+        flow(Flow::Continue)
+    }
+
+    /// A stream or a configuration has ended. The answer is that nothing is left to be waited for.
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_done(context: u32) -> u32 {
+        machine::with(|it| it.done(context));
+        1
+    }
+
+    /// The ABI's actions.
+    fn flow(flow: Flow) -> u32 {
+        match flow {
+            Flow::Continue => 0,
+            Flow::Pause => 1,
+        }
     }
 }
 
@@ -259,6 +351,13 @@ pub(super) fn send_local_response(response: &LocalResponse<'_>) -> Result<(), St
             grpc_status,
         )
     })
+}
+
+/// Writes a line to the proxy's log. Levels are those of the ABI, from 0 (trace) to 5 (critical).
+pub(super) fn log(level: u32, message: &str) {
+    // A log that takes no lines is nobody's to report to.
+    // SAFETY: see the module.
+    let _ = unsafe { import::proxy_log(level, message.as_ptr(), message.len()) };
 }
 
 /// Sets the root's timer; 0 switches it off.

@@ -1,27 +1,19 @@
-//! One configuration in one worker.
+//! One configuration in one worker, and the filter that it becomes on the first request.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
-
 use super::abi;
 use super::host::{Envoy, root_id};
-use super::queue::{Held, Queue};
+use super::queue::Queue;
 use super::stream::Stream;
+use super::streams::Streams;
 use super::timer::Timer;
 use crate::config::Config;
 use crate::filter::Filter;
 use crate::host::{Direction, Host, HostError};
 use crate::time::Timestamp;
 use crate::worker::Worker;
-
-/// A root context: a configuration, and the filter that it becomes on the first request.
-pub(super) struct Root {
-    worker: Rc<Worker>,
-    installed: Option<Rc<Installed>>,
-}
 
 /// A configuration that was accepted.
 pub(super) struct Installed {
@@ -34,62 +26,8 @@ pub(super) struct Installed {
     queue: Queue,
 }
 
-impl Root {
-    pub(super) fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, installed: None }
-    }
-
-    /// Reads the configuration that is being installed; the error is for the operator.
-    fn read() -> Result<Config, String> {
-        let bytes = abi::plugin_configuration().map_err(|status| format!("host call failed with status {status}"))?;
-        Config::parse(&bytes.unwrap_or_default()).map_err(|error| error.to_string())
-    }
-}
-
-impl Context for Root {
-    /// The configuration is no longer in use: its streams have ended.
-    fn on_done(&mut self) -> bool {
-        if let Some(installed) = &self.installed {
-            installed.retire();
-        }
-        true
-    }
-}
-
-impl RootContext for Root {
-    /// Compiles the configuration and takes it up only if all of it is good. Runs in throw-away machines too, so it
-    /// touches no shared state.
-    fn on_configure(&mut self, _size: usize) -> bool {
-        match Self::read() {
-            Ok(config) => {
-                self.installed = Some(Rc::new(Installed::new(config, Rc::clone(&self.worker))));
-                true
-            }
-            Err(error) => {
-                log::error!("configuration refused: {error}");
-                self.worker.trouble.config_rejected(&Envoy { timer: &Timer::default() });
-                false
-            }
-        }
-    }
-
-    fn on_tick(&mut self) {
-        if let Some(installed) = &self.installed {
-            installed.on_tick();
-        }
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
-    }
-
-    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(id, self.installed.clone())))
-    }
-}
-
 impl Installed {
-    fn new(config: Config, worker: Rc<Worker>) -> Self {
+    pub(super) fn new(config: Config, worker: Rc<Worker>) -> Self {
         let installed =
             Self { config, filters: Default::default(), worker, timer: Timer::default(), queue: Queue::default() };
         // The earlier configuration may serve the next request, and another direction than this one the first.
@@ -137,8 +75,8 @@ impl Installed {
     }
 
     /// Has the stream go on at its instant.
-    pub(super) fn hold(&self, due: Timestamp, held: Held) {
-        self.queue.hold(due, held);
+    pub(super) fn hold(&self, due: Timestamp, stream: u32) {
+        self.queue.hold(due, stream);
         self.timer.wake_at(due);
     }
 
@@ -154,7 +92,8 @@ impl Installed {
         }
     }
 
-    fn retire(&self) {
+    /// The configuration is no longer in use: its streams have ended.
+    pub(super) fn retire(&self) {
         for filter in self.filters.iter().filter_map(OnceCell::get) {
             filter.retire(&self.host(), &self.worker);
         }
@@ -162,30 +101,23 @@ impl Installed {
     }
 
     /// Does the filters' chores, and lets those requests go on whose wait is over.
-    fn on_tick(&self) {
+    pub(super) fn on_tick(&self, streams: &Streams) {
         let host = self.host();
         self.timer.tick(|| {
             for filter in self.filters.iter().filter_map(OnceCell::get) {
                 filter.on_tick(&host, &self.worker);
             }
             let now = host.now();
-            while let Some(held) = self.queue.release(now) {
-                self.resume(&held);
+            while let Some(stream) = self.queue.release(now) {
+                streams.with(stream, Stream::resume);
+                if let Err(status) = abi::continue_request(stream) {
+                    self.report(Err(HostError { call: "continue_request", status }));
+                }
             }
             if let Some(due) = self.queue.next() {
                 self.timer.wake_at(due);
             }
         });
-    }
-
-    fn resume(&self, held: &Held) {
-        if let Some(ticket) = held.ticket.borrow_mut().as_mut() {
-            self.filter(held.direction).resume(&self.host(), &self.worker, ticket);
-        }
-        // Outside the borrow, because the stream's callbacks may run before this returns.
-        if let Err(status) = abi::continue_request(held.stream) {
-            self.report(Err(HostError { call: "continue_request", status }));
-        }
     }
 }
 
