@@ -9,13 +9,13 @@ use crate::degrade::fallback::Fallback;
 use crate::limit::rule::Limit;
 use crate::monitor::metrics::Handle;
 use crate::monitor::outcome::Outcome;
-use crate::operation::Operation;
+use crate::operation::Operations;
 use crate::worker::Worker;
 
 /// A configuration put to work under a scope.
 #[derive(Debug)]
 pub struct Filter {
-    pub(crate) operations: Vec<Operation>,
+    pub(crate) operations: Operations,
     pub(crate) plans: Vec<Plan>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) fallbacks: Vec<Fallback>,
@@ -48,7 +48,7 @@ impl Filter {
         let plan = |(index, _)| Plan { limits: limits_of(index, &limits), ..Plan::default() };
         Self {
             plans: config.operations.iter().enumerate().map(plan).collect(),
-            operations: config.operations.clone(),
+            operations: Operations::new(config.operations.clone()),
             limits,
             fallbacks: config.fallbacks.clone(),
             monitor: config.monitor,

@@ -4,8 +4,12 @@
 //! paths, so what a request is gets decided once, here: the operations are tried in order and the first that matches
 //! names the request; if none does it is `other`.
 
+mod literals;
+mod operations;
 pub mod pattern;
 pub mod request;
+
+pub use operations::Operations;
 
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::request::Request;
@@ -95,10 +99,9 @@ impl HeaderMatcher {
     }
 }
 
-/// The index of the request's operation. `operations` ends with [`Operation::other`], which matches everything.
-pub fn classify(operations: &[Operation], request: &Request<'_>) -> usize {
-    let found = operations.iter().position(|operation| operation.matcher.matches(request));
-    found.unwrap_or(operations.len().saturating_sub(1))
+/// The index of the request's operation: the first that matches.
+pub fn classify(operations: &Operations, request: &Request<'_>) -> usize {
+    operations.find(request)
 }
 
 fn any_or_empty<T>(list: &[T], holds: impl FnMut(&T) -> bool) -> bool {

@@ -14,9 +14,9 @@ use outrigger::limit::client_ip::ClientIp;
 use outrigger::limit::cost::{Cost, Priced};
 use outrigger::limit::key::{KeyPart, KeySpec, Missing};
 use outrigger::monitor::trouble::Trouble;
-use outrigger::operation::classify;
-use outrigger::operation::pattern::{InvalidPath, PathPattern};
+use outrigger::operation::pattern::{InvalidPath, PathPattern, Pattern};
 use outrigger::operation::request::Request;
+use outrigger::operation::{HeaderMatcher, Matcher, Operation, Operations, classify};
 use outrigger::shared::seed::Seed;
 use outrigger::shared::table::KeyHash;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -29,7 +29,9 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 fn operation_of(operations: &str, headers: &Headers) -> String {
     let document = format!(r#"{{"operations": {operations}}}"#);
     let config = Config::parse(document.as_bytes()).unwrap_or_else(|error| panic!("{operations}: {error}"));
-    config.operations[classify(&config.operations, &Request::read(headers))].name.clone()
+    let operations = Operations::new(config.operations);
+    let index = classify(&operations, &Request::read(headers));
+    operations.get(index).unwrap().name.clone()
 }
 
 fn check_match(matcher: &str, headers: Pairs<'_>, expected: bool) {
@@ -153,6 +155,124 @@ fn a_request_without_path_matches_no_path() {
         check_match(&format!(r#"{{"paths": ["{pattern}"]}}"#), &[(":method", "CONNECT")], false);
     }
     check_match(r#"{"methods": ["CONNECT"]}"#, &[(":method", "CONNECT")], true);
+}
+
+/// Picks one.
+fn pick<'a>(random: &mut Random, of: &[&'a str]) -> &'a str {
+    of[random.below(of.len() as u64) as usize]
+}
+
+/// A path of up to four segments of few kinds, so that many begin alike.
+fn any_path(random: &mut Random, segments: &[&str]) -> String {
+    (0..=random.below(4)).map(|_| format!("/{}", pick(random, segments))).collect()
+}
+
+fn any_path_pattern(random: &mut Random) -> PathPattern {
+    let plain = ["", "a", "b", "aa", "ab"];
+    loop {
+        let path = any_path(random, &plain);
+        let text = match random.below(6) {
+            0 => path,
+            1 => format!("{path}*"),
+            2 => format!("*{path}"),
+            3 => any_path(random, &["a", "b", "{*}", "{**}", ""]),
+            4 => format!("{path}/{{**}}"),
+            _ => "*".to_owned(),
+        };
+        if let Ok(pattern) = PathPattern::parse(&text) {
+            return pattern;
+        }
+    }
+}
+
+/// None in half of the cases, else one to three.
+fn some<T>(random: &mut Random, mut make: impl FnMut(&mut Random) -> T) -> Vec<T> {
+    let count = if random.below(2) == 0 { 0 } else { 1 + random.below(3) };
+    (0..count).map(|_| make(random)).collect()
+}
+
+fn any_operation(random: &mut Random) -> Operation {
+    let hosts = ["x.org", "X.ORG", "a.x.org", "*.x.org", "*.ORG", "*g", "x.*", "*", "[::1]"];
+    let mut operation = Operation::other();
+    operation.matcher = Matcher {
+        paths: some(random, any_path_pattern),
+        hosts: some(random, |random| Pattern::from_wildcard(pick(random, &hosts))),
+        methods: match random.below(4) {
+            0 => vec![pick(random, &["GET", "POST"]).to_owned()],
+            _ => vec![],
+        },
+        headers: match random.below(4) {
+            0 => vec![HeaderMatcher { name: "h".to_owned(), value: Pattern::from_wildcard(pick(random, &["1", "*"])) }],
+            _ => vec![],
+        },
+    };
+    operation
+}
+
+/// Half a path or host is a prefix or suffix of another's pattern, some are missing.
+fn any_request(random: &mut Random) -> Headers {
+    let (path, host) =
+        (any_path(random, &["", "a", "b", "aa", "ab", "c"]), ["x.org", "A.X.Org:80", "y", "", "[::1]:1", "g"]);
+    let (host, method) = (pick(random, &host), pick(random, &["GET", "POST", "PUT"]));
+    let mut pairs = vec![(":method", method), (":authority", host)];
+    let all = random.below(8);
+    if all != 0 {
+        pairs.push((":path", &path));
+    }
+    if all.is_multiple_of(2) {
+        pairs.push(("h", pick(random, &["1", "2"])));
+    }
+    Headers::from_pairs(&pairs)
+}
+
+/// What an index could get wrong: first, last, and everything between.
+#[wasm_bindgen_test(unsupported = test)]
+fn the_first_operation_that_matches_is_found_among_any_set_of_them() {
+    let mut random = Random::seeded(7);
+    let mut found = [0_usize; 3];
+    for round in 0..3_000 {
+        let count = random.below(30);
+        let mut list: Vec<Operation> = (0..count).map(|_| any_operation(&mut random)).collect();
+        list.push(Operation::other());
+        let operations = Operations::new(list.clone());
+        for _ in 0..25 {
+            let headers = any_request(&mut random);
+            let request = Request::read(&headers);
+            let expected = list.iter().position(|it| it.matcher.matches(&request)).unwrap();
+            let index = classify(&operations, &request);
+            assert_eq!(index, expected, "round {round}: {request:?} among {list:#?}");
+            found[if index + 1 == list.len() { 2 } else { index.min(1) }] += 1;
+        }
+    }
+    // Sets in which every request is the first or none would show little.
+    assert!(found.iter().all(|it| 5_000 < *it), "{found:?}");
+}
+
+/// Two hundred operations cost what twenty do, as long as they are told apart by how paths begin or hosts end.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_is_compared_with_few_of_many_operations() {
+    let looked_at = |count: usize, matcher: &dyn Fn(usize) -> String, headers: Pairs<'_>| {
+        let list: Vec<String> =
+            (0..count).map(|n| format!(r#"{{"name": "o{n}", "match": {{{}}}}}"#, matcher(n))).collect();
+        let config = Config::parse(format!(r#"{{"operations": [{}]}}"#, list.join(",")).as_bytes()).unwrap();
+        let headers = Headers::from_pairs(headers);
+        Operations::new(config.operations).steps(&Request::read(&headers))
+    };
+    let path = [(":path", "/api/v1/service7/items/1")];
+    let host = [(":authority", "service7.example.com:80")];
+    let exactly = |n| format!(r#""paths": ["/api/v1/service{n}/items/1"]"#);
+    let start = |n| format!(r#""paths": ["/api/v1/service{n}/*", "/api/v2/service{n}/*"], "methods": ["GET"]"#);
+    let template = |n| format!(r#""paths": ["/api/v1/service{n}/{{*}}/{{*}}"]"#);
+    let name = |n| format!(r#""hosts": ["service{n}.example.com"]"#);
+    for count in [20, 200] {
+        // Its own list and the other of that text, and what is filed nowhere; its own operation, and `other`.
+        for matcher in [&exactly as &dyn Fn(usize) -> String, &start, &template] {
+            assert_eq!(looked_at(count, matcher, &path), 3 + 2, "{count}: {}", matcher(7));
+        }
+        assert_eq!(looked_at(count, &name, &host), 3 + 2, "{count}");
+        let end = |n| format!(r#""paths": ["*/items/{n}"]"#);
+        assert_eq!(looked_at(count, &end, &path), 1 + count + 1, "an end is not where paths are told apart");
+    }
 }
 
 /// The examples of Istio's reference for `AuthorizationPolicy`.

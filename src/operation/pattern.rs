@@ -1,5 +1,7 @@
 //! Patterns for hosts, paths and header values, spelled as in Istio's `AuthorizationPolicy`.
 
+use super::literals::Literal;
+
 /// A string pattern: `exact`, `prefix*`, `*suffix`, or `*` for anything that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
@@ -36,6 +38,26 @@ impl Pattern {
     /// Whether the value matches if ASCII case is ignored.
     pub fn matches_ignoring_case(&self, value: &[u8]) -> bool {
         self.matches_by(value, <[u8]>::eq_ignore_ascii_case)
+    }
+
+    /// What is certain about values that match; `None` if nothing.
+    fn literal(&self) -> Option<Literal> {
+        match self {
+            Self::Exact(wanted) => Some(Literal::Whole(wanted.clone())),
+            Self::Prefix(wanted) => Some(Literal::Start(wanted.clone())),
+            Self::Suffix(_) | Self::Present => None,
+        }
+    }
+
+    /// What is certain about values that match if ASCII case is ignored, in lower case and read backwards; `None` if
+    /// nothing.
+    pub(super) fn reversed_literal(&self) -> Option<Literal> {
+        let reversed = |text: &Vec<u8>| text.iter().rev().map(u8::to_ascii_lowercase).collect();
+        match self {
+            Self::Exact(wanted) => Some(Literal::Whole(reversed(wanted))),
+            Self::Suffix(wanted) => Some(Literal::Start(reversed(wanted))),
+            Self::Prefix(_) | Self::Present => None,
+        }
     }
 
     fn matches_by(&self, value: &[u8], equal: fn(&[u8], &[u8]) -> bool) -> bool {
@@ -114,6 +136,15 @@ impl PathPattern {
             Self::Template(template) => template.matches(path),
         }
     }
+
+    /// What is certain about paths that match; `None` if nothing more than that they are paths.
+    pub(super) fn literal(&self) -> Option<Literal> {
+        let literal = match self {
+            Self::Wildcard(pattern) => pattern.literal()?,
+            Self::Template(template) => template.literal(),
+        };
+        (literal != Literal::Start(b"/".into())).then_some(literal)
+    }
 }
 
 impl Template {
@@ -138,6 +169,22 @@ impl Template {
             tail.as_mut().unwrap_or(&mut head).push(segment);
         }
         Ok(Self { head, tail })
+    }
+
+    fn literal(&self) -> Literal {
+        let mut text = Vec::new();
+        for segment in &self.head {
+            text.push(b'/');
+            let Segment::Literal(segment) = segment else {
+                return Literal::Start(text);
+            };
+            text.extend_from_slice(segment);
+        }
+        if self.tail.is_some() {
+            text.push(b'/');
+            return Literal::Start(text);
+        }
+        Literal::Whole(text)
     }
 
     fn matches(&self, path: &[u8]) -> bool {
