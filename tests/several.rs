@@ -13,7 +13,7 @@ use common::{MemoryHost, Random};
 use outrigger::host::Host;
 use outrigger::limit::leaky_bucket::LeakyBucket;
 use outrigger::limit::token_bucket::TokenBucket;
-use outrigger::limit::window::Window;
+use outrigger::limit::window::{Ring, Window};
 use outrigger::pipeline::{Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::shared::format::HEADER_SIZE;
@@ -145,15 +145,11 @@ fn meaning(records: &BTreeMap<String, Vec<u8>>, rules: &[Rule], now: u64) -> BTr
                 |queue, it, at| format!("{} ahead", queue.load(it, at)),
             ),
             Policy::Window(size, interval) => {
-                states(&Window::new(size, milliseconds(interval)).unwrap(), bytes, rule.keyed, now, |window, it, at| {
-                    // What is in sight as time goes on.
-                    let part = window.interval() / 10;
-                    format!(
-                        "{:?}",
-                        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-                            .map(|parts| { window.load(it, at.saturating_add(part * parts)) })
-                    )
-                })
+                let window = Window::new(size, milliseconds(interval)).unwrap();
+                match rule.keyed {
+                    true => states(&window, bytes, true, now, in_sight),
+                    false => states(&window.leased(), bytes, false, now, in_sight),
+                }
             }
             Policy::Concurrency(_) => bytes[HEADER_SIZE..].chunks(12).map(|share| format!("{share:?}")).collect(),
         };
@@ -163,6 +159,17 @@ fn meaning(records: &BTreeMap<String, Vec<u8>>, rules: &[Rule], now: u64) -> BTr
         }
     }
     meaning
+}
+
+/// What is in sight as time goes on.
+fn in_sight<const PARTS: usize, const SEEN: usize>(
+    window: &Ring<PARTS, SEEN>,
+    counts: <Ring<PARTS, SEEN> as Meter>::State,
+    now: Timestamp,
+) -> String {
+    let loads: Vec<u64> =
+        (0..SEEN as u32).map(|it| window.load(counts, now.saturating_add(window.part() * it))).collect();
+    format!("{loads:?}")
 }
 
 fn milliseconds(count: u32) -> Duration {

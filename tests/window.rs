@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, take_shared_calls};
 use common::{MemoryHost, Random};
 use outrigger::limit::FailureMode;
-use outrigger::limit::window::{Counts, MAX_INTERVAL, PARTS, Window};
+use outrigger::limit::window::{Counts, LeasedWindow, MAX_INTERVAL, Ring, Window};
 use outrigger::monitor::trouble::Trouble;
 use outrigger::pipeline::{Decision, Ticket};
 use outrigger::shared::format::HEADER_SIZE;
@@ -30,8 +30,12 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap()
 }
 
+fn ring<const PARTS: usize, const SEEN: usize>(max_requests: u32, interval: u64) -> Ring<PARTS, SEEN> {
+    Ring::new(max_requests, Duration::from_nanos(interval)).unwrap()
+}
+
 fn window(max_requests: u32, interval: u64) -> Window {
-    Window::new(max_requests, Duration::from_nanos(interval)).unwrap()
+    ring(max_requests, interval)
 }
 
 /// The most that was admitted in any interval of that length, both ends included. In the order of time.
@@ -49,7 +53,12 @@ fn most_in_any(interval: u64, admitted: &[(u64, u64)]) -> u64 {
 }
 
 /// Offers a request at each of the instants; returns what was admitted, and checks the promise.
-fn offer(window: &Window, interval: u64, requests: impl Iterator<Item = (u64, u64)>, context: &str) -> Vec<(u64, u64)> {
+fn offer<const PARTS: usize, const SEEN: usize>(
+    window: &Ring<PARTS, SEEN>,
+    interval: u64,
+    requests: impl Iterator<Item = (u64, u64)>,
+    context: &str,
+) -> Vec<(u64, u64)> {
     let mut counts = Counts::default();
     let mut admitted = Vec::new();
     for (now, cost) in requests {
@@ -65,12 +74,11 @@ fn offer(window: &Window, interval: u64, requests: impl Iterator<Item = (u64, u6
 
 // === the promise ===
 
-#[wasm_bindgen_test(unsupported = test)]
-fn a_greedy_caller_never_gets_more_than_the_limit_and_nine_tenths_of_it() {
+fn greedy<const PARTS: usize, const SEEN: usize>() {
     const TRIES: u64 = 100_000;
     for (interval, pace) in [(10 * SECOND, 5 * MILLISECOND), (SECOND, 3_333_333), (999_999_937, 7_919_000), (1_000, 1)]
     {
-        let window = window(100, interval);
+        let window: Ring<PARTS, SEEN> = ring(100, interval);
         let tries = (0..TRIES).map(|turn| (SECOND + turn * pace, 1));
         let admitted = offer(&window, interval, tries, "steady").len() as u64;
         let ideal = 100 * (TRIES * pace / interval);
@@ -79,12 +87,17 @@ fn a_greedy_caller_never_gets_more_than_the_limit_and_nine_tenths_of_it() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
-fn no_rhythm_gets_more_than_the_limit_in_any_interval() {
+fn a_greedy_caller_never_gets_more_than_the_limit_and_nine_tenths_of_it() {
+    greedy::<10, 11>();
+    greedy::<20, 22>();
+}
+
+fn rhythms<const PARTS: usize, const SEEN: usize>() {
     for seed in 1..=20 {
         let mut random = Random::seeded(seed);
         let interval = 1 + random.below(20 * SECOND);
         let limit = 1 + random.below(200) as u32;
-        let window = window(limit, interval);
+        let window: Ring<PARTS, SEEN> = ring(limit, interval);
         let part = nanos(window.interval()) / PARTS as u64;
         let mut now = random.below(HOUR);
         let tries = (0..10_000).map(|turn| {
@@ -106,11 +119,16 @@ fn no_rhythm_gets_more_than_the_limit_in_any_interval() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
-fn costs_count_as_many_requests() {
+fn no_rhythm_gets_more_than_the_limit_in_any_interval() {
+    rhythms::<10, 11>();
+    rhythms::<20, 22>();
+}
+
+fn costs<const PARTS: usize, const SEEN: usize>() {
     for seed in 21..=30 {
         let mut random = Random::seeded(seed);
         let interval = 1 + random.below(20 * SECOND);
-        let window = window(50, interval);
+        let window: Ring<PARTS, SEEN> = ring(50, interval);
         let mut now = 0;
         let tries = (0..10_000).map(|_| {
             now += random.below(1 + interval / 40);
@@ -118,6 +136,34 @@ fn costs_count_as_many_requests() {
         });
         let admitted = offer(&window, interval, tries, &format!("seed {seed}"));
         assert!(admitted.iter().any(|(_, cost)| 30 < *cost), "seed {seed}: large ones pass too");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn costs_count_as_many_requests() {
+    costs::<10, 11>();
+    costs::<20, 22>();
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn late_clocks_do_not_matter_where_there_is_a_sub_window_to_spare() {
+    for seed in 301..=320 {
+        let mut random = Random::seeded(seed);
+        let window: LeasedWindow = ring(40, 50 * MILLISECOND + random.below(SECOND));
+        let (interval, latest) = (nanos(window.interval()), nanos(window.part()));
+        let (mut counts, mut now) = (Counts::default(), SECOND);
+        let mut admitted = Vec::new();
+        for _ in 0..10_000 {
+            now += random.below(interval / 40);
+            let clock = now - [0, latest, random.below(latest + 1)][random.below(3) as usize];
+            if let Ok(grant) = window.take(counts, 1, at(clock)) {
+                counts = grant.state;
+                admitted.push((now, 1));
+            }
+        }
+        let most = most_in_any(interval, &admitted);
+        assert!(most <= 40, "seed {seed}: {most} in {interval} ns");
+        assert!(2_000 < admitted.len(), "seed {seed}: {}", admitted.len());
     }
 }
 
@@ -145,11 +191,14 @@ fn late_clocks_shorten_the_interval_by_no_more_than_they_are_late() {
 }
 
 /// Random states that come about, with a limit and an instant.
-fn for_random_states(seed: u64, mut check: impl FnMut(&Window, Counts, u64, &mut Random, &str)) {
+fn for_random_states<const PARTS: usize, const SEEN: usize>(
+    seed: u64,
+    mut check: impl FnMut(&Ring<PARTS, SEEN>, Counts<SEEN>, u64, &mut Random, &str),
+) {
     let mut random = Random::seeded(seed);
     for round in 0..400 {
         let interval = 10 + random.below(10 * SECOND);
-        let window = window(1 + random.below(30) as u32, interval);
+        let window = ring(1 + random.below(30) as u32, interval);
         let (mut counts, mut now) = (Counts::default(), random.below(HOUR));
         for _ in 0..20 {
             now += random.below(interval / 5);
@@ -160,10 +209,9 @@ fn for_random_states(seed: u64, mut check: impl FnMut(&Window, Counts, u64, &mut
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
-fn a_refusal_names_the_exact_instant() {
+fn refusals<const PARTS: usize, const SEEN: usize>() {
     let mut refusals = 0;
-    for_random_states(41, |window, counts, now, random, context| {
+    for_random_states::<PARTS, SEEN>(41, |window, counts, now, random, context| {
         for _ in 0..10 {
             let cost = 1 + random.below(window.max_requests());
             let Err(denial) = window.take(counts, cost, at(now)) else {
@@ -180,8 +228,13 @@ fn a_refusal_names_the_exact_instant() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
-fn what_remains_is_there_and_not_one_more() {
-    for_random_states(42, |window, counts, now, _, context| {
+fn a_refusal_names_the_exact_instant() {
+    refusals::<10, 11>();
+    refusals::<20, 22>();
+}
+
+fn remainders<const PARTS: usize, const SEEN: usize>() {
+    for_random_states::<PARTS, SEEN>(42, |window, counts, now, _, context| {
         let load = window.load(counts, at(now));
         let left = window.max_requests() - load;
         if 0 < left {
@@ -196,6 +249,12 @@ fn what_remains_is_there_and_not_one_more() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
+fn what_remains_is_there_and_not_one_more() {
+    remainders::<10, 11>();
+    remainders::<20, 22>();
+}
+
+#[wasm_bindgen_test(unsupported = test)]
 fn a_cost_above_the_limit_never_passes() {
     let window = window(10, SECOND);
     for cost in [11, u64::from(u32::MAX) + 1, u64::MAX] {
@@ -204,16 +263,15 @@ fn a_cost_above_the_limit_never_passes() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
-fn what_is_given_back_at_once_was_never_taken() {
-    for_random_states(43, |window, counts, now, random, context| {
+fn given_back<const PARTS: usize, const SEEN: usize>() {
+    for_random_states::<PARTS, SEEN>(43, |window, counts, now, random, context| {
         let cost = 1 + random.below(3);
         let Ok(grant) = window.take(counts, cost, at(now)) else {
             return;
         };
         let back = window.refund(grant.state, cost, at(now));
-        for later in 0..=PARTS as u64 {
-            let later = at(now + later * nanos(window.interval()) / PARTS as u64);
+        for parts in 0..SEEN as u64 {
+            let later = at(now + parts * nanos(window.part()));
             assert_eq!(window.load(back, later), window.load(counts, later), "{context}");
         }
         let none = window.refund(back, u64::MAX, at(now));
@@ -222,8 +280,14 @@ fn what_is_given_back_at_once_was_never_taken() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
+fn what_is_given_back_at_once_was_never_taken() {
+    given_back::<10, 11>();
+    given_back::<20, 22>();
+}
+
+#[wasm_bindgen_test(unsupported = test)]
 fn nothing_is_remembered_after_the_interval_and_a_tenth() {
-    for_random_states(44, |window, counts, now, _, context| {
+    for_random_states(44, |window: &Window, counts, now, _, context| {
         let forgotten = now + nanos(window.interval()) / 10 * 11;
         assert_eq!(window.load(counts, at(forgotten)), 0, "{context}");
         let all = window.take(counts, window.max_requests(), at(forgotten));
@@ -236,18 +300,23 @@ fn nothing_is_remembered_after_the_interval_and_a_tenth() {
     assert!(window.take(exhausted, 7, at(HOUR + SECOND / 10 * 11)).is_ok());
 }
 
+fn bytes<const PARTS: usize, const SEEN: usize>() {
+    for_random_states::<PARTS, SEEN>(45, |_, counts, _, random, context| {
+        let mut bytes = Vec::new();
+        Ring::<PARTS, SEEN>::encode(counts, &mut bytes);
+        assert_eq!(bytes.len(), Ring::<PARTS, SEEN>::SIZE, "{context}");
+        assert_eq!(Ring::<PARTS, SEEN>::decode(&bytes), Some(counts), "{context}");
+        bytes.truncate(random.below(Ring::<PARTS, SEEN>::SIZE as u64) as usize);
+        assert_eq!(Ring::<PARTS, SEEN>::decode(&bytes), None, "{context}");
+    });
+    assert_eq!(Ring::<PARTS, SEEN>::decode(&vec![0; Ring::<PARTS, SEEN>::SIZE + 1]), None);
+    assert_eq!(Ring::<PARTS, SEEN>::decode(&vec![0; Ring::<PARTS, SEEN>::SIZE]), Some(Counts::default()));
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn a_state_is_its_bytes() {
-    for_random_states(45, |_, counts, _, random, context| {
-        let mut bytes = Vec::new();
-        Window::encode(counts, &mut bytes);
-        assert_eq!(bytes.len(), Window::SIZE, "{context}");
-        assert_eq!(Window::decode(&bytes), Some(counts), "{context}");
-        bytes.truncate(random.below(Window::SIZE as u64) as usize);
-        assert_eq!(Window::decode(&bytes), None, "{context}");
-    });
-    assert_eq!(Window::decode(&[0; Window::SIZE + 1]), None);
-    assert_eq!(Window::decode(&[0; Window::SIZE]), Some(Counts::default()));
+    bytes::<10, 11>();
+    bytes::<20, 22>();
 }
 
 #[wasm_bindgen_test(unsupported = test)]

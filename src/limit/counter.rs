@@ -10,10 +10,9 @@ use crate::limit::leaky_bucket::LeakyBucket;
 use crate::limit::policy::Policy;
 use crate::limit::rule::Asker;
 use crate::limit::token_bucket::TokenBucket;
-use crate::limit::window::Window;
-use crate::shared::leased::Leased;
-use crate::shared::live::Latest;
-use crate::shared::meter::{Denial, Grant, Meter};
+use crate::limit::window::{LeasedWindow, Window};
+use crate::shared::leased::{Got, Leased};
+use crate::shared::meter::{Denial, Grant, Leasable, Meter};
 use crate::shared::shares::{Context, KeyedShares, Shares};
 use crate::shared::single::Single;
 use crate::shared::table::{Eviction, KeyHash, Table};
@@ -25,26 +24,21 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub enum Counter {
     /// A token bucket for all requests, with the worker's lease of it.
-    Leased(Leased),
+    TokenBucket(Leased<TokenBucket>),
     /// A token bucket per key.
-    TokenBucket(Table<TokenBucket>),
-    /// A queue, and the places in it that were given up.
-    LeakyBucket(Counted<LeakyBucket>, Rc<Vacancies>),
-    /// A window.
-    Window(Counted<Window>),
+    KeyedTokenBucket(Table<TokenBucket>),
+    /// A queue for all requests, and the places in it that were given up. Nothing of it is leased.
+    LeakyBucket(Leased<LeakyBucket>, Rc<Vacancies>),
+    /// A queue per key, and the places in them that were given up.
+    KeyedLeakyBucket(Table<LeakyBucket>, Rc<Vacancies>),
+    /// A window for all requests, with the worker's lease of it.
+    Window(Leased<LeasedWindow>),
+    /// A window per key.
+    KeyedWindow(Table<Window>),
     /// Requests in flight, all together.
     InFlight(Shares),
     /// Requests in flight per key.
     KeyedInFlight(KeyedShares),
-}
-
-/// The states of a meter: one, or one per key.
-#[derive(Debug)]
-pub enum Counted<M: Copy> {
-    /// All requests together.
-    Together(Single<M>),
-    /// Each key apart.
-    PerKey(Table<M>),
 }
 
 /// Where the state of a limit is kept.
@@ -67,11 +61,13 @@ pub struct Admission {
     pub wait: Duration,
     /// Whole units left, as far as this worker knows; `None` if it does not.
     pub remaining: Option<u64>,
+    /// When what it took was counted or, for a queue, the instant that it took.
+    pub taken: Timestamp,
 }
 
-impl<S> From<Grant<S>> for Admission {
-    fn from(grant: Grant<S>) -> Self {
-        Self { wait: grant.wait, remaining: Some(grant.remaining) }
+impl From<Got> for Admission {
+    fn from(got: Got) -> Self {
+        Self { wait: got.wait, remaining: Some(got.remaining), taken: got.counted.saturating_add(got.wait) }
     }
 }
 
@@ -85,9 +81,15 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The request is admitted and has to wait so long.
-    fn waits(wait: Duration) -> Self {
-        Self { result: Ok(Admission { wait, remaining: None }), eviction: Eviction::None }
+    /// The answer of a limit without keys.
+    fn of_all(result: Result<Got, Denial>) -> Self {
+        Self { result: result.map(Admission::from), eviction: Eviction::None }
+    }
+
+    /// The request is admitted and has to wait until the instant.
+    fn waits(instant: Timestamp, now: Timestamp) -> Self {
+        let wait = instant.saturating_since(now);
+        Self { result: Ok(Admission { wait, remaining: None, taken: instant }), eviction: Eviction::None }
     }
 }
 
@@ -108,17 +110,29 @@ impl Counter {
         match (policy, place.max_keys) {
             (Policy::TokenBucket(bucket), None) => {
                 let bucket = meters.token_buckets.of(&key, bucket);
-                Self::Leased(Leased::new(Single::new(key, bucket, place.failure_mode), &worker.leases))
+                Self::TokenBucket(Leased::new(Single::new(key, bucket, place.failure_mode), &worker.leases))
             }
             (Policy::TokenBucket(bucket), Some(max_keys)) => {
                 let bucket = meters.token_buckets.of(&key, bucket);
-                Self::TokenBucket(Table::new(key, max_keys, bucket, place.failure_mode))
+                Self::KeyedTokenBucket(Table::new(key, max_keys, bucket, place.failure_mode))
             }
-            (Policy::LeakyBucket(queue), _) => {
-                let vacancies = worker.vacancies.of(&key);
-                Self::LeakyBucket(Counted::new(key, queue, &meters.leaky_buckets, place), vacancies)
+            (Policy::LeakyBucket(queue), None) => {
+                let (queue, vacancies) = (meters.leaky_buckets.of(&key, queue), worker.vacancies.of(&key));
+                let single = Single::new(key, queue, place.failure_mode);
+                Self::LeakyBucket(Leased::new(single, &worker.leases), vacancies)
             }
-            (Policy::Window(window), _) => Self::Window(Counted::new(key, window, &meters.windows, place)),
+            (Policy::LeakyBucket(queue), Some(max_keys)) => {
+                let (queue, vacancies) = (meters.leaky_buckets.of(&key, queue), worker.vacancies.of(&key));
+                Self::KeyedLeakyBucket(Table::new(key, max_keys, queue, place.failure_mode), vacancies)
+            }
+            (Policy::Window(window), None) => {
+                let window = meters.leased_windows.of(&key, window.leased());
+                Self::Window(Leased::new(Single::new(key, window, place.failure_mode), &worker.leases))
+            }
+            (Policy::Window(window), Some(max_keys)) => {
+                let window = meters.windows.of(&key, window);
+                Self::KeyedWindow(Table::new(key, max_keys, window, place.failure_mode))
+            }
             (Policy::Concurrency(limit), None) => Self::InFlight(Shares::new(key, limit, &worker.holdings)),
             (Policy::Concurrency(limit), Some(max_keys)) => {
                 Self::KeyedInFlight(KeyedShares::new(key, max_keys, limit, Rc::clone(&worker.holdings)))
@@ -129,11 +143,12 @@ impl Counter {
     /// Makes the policy the one by which the state at the place is judged in this worker, also by earlier configurations.
     pub fn announce(policy: Policy, place: &Place<'_>, worker: &Worker) {
         let (key, meters) = (place.key(&policy), &worker.meters);
-        match policy {
-            Policy::TokenBucket(bucket) => meters.token_buckets.announce(&key, bucket),
-            Policy::LeakyBucket(queue) => meters.leaky_buckets.announce(&key, queue),
-            Policy::Window(window) => meters.windows.announce(&key, window),
-            Policy::Concurrency(_) => {}
+        match (policy, place.max_keys) {
+            (Policy::TokenBucket(bucket), _) => meters.token_buckets.announce(&key, bucket),
+            (Policy::LeakyBucket(queue), _) => meters.leaky_buckets.announce(&key, queue),
+            (Policy::Window(window), None) => meters.leased_windows.announce(&key, window.leased()),
+            (Policy::Window(window), Some(_)) => meters.windows.announce(&key, window),
+            (Policy::Concurrency(_), _) => {}
         }
     }
 
@@ -146,19 +161,22 @@ impl Counter {
         let Asker { host, worker, now, .. } = *asker;
         let units = u32::try_from(cost).unwrap_or(u32::MAX);
         match self {
-            Self::Leased(bucket) => {
-                let taken = bucket.take(host, &worker.trouble, cost, now)?;
-                let admission = |left| Admission { wait: Duration::ZERO, remaining: Some(left) };
-                Ok(Answer { result: taken.map(admission), eviction: Eviction::None })
-            }
-            Self::TokenBucket(table) => take_from_table(table, asker, key, cost),
-            Self::LeakyBucket(counted, vacancies) => match vacancies.take(key, cost, now, counted.latest(now)) {
-                Some(instant) => Ok(Answer::waits(instant.saturating_since(now))),
-                None => counted.take(asker, key, cost),
+            Self::TokenBucket(bucket) => Ok(Answer::of_all(bucket.take(host, &worker.trouble, cost, now)?)),
+            Self::KeyedTokenBucket(table) => take_from_table(table, asker, key, cost),
+            Self::LeakyBucket(queue, vacancies) => match vacancies.take(key, cost, now, latest(&queue.meter(), now)) {
+                Some(instant) => Ok(Answer::waits(instant, now)),
+                None => Ok(Answer::of_all(queue.take(host, &worker.trouble, cost, now)?)),
             },
-            Self::Window(counted) => counted.take(asker, key, cost),
-            Self::InFlight(shares) => in_flight(shares.take(&context(asker), units)?),
-            Self::KeyedInFlight(shares) => in_flight(shares.take(&context(asker), key, units)?),
+            Self::KeyedLeakyBucket(table, vacancies) => {
+                match vacancies.take(key, cost, now, latest(&table.meter(), now)) {
+                    Some(instant) => Ok(Answer::waits(instant, now)),
+                    None => take_from_table(table, asker, key, cost),
+                }
+            }
+            Self::Window(window) => Ok(Answer::of_all(window.take(host, &worker.trouble, cost, now)?)),
+            Self::KeyedWindow(table) => take_from_table(table, asker, key, cost),
+            Self::InFlight(shares) => in_flight(shares.take(&context(asker), units)?, now),
+            Self::KeyedInFlight(shares) => in_flight(shares.take(&context(asker), key, units)?, now),
         }
     }
 
@@ -170,11 +188,20 @@ impl Counter {
     pub fn peek(&self, asker: &Asker<'_>, key: KeyHash, cost: u64) -> Result<Option<Denial>, HostError> {
         let Asker { host, worker, now, .. } = *asker;
         match self {
-            Self::Leased(bucket) => bucket.peek(host, &worker.trouble, cost, now),
-            Self::TokenBucket(table) => table.peek(host, &worker.trouble, key, cost, now),
-            Self::LeakyBucket(counted, vacancies) if vacancies.has(key, cost, now, counted.latest(now)) => Ok(None),
-            Self::LeakyBucket(counted, _) => counted.peek(asker, key, cost),
-            Self::Window(counted) => counted.peek(asker, key, cost),
+            Self::TokenBucket(bucket) => bucket.peek(host, &worker.trouble, cost, now),
+            Self::KeyedTokenBucket(table) => table.peek(host, &worker.trouble, key, cost, now),
+            Self::LeakyBucket(queue, vacancies) => match vacancies.has(key, cost, now, latest(&queue.meter(), now)) {
+                true => Ok(None),
+                false => queue.peek(host, &worker.trouble, cost, now),
+            },
+            Self::KeyedLeakyBucket(table, vacancies) => {
+                match vacancies.has(key, cost, now, latest(&table.meter(), now)) {
+                    true => Ok(None),
+                    false => table.peek(host, &worker.trouble, key, cost, now),
+                }
+            }
+            Self::Window(window) => window.peek(host, &worker.trouble, cost, now),
+            Self::KeyedWindow(table) => table.peek(host, &worker.trouble, key, cost, now),
             // Nobody can tell how long these last.
             Self::InFlight(_) | Self::KeyedInFlight(_) => Ok(None),
         }
@@ -189,17 +216,24 @@ impl Counter {
         let Context { host, trouble, now, .. } = *at;
         let units = u32::try_from(cost).unwrap_or(u32::MAX);
         match self {
-            Self::Leased(bucket) => bucket.refund(host, trouble, cost, taken, now),
+            Self::TokenBucket(bucket) => bucket.refund(host, trouble, cost, taken, now).map(|_| ()),
             // Time has brought these back already.
-            Self::TokenBucket(table) if table.meter().fill_time() <= now.saturating_since(taken) => Ok(()),
-            Self::TokenBucket(table) => table.refund(host, trouble, key, cost, taken, now).map(|_| ()),
-            Self::LeakyBucket(counted, vacancies) => {
-                if !counted.refund(at, key, cost, taken)? {
+            Self::KeyedTokenBucket(table) if table.meter().is_back(taken, now) => Ok(()),
+            Self::KeyedTokenBucket(table) => table.refund(host, trouble, key, cost, taken, now).map(|_| ()),
+            Self::LeakyBucket(queue, vacancies) => {
+                if !queue.refund(host, trouble, cost, taken, now)? {
                     vacancies.leave(key, taken, cost, now);
                 }
                 Ok(())
             }
-            Self::Window(counted) => counted.refund(at, key, cost, taken).map(|_| ()),
+            Self::KeyedLeakyBucket(table, vacancies) => {
+                if !table.refund(host, trouble, key, cost, taken, now)? {
+                    vacancies.leave(key, taken, cost, now);
+                }
+                Ok(())
+            }
+            Self::Window(window) => window.refund(host, trouble, cost, taken, now).map(|_| ()),
+            Self::KeyedWindow(table) => table.refund(host, trouble, key, cost, taken, now).map(|_| ()),
             Self::InFlight(shares) => shares.release(at, units),
             Self::KeyedInFlight(shares) => shares.release(at, key, units),
         }
@@ -208,8 +242,13 @@ impl Counter {
     /// What becomes of what a forwarded request took.
     pub fn keeps(&self) -> Kept {
         match self {
-            Self::Leased(_) | Self::TokenBucket(_) | Self::LeakyBucket(..) | Self::Window(_) => Kept::UsedUp,
             Self::InFlight(_) | Self::KeyedInFlight(_) => Kept::Held,
+            Self::TokenBucket(_)
+            | Self::KeyedTokenBucket(_)
+            | Self::LeakyBucket(..)
+            | Self::KeyedLeakyBucket(..)
+            | Self::Window(_)
+            | Self::KeyedWindow(_) => Kept::UsedUp,
         }
     }
 
@@ -220,9 +259,14 @@ impl Counter {
     /// The shared state cannot be used.
     pub fn surrender(&self, at: &Context<'_>) -> Result<(), HostError> {
         match self {
-            Self::Leased(bucket) => bucket.surrender(at.host, at.trouble, at.now),
+            Self::TokenBucket(bucket) => bucket.surrender(at.host, at.trouble, at.now),
+            Self::Window(window) => window.surrender(at.host, at.trouble, at.now),
             Self::InFlight(shares) => shares.settle(at),
-            Self::TokenBucket(_) | Self::LeakyBucket(..) | Self::Window(_) | Self::KeyedInFlight(_) => Ok(()),
+            Self::KeyedTokenBucket(_)
+            | Self::LeakyBucket(..)
+            | Self::KeyedLeakyBucket(..)
+            | Self::KeyedWindow(_)
+            | Self::KeyedInFlight(_) => Ok(()),
         }
     }
 
@@ -234,57 +278,21 @@ impl Counter {
     /// The shared state cannot be used.
     pub fn settle(&self, at: &Context<'_>) -> Result<Option<Duration>, HostError> {
         match self {
-            Self::Leased(bucket) => bucket.settle(at.host, at.trouble, at.now),
+            Self::TokenBucket(bucket) => bucket.settle(at.host, at.trouble, at.now),
+            Self::Window(window) => window.settle(at.host, at.trouble, at.now),
             Self::InFlight(shares) => shares.settle(at).map(|()| None),
-            Self::TokenBucket(_) | Self::LeakyBucket(..) | Self::Window(_) | Self::KeyedInFlight(_) => Ok(None),
+            Self::KeyedTokenBucket(_)
+            | Self::LeakyBucket(..)
+            | Self::KeyedLeakyBucket(..)
+            | Self::KeyedWindow(_)
+            | Self::KeyedInFlight(_) => Ok(None),
         }
     }
 }
 
-impl Counted<LeakyBucket> {
-    /// The latest instant for which anybody waits now.
-    fn latest(&self, now: Timestamp) -> Timestamp {
-        let queue = match self {
-            Self::Together(single) => single.meter(),
-            Self::PerKey(table) => table.meter(),
-        };
-        now.saturating_add(queue.max_wait())
-    }
-}
-
-impl<M: Meter> Counted<M> {
-    fn new(key: String, meter: M, latest: &Latest<M>, place: &Place<'_>) -> Self {
-        let meter = latest.of(&key, meter);
-        match place.max_keys {
-            None => Self::Together(Single::new(key, meter, place.failure_mode)),
-            Some(max_keys) => Self::PerKey(Table::new(key, max_keys, meter, place.failure_mode)),
-        }
-    }
-
-    fn take(&self, asker: &Asker<'_>, key: KeyHash, cost: u64) -> Result<Answer, HostError> {
-        match self {
-            Self::Together(single) => {
-                let taken = single.take(asker.host, &asker.worker.trouble, cost, asker.now)?;
-                Ok(Answer { result: taken.map(Admission::from), eviction: Eviction::None })
-            }
-            Self::PerKey(table) => take_from_table(table, asker, key, cost),
-        }
-    }
-
-    fn peek(&self, asker: &Asker<'_>, key: KeyHash, cost: u64) -> Result<Option<Denial>, HostError> {
-        let trouble = &asker.worker.trouble;
-        match self {
-            Self::Together(single) => single.peek(asker.host, trouble, cost, asker.now),
-            Self::PerKey(table) => table.peek(asker.host, trouble, key, cost, asker.now),
-        }
-    }
-
-    fn refund(&self, at: &Context<'_>, key: KeyHash, cost: u64, taken: Timestamp) -> Result<bool, HostError> {
-        match self {
-            Self::Together(single) => single.refund(at.host, at.trouble, cost, taken, at.now),
-            Self::PerKey(table) => table.refund(at.host, at.trouble, key, cost, taken, at.now),
-        }
-    }
+/// The latest instant for which anybody waits now.
+fn latest(queue: &LeakyBucket, now: Timestamp) -> Timestamp {
+    now.saturating_add(queue.max_wait())
 }
 
 impl Place<'_> {
@@ -310,7 +318,12 @@ fn take_from_table<M: Meter>(
     cost: u64,
 ) -> Result<Answer, HostError> {
     let taken = table.take(asker.host, &asker.worker.trouble, key, cost, asker.now)?;
-    Ok(Answer { result: taken.result.map(Admission::from), eviction: taken.eviction })
+    let admission = |grant: Grant<M::State>| Admission {
+        wait: grant.wait,
+        remaining: Some(grant.remaining),
+        taken: asker.now.saturating_add(grant.wait),
+    };
+    Ok(Answer { result: taken.result.map(admission), eviction: taken.eviction })
 }
 
 fn context<'a>(asker: &Asker<'a>) -> Context<'a> {
@@ -319,9 +332,9 @@ fn context<'a>(asker: &Asker<'a>) -> Context<'a> {
 
 /// Nobody knows when a request in flight will end, so a refusal makes no promise. A full table is a state that cannot be
 /// used: the failure mode decides.
-fn in_flight(answer: Result<(), Unmet>) -> Result<Answer, HostError> {
+fn in_flight(answer: Result<(), Unmet>, now: Timestamp) -> Result<Answer, HostError> {
     let result = match answer {
-        Ok(()) => Ok(Admission { wait: Duration::ZERO, remaining: None }),
+        Ok(()) => Ok(Admission { wait: Duration::ZERO, remaining: None, taken: now }),
         Err(Unmet::Limit(remaining)) => Err(Denial { remaining: u64::from(remaining), retry_after: None }),
         Err(Unmet::Crowded) => return Err(HostError { call: "concurrency_table_full", status: 0 }),
     };

@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use crate::shared::meter::{Denial, Grant, LATEST_READER, Meter, Stamp};
+use crate::shared::meter::{Denial, Grant, LATEST_READER, Leasable, Meter, Stamp};
 use crate::time::Timestamp;
 
 /// The longest time that a request may have to wait.
@@ -88,7 +88,7 @@ impl Meter for LeakyBucket {
 
     fn take(&self, next: NextRelease, cost: u64, now: Timestamp) -> Result<Grant<NextRelease>, Denial> {
         let wait = self.ahead(next, now);
-        let free = self.longest().checked_sub(wait).map_or(0, |room| room / self.spacing + 1);
+        let free = self.available(next, now);
         if self.capacity.saturating_add(1) < cost {
             return Err(Denial { remaining: free, retry_after: None });
         }
@@ -137,5 +137,30 @@ impl Meter for LeakyBucket {
 
     fn decode(bytes: &[u8]) -> Option<NextRelease> {
         bytes.try_into().ok().map(u64::from_le_bytes).map(NextRelease)
+    }
+}
+
+impl Leasable for LeakyBucket {
+    /// Every place is an instant of its own, so none can be taken before somebody is there to wait for it.
+    fn lifetime(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn available(&self, next: NextRelease, now: Timestamp) -> u64 {
+        self.longest().checked_sub(self.ahead(next, now)).map_or(0, |room| room / self.spacing + 1)
+    }
+
+    /// Whoever finds the first place free gets as many as it needs.
+    fn time_for(&self, _units: u64) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+
+    fn collects(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// An instant that has passed is gone, and not at the end of the queue.
+    fn is_back(&self, _taken: Timestamp, _now: Timestamp) -> bool {
+        false
     }
 }

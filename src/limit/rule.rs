@@ -72,7 +72,7 @@ pub struct Limit {
 pub struct Debit {
     key: KeyHash,
     cost: u64,
-    /// When, or for which instant.
+    /// As in [`Admission::taken`].
     taken: Timestamp,
 }
 
@@ -222,9 +222,7 @@ impl Limit {
         let answer = self.counter.take(asker, key, cost)?;
         self.count_eviction(asker.host, asker.worker, answer.eviction);
         Ok(match answer.result {
-            Ok(admission) => {
-                Verdict::Admitted(Debit { key, cost, taken: asker.now.saturating_add(admission.wait) }, admission)
-            }
+            Ok(admission) => Verdict::Admitted(Debit { key, cost, taken: admission.taken }, admission),
             Err(denial) => Verdict::Refused(denial),
         })
     }

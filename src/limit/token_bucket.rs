@@ -32,7 +32,7 @@
 
 use std::time::Duration;
 
-use crate::shared::meter::{Denial, Grant, LATEST_READER, Meter, Stamp};
+use crate::shared::meter::{Denial, Grant, LATEST_READER, Leasable, Meter, Stamp};
 use crate::time::Timestamp;
 
 /// Resolution of a [`Tat`].
@@ -121,16 +121,6 @@ impl TokenBucket {
         Duration::from_nanos(self.tolerance().div_ceil(TICKS_PER_NANO))
     }
 
-    /// The time in which so many tokens are added.
-    pub const fn time_for(&self, tokens: u64) -> Duration {
-        Duration::from_nanos(tokens.saturating_mul(self.emission).div_ceil(TICKS_PER_NANO))
-    }
-
-    /// Whole tokens that are there at `now`.
-    pub const fn available(&self, tat: Tat, now: Timestamp) -> u64 {
-        (self.tolerance() - self.debt(tat, ticks(now))) / self.emission
-    }
-
     /// Ticks that the tokens taken so far need to come back, at most those of an empty bucket.
     const fn debt(&self, tat: Tat, now: u64) -> u64 {
         let debt = tat.0.saturating_sub(now);
@@ -202,6 +192,31 @@ impl Meter for TokenBucket {
 
     fn decode(bytes: &[u8]) -> Option<Tat> {
         bytes.try_into().ok().map(u64::from_le_bytes).map(Tat)
+    }
+}
+
+impl Leasable for TokenBucket {
+    /// Tokens are the worker's when they have left the bucket, however late it uses them.
+    fn lifetime(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn available(&self, tat: Tat, now: Timestamp) -> u64 {
+        (self.tolerance() - self.debt(tat, ticks(now))) / self.emission
+    }
+
+    /// That in which so many are added.
+    fn time_for(&self, tokens: u64) -> Option<Duration> {
+        Some(Duration::from_nanos(tokens.saturating_mul(self.emission).div_ceil(TICKS_PER_NANO)))
+    }
+
+    /// Until an empty bucket is half full: the other half is for what else delays the worker.
+    fn collects(&self) -> Duration {
+        self.fill_time() / 2
+    }
+
+    fn is_back(&self, taken: Timestamp, now: Timestamp) -> bool {
+        self.fill_time() <= now.saturating_since(taken)
     }
 }
 

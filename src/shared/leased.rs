@@ -1,15 +1,14 @@
-//! A token bucket in one shared record, of which a busy worker takes batches in advance; see [`lease`](super::lease).
+//! A meter in one shared record, of which a busy worker takes batches in advance; see [`lease`](super::lease).
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::host::{Host, HostError};
-use crate::limit::token_bucket::TokenBucket;
 use crate::monitor::trouble::Trouble;
 use crate::shared::by_key::ByKey;
-use crate::shared::lease::{Claim, Exchange, Exchanged, LIFETIME, Lease};
-use crate::shared::meter::{Denial, Meter};
+use crate::shared::lease::{Claim, Exchange, Exchanged, Lease};
+use crate::shared::meter::{Denial, Leasable};
 use crate::shared::record::Step;
 use crate::shared::single::Single;
 use crate::time::Timestamp;
@@ -17,22 +16,37 @@ use crate::time::Timestamp;
 /// The leases of one worker.
 pub type Leases = ByKey<RefCell<Lease>>;
 
-/// A shared bucket and this worker's lease of it.
+/// A shared meter and this worker's lease of it.
 #[derive(Debug)]
-pub struct Leased {
-    shared: Single<TokenBucket>,
+pub struct Leased<M: Copy> {
+    shared: Single<M>,
     lease: Rc<RefCell<Lease>>,
 }
 
-impl Leased {
-    /// The bucket, with the lease that the worker has of it.
-    pub fn new(shared: Single<TokenBucket>, leases: &Leases) -> Self {
+/// Units that a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Got {
+    /// Whole units left: on lease, and in the record when this worker last asked.
+    pub remaining: u64,
+    /// How long the request must wait.
+    pub wait: Duration,
+    /// When they were counted in the record.
+    pub counted: Timestamp,
+}
+
+impl<M: Leasable> Leased<M> {
+    /// The meter, with the lease that the worker has of it.
+    pub fn new(shared: Single<M>, leases: &Leases) -> Self {
         let lease = leases.of(shared.key());
         Self { shared, lease }
     }
 
-    /// Takes `cost` tokens, or says when they will be there. Calls the proxy only if the lease does not tell. Returns how many
-    /// are left: on lease, and in the bucket when this worker last asked.
+    /// The policy as it is now.
+    pub fn meter(&self) -> M {
+        self.shared.meter()
+    }
+
+    /// Takes `cost` units, or says when they will be there. Calls the proxy only if the lease does not tell.
     ///
     /// # Errors
     ///
@@ -43,28 +57,26 @@ impl Leased {
         trouble: &Trouble,
         cost: u64,
         now: Timestamp,
-    ) -> Result<Result<u64, Denial>, HostError> {
-        let bucket = self.shared.meter();
-        if bucket.max_tokens() < cost {
-            return Ok(Err(Denial { remaining: self.lease.borrow().tokens(), retry_after: None }));
-        }
+    ) -> Result<Result<Got, Denial>, HostError> {
+        let meter = self.shared.meter();
         let mut lease = self.lease.borrow_mut();
-        let exchange = match lease.claim(&bucket, cost, now) {
-            Claim::Granted => return Ok(Ok(lease.left())),
+        let exchange = match lease.claim(&meter, cost, now) {
+            Claim::Granted => {
+                return Ok(Ok(Got { remaining: lease.left(), wait: Duration::ZERO, counted: lease.counted() }));
+            }
             Claim::Refused(wait) => return Ok(Err(Denial { remaining: 0, retry_after: Some(wait) })),
             Claim::Ask(exchange) => exchange,
         };
         match self.exchange(host, trouble, &exchange, now)? {
-            Ok(taken) => {
-                lease.exchanged(&bucket, &exchange, &taken, now);
-                if 0 < lease.tokens() {
-                    host.wake_at(now.saturating_add(LIFETIME));
+            Ok((taken, wait)) => {
+                lease.exchanged(&meter, &exchange, &taken, now);
+                if let Some(lasts) = lease.lasts(&meter, now) {
+                    host.wake_at(now.saturating_add(lasts));
                 }
-                Ok(Ok(lease.left()))
+                Ok(Ok(Got { remaining: lease.left(), wait, counted: now }))
             }
             Err(denial) => {
-                let wait = denial.retry_after.unwrap_or_default();
-                let retry_after = Some(lease.refused(&bucket, &exchange, wait, now));
+                let retry_after = lease.refused(&meter, &exchange, denial.retry_after, now);
                 Ok(Err(Denial { retry_after, ..denial }))
             }
         }
@@ -82,11 +94,11 @@ impl Leased {
         cost: u64,
         now: Timestamp,
     ) -> Result<Option<Denial>, HostError> {
-        let lease = self.lease.borrow();
-        if lease.has(cost, now) {
+        let (meter, lease) = (self.shared.meter(), self.lease.borrow());
+        if lease.has(&meter, cost, now) {
             return Ok(None);
         }
-        match lease.paused(&self.shared.meter(), cost, now) {
+        match lease.paused(&meter, cost, now) {
             Some(wait) => Ok(Some(Denial { remaining: 0, retry_after: Some(wait) })),
             None => self.shared.peek(host, trouble, cost, now),
         }
@@ -96,19 +108,21 @@ impl Leased {
     ///
     /// # Errors
     ///
-    /// The record cannot be used; the tokens stay taken.
+    /// The record cannot be used; the units stay taken.
     pub fn surrender(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Result<(), HostError> {
-        match self.lease.borrow_mut().surrender() {
+        let mut lease = self.lease.borrow_mut();
+        match lease.surrender() {
             0 => Ok(()),
-            tokens => self.shared.refund(host, trouble, tokens, now, now).map(|_| ()),
+            units => self.shared.refund(host, trouble, units, lease.counted(), now).map(|_| ()),
         }
     }
 
-    /// Takes back tokens of a request that was refused after all, unless time has brought them back since they were taken.
+    /// Takes back units, counted at `taken` or for that instant, of a request that was refused after all, unless time has
+    /// brought them back. Returns whether they could be given back.
     ///
     /// # Errors
     ///
-    /// The record cannot be used; the tokens stay taken.
+    /// The record cannot be used; the units stay taken.
     pub fn refund(
         &self,
         host: &dyn Host,
@@ -116,16 +130,20 @@ impl Leased {
         cost: u64,
         taken: Timestamp,
         now: Timestamp,
-    ) -> Result<(), HostError> {
-        if self.shared.meter().fill_time() <= now.saturating_since(taken) {
-            return Ok(());
+    ) -> Result<bool, HostError> {
+        let meter = self.shared.meter();
+        if meter.is_back(taken, now) {
+            return Ok(false);
         }
-        match self.lease.borrow_mut().give_back(cost, now) {
+        let mut lease = self.lease.borrow_mut();
+        match lease.give_back(&meter, cost, taken, now) {
             0 => {
-                host.wake_at(now.saturating_add(LIFETIME));
-                Ok(())
+                if let Some(lasts) = lease.lasts(&meter, now) {
+                    host.wake_at(now.saturating_add(lasts));
+                }
+                Ok(true)
             }
-            returned => self.shared.refund(host, trouble, returned, now, now).map(|_| ()),
+            returned => self.shared.refund(host, trouble, returned, taken, now),
         }
     }
 
@@ -134,33 +152,37 @@ impl Leased {
     ///
     /// # Errors
     ///
-    /// The record cannot be used; the tokens stay taken.
+    /// The record cannot be used; the units stay taken.
     pub fn settle(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Result<Option<Duration>, HostError> {
-        let mut lease = self.lease.borrow_mut();
-        let expired = lease.expire(now);
+        let (meter, mut lease) = (self.shared.meter(), self.lease.borrow_mut());
+        let expired = lease.expire(&meter, now);
         if 0 < expired {
-            self.shared.refund(host, trouble, expired, now, now)?;
+            self.shared.refund(host, trouble, expired, lease.counted(), now)?;
         }
-        Ok(lease.lasts(now))
+        Ok(lease.lasts(&meter, now))
     }
 
+    /// What was taken, and how long the request must wait for it.
     fn exchange(
         &self,
         host: &dyn Host,
         trouble: &Trouble,
         exchange: &Exchange,
         now: Timestamp,
-    ) -> Result<Result<Exchanged, Denial>, HostError> {
-        let bucket = self.shared.meter();
+    ) -> Result<Result<(Exchanged, Duration), Denial>, HostError> {
+        let meter = self.shared.meter();
         self.shared.update(host, trouble, now, |state| {
-            let returned = bucket.refund(*state, exchange.give_back, now);
-            let share = exchange.share_of(bucket.available(returned, now)).unwrap_or(exchange.least);
-            match bucket.take(returned, share, now) {
+            let returned = match exchange.give_back {
+                0 => *state,
+                units => meter.refund(*state, units, exchange.counted),
+            };
+            let share = exchange.share_of(meter.available(returned, now)).unwrap_or(exchange.least);
+            match meter.take(returned, share, now) {
                 Ok(grant) => {
                     *state = grant.state;
-                    Step::Write(Ok(Exchanged { taken: share, left: grant.remaining }))
+                    Step::Write(Ok((Exchanged { taken: share, left: grant.remaining }, grant.wait)))
                 }
-                Err(denial) if 0 < exchange.give_back => {
+                Err(denial) if returned != *state => {
                     *state = returned;
                     Step::Write(Err(denial))
                 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use crate::limit::leaky_bucket::LeakyBucket;
 use crate::limit::token_bucket::TokenBucket;
-use crate::limit::window::Window;
+use crate::limit::window::{LeasedWindow, Window};
 
 /// Parameters that a later configuration may change.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub struct Meters {
     pub token_buckets: Latest<TokenBucket>,
     /// Queues.
     pub leaky_buckets: Latest<LeakyBucket>,
-    /// Windows.
+    /// Windows of a key.
     pub windows: Latest<Window>,
+    /// Windows of all requests together.
+    pub leased_windows: Latest<LeasedWindow>,
 }

@@ -91,3 +91,22 @@ pub trait Meter: Copy {
     /// Reads a state from exactly [`SIZE`](Meter::SIZE) bytes; `None` if no state has them.
     fn decode(bytes: &[u8]) -> Option<Self::State>;
 }
+
+/// A meter of which a worker may take units in advance and remember refusals; see [`lease`](super::lease).
+pub trait Leasable: Meter {
+    /// For how long after they were counted units may be used without breaking what the meter promises, as far as the
+    /// meter is concerned; a [lease](super::lease::LIFETIME) may end sooner. Zero: units cannot be taken in advance.
+    fn lifetime(&self) -> Duration;
+
+    /// Whole units that are there at `now`.
+    fn available(&self, state: Self::State, now: Timestamp) -> u64;
+
+    /// How much longer than for one request to wait for another that costs so many more. `None`: the state decides.
+    fn time_for(&self, units: u64) -> Option<Duration>;
+
+    /// For how long a busy worker may leave alone a meter that has less than it wants, without a unit being lost.
+    fn collects(&self) -> Duration;
+
+    /// Whether time has brought back what was taken at `taken`, so that there is nothing to refund.
+    fn is_back(&self, taken: Timestamp, now: Timestamp) -> bool;
+}
