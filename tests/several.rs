@@ -385,6 +385,41 @@ fn what_one_client_is_refused_is_not_taken_from_the_others() {
     }
 }
 
+#[wasm_bindgen_test(unsupported = test)]
+fn who_is_refused_by_a_later_limit_has_evicted_nobody() {
+    for mode in ["allow", "deny"] {
+        for own in 0..3 {
+            for shared in 0..4 {
+                let [own_policy, shared_policy] = [passing(5, own).json(), passing(9, shared).json()];
+                let config = format!(
+                    r#"{{ "limits": [
+                        {{ "name": "own", "key": ["header:x-user"], "max_keys": 8, "failure_mode": "{mode}", {own_policy} }},
+                        {{ "name": "shared", {shared_policy} }} ] }}"#
+                );
+                let sidecar = Sidecar::new(&config);
+                let mut open = Vec::new();
+                for user in ["1", "2", "3", "4", "5", "6", "7", "8", "8"] {
+                    let (decision, ticket) = sidecar.ask(&[("x-user", user)]);
+                    assert!(is_admitted(&decision), "user {user} under {config}");
+                    open.push(ticket);
+                }
+                let table = |records: BTreeMap<String, Vec<u8>>| {
+                    records.into_iter().filter(|(key, _)| key.contains("/own/")).collect::<BTreeMap<_, _>>()
+                };
+                let before = table(sidecar.host.records());
+                assert_eq!(before.len(), 1, "{config}");
+                for user in 0..20 {
+                    let (decision, ticket) = sidecar.ask(&[("x-user", &format!("new-{user}"))]);
+                    let Decision::Reply(reply) = decision else { panic!("user {user} under {config}") };
+                    assert_eq!(reason(&reply), "limit/shared", "user {user} under {config}");
+                    sidecar.end(ticket);
+                    assert_eq!(table(sidecar.host.records()), before, "user {user} under {config}");
+                }
+            }
+        }
+    }
+}
+
 // === cost ===
 
 #[wasm_bindgen_test(unsupported = test)]

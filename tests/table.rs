@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use outrigger::host::{Host, HostError};
 use outrigger::limit::FailureMode;
 use outrigger::limit::token_bucket::{Tat, TokenBucket};
 use outrigger::monitor::trouble::Trouble;
+use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::meter::{Denial, Grant, Meter};
 use outrigger::shared::seed::Seed;
 use outrigger::shared::table::{Eviction, KeyHash, Table, Taken, WAYS, sets_for};
@@ -522,6 +524,114 @@ fn a_refund_to_a_key_that_was_evicted_goes_to_nobody() {
     shared.refund(key(0, 1), 1, SECOND);
     assert_eq!(shared.proxy.records(), before);
     assert_eq!(shared.proxy.take_calls(), [("shared_get", 1)].into());
+}
+
+/// Keys, tags in order of cells, and states.
+fn cells(shared: &Shared) -> Vec<u8> {
+    shared.proxy.record(&format!("{PREFIX}0")).unwrap()
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_given_back_at_once_evicted_nobody() {
+    for mode in [FailureMode::Allow, FailureMode::Deny] {
+        let shared = crowded(mode);
+        let before = cells(&shared);
+        for tag in 91..=99 {
+            assert_eq!(shared.ask(key(0, tag), 5, SECOND).eviction, Eviction::Lossy);
+            shared.refund(key(0, tag), 5, SECOND);
+            assert_eq!(cells(&shared), before, "{mode:?}, key {tag}");
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_eviction_stands_if_its_key_has_taken_again_meanwhile() {
+    for mode in [FailureMode::Allow, FailureMode::Deny] {
+        let shared = crowded(mode);
+        let other = Shared::on(&shared.proxy, WAYS as u32, ordinary(), mode);
+        let inherited = if mode == FailureMode::Deny { 1 } else { 0 };
+        shared.take(key(0, 99), 5, SECOND).unwrap();
+        other.take(key(0, 99), 3, SECOND).unwrap();
+        shared.refund(key(0, 99), 5, SECOND);
+        assert_eq!(shared.remaining(key(0, 99), SECOND), 20 - 3 - inherited, "{mode:?}: the other's stay taken");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_eviction_stands_if_the_evicted_key_has_found_another_cell() {
+    for mode in [FailureMode::Allow, FailureMode::Deny] {
+        let shared = crowded(mode);
+        let other = Shared::on(&shared.proxy, WAYS as u32, ordinary(), mode);
+        shared.take(key(0, 99), 5, SECOND).unwrap();
+        let left = other.take(key(0, 1), 7, SECOND).unwrap().remaining;
+        shared.refund(key(0, 99), 5, SECOND);
+        assert_eq!(shared.remaining(key(0, 1), SECOND), left, "{mode:?}: it is one key, and knows what it took");
+        let tags = cells(&shared)[HEADER_SIZE..].chunks(12).map(|cell| cell[0]).collect::<Vec<_>>();
+        assert_eq!(tags.iter().filter(|tag| **tag == 1).count(), 1, "{mode:?}: {tags:?}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_eviction_stands_if_the_cell_has_another_key_meanwhile() {
+    let shared = crowded(FailureMode::Allow);
+    let other = Shared::on(&shared.proxy, WAYS as u32, ordinary(), FailureMode::Allow);
+    shared.take(key(0, 98), 1, SECOND).unwrap();
+    // Its load is the least.
+    assert_eq!(other.ask(key(0, 99), 4, SECOND).eviction, Eviction::Lossy);
+    let before = cells(&shared);
+    shared.refund(key(0, 98), 1, SECOND);
+    assert_eq!(cells(&shared), before);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn only_the_request_that_evicted_undoes_it() {
+    let shared = crowded(FailureMode::Allow);
+    shared.take(key(0, 99), 5, SECOND).unwrap();
+    // A request of the same key from before, for which somebody else went.
+    let earlier = at(SECOND - 1);
+    shared.table.refund(&*shared.proxy, &shared.trouble, key(0, 99), 2, earlier, at(SECOND)).unwrap();
+    assert_eq!(shared.remaining(key(0, 99), SECOND), 17);
+    // Nor does any when another has been admitted since.
+    let shared = crowded(FailureMode::Allow);
+    shared.take(key(0, 99), 5, SECOND).unwrap();
+    shared.take(key(0, 8), 1, SECOND).unwrap();
+    shared.refund(key(0, 99), 5, SECOND);
+    assert_eq!(shared.ask(key(0, 1), 1, SECOND).result.unwrap().remaining, 19, "key 1 is forgotten");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn workers_that_evict_and_give_back_at_once_lose_no_debit() {
+    for mode in [FailureMode::Allow, FailureMode::Deny] {
+        for seed in 401..=500 {
+            let shared = crowded(mode);
+            let other = Shared::on(&shared.proxy, WAYS as u32, ordinary(), mode);
+            let mut dice = Random::seeded(seed);
+            let taken = Rc::new(Cell::new(0));
+            let log = Rc::clone(&taken);
+            // Between the reading and the writing of the eviction, or of its undoing.
+            shared.proxy.interfere(move |_| {
+                if dice.below(2) == 0 {
+                    let tag = [1, 2, 98, 99][dice.below(4) as usize];
+                    log.set(log.get() + u64::from(other.take(key(0, tag), 1, SECOND).is_ok()));
+                }
+            });
+            let _ = shared.take(key(0, 99), 5, SECOND);
+            shared.refund(key(0, 99), 5, SECOND);
+            shared.proxy.interfere(|_| {});
+            let cells = cells(&shared);
+            let tags: Vec<u8> = cells[HEADER_SIZE..].chunks(12).map(|cell| cell[0]).collect();
+            let unique: BTreeSet<u8> = tags.iter().copied().collect();
+            assert_eq!(unique.len(), WAYS, "seed {seed}, {mode:?}: {tags:?}");
+            if mode == FailureMode::Deny {
+                // A debt is handed on and never forgotten.
+                let debts = cells[HEADER_SIZE..].chunks(12).map(|cell| TokenBucket::decode(&cell[4..]).unwrap());
+                let emission = ordinary().stamp().pace;
+                let owed = debts.map(|tat| ordinary().load(tat, at(SECOND)) / emission).sum::<u64>();
+                let least = (1..=8).sum::<u64>() + taken.get();
+                assert!(owed == least || owed == least + 5, "seed {seed}: {owed} instead of {least}");
+            }
+        }
+    }
 }
 
 #[wasm_bindgen_test(unsupported = test)]

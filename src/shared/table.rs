@@ -16,6 +16,11 @@
 //! load is the highest of the set, hence it is the last to be evicted. (A least-recently-used table of the same size lets
 //! it through at 1.3 times its rate, and Envoy's default of twenty entries at nearly five times.)
 //!
+//! A request that a later limit refuses must not leave a trace, nor must an eviction by it. So the table remembers the last
+//! lossy one of this worker, and giving back what that request took gives the cell back too, unless somebody has used it
+//! meanwhile. Limits are asked in one callback, so no other request of this worker comes in between; of a request that
+//! leaves a queue long after, the eviction may have been forgotten, and stands.
+//!
 //! Size: a key needs a cell only until its load is gone, so `max_keys` should be twice the number of distinct keys seen in
 //! the time in which the typical key's tokens come back. Two keys share a cell by accident with a
 //! probability of 8 / 2³² per pair of keys in one set.
@@ -87,20 +92,40 @@ pub const fn sets_for(max_keys: u32) -> u32 {
 
 /// A table of states of one meter.
 #[derive(Debug)]
-pub struct Table<M: Copy> {
+pub struct Table<M: Meter> {
     /// Key of a record: this, then the number of the set. Reused so that a request allocates nothing.
     key: RefCell<String>,
     prefix_length: usize,
     sets: u32,
     meter: Live<M>,
     failure_mode: FailureMode,
+    /// The lossy eviction by the last key that this worker admitted, if it was one.
+    evicted: RefCell<Option<Evicted<M::State>>>,
+}
+
+/// A cell that was taken from its key, and by whom.
+#[derive(Clone, Copy, Debug)]
+struct Evicted<S> {
+    by: KeyHash,
+    place: usize,
+    was: Cell<S>,
+    is: Cell<S>,
+    /// When the new key took, or for which instant.
+    taken: Timestamp,
 }
 
 impl<M: Meter> Table<M> {
     /// The table whose records are at `prefix` followed by a number. Rounds `max_keys` up, see [`sets_for`].
     pub fn new(prefix: String, max_keys: u32, meter: impl Into<Live<M>>, failure_mode: FailureMode) -> Self {
         let prefix_length = prefix.len();
-        Self { key: RefCell::new(prefix), prefix_length, sets: sets_for(max_keys), meter: meter.into(), failure_mode }
+        Self {
+            key: RefCell::new(prefix),
+            prefix_length,
+            sets: sets_for(max_keys),
+            meter: meter.into(),
+            failure_mode,
+            evicted: RefCell::default(),
+        }
     }
 
     /// The policy as it is now.
@@ -122,16 +147,25 @@ impl<M: Meter> Table<M> {
         cost: u64,
         now: Timestamp,
     ) -> Result<Taken<M::State>, HostError> {
-        self.update(host, trouble, key, now, |set| {
+        let (taken, evicted) = self.update(host, trouble, key, now, |set| {
             let (place, found, eviction) = self.place(set, key, now);
             match self.meter.get().take(found, cost, now) {
                 Ok(grant) => {
-                    set.put(place, Cell { tag: key.tag(), state: grant.state });
-                    Step::Write(Taken { result: Ok(grant), eviction })
+                    let is = Cell { tag: key.tag(), state: grant.state };
+                    let was = set.put(place, is).filter(|_| eviction == Eviction::Lossy);
+                    let evicted = was.map(|was| {
+                        let taken = now.saturating_add(grant.wait);
+                        Evicted { by: key, place, was, is, taken }
+                    });
+                    Step::Write((Taken { result: Ok(grant), eviction }, evicted))
                 }
-                Err(denial) => Step::Keep(Taken { result: Err(denial), eviction: Eviction::None }),
+                Err(denial) => Step::Keep((Taken { result: Err(denial), eviction: Eviction::None }, None)),
             }
-        })
+        })?;
+        if taken.result.is_ok() {
+            self.evicted.replace(evicted);
+        }
+        Ok(taken)
     }
 
     /// What [`Table::take`] would be refused; takes nothing. One call of the proxy.
@@ -153,8 +187,8 @@ impl<M: Meter> Table<M> {
         })
     }
 
-    /// Gives back `cost` units that `key` took and did not use. Returns whether they could be: a key that was evicted
-    /// meanwhile gets nothing.
+    /// Gives back `cost` units that `key` took at `taken` and did not use, and the cell to the key that had to go for them.
+    /// Returns whether the units could be given back: a key that was evicted meanwhile gets nothing.
     ///
     /// # Errors
     ///
@@ -168,7 +202,11 @@ impl<M: Meter> Table<M> {
         taken: Timestamp,
         now: Timestamp,
     ) -> Result<bool, HostError> {
+        let evicted = self.evicted.borrow_mut().take_if(|it| it.by == key && it.taken == taken);
         self.update(host, trouble, key, now, |set| {
+            if evicted.is_some_and(|evicted| set.restore(&evicted)) {
+                return Step::Write(true);
+            }
             let Some((place, cell)) = set.find(key.tag()) else {
                 return Step::Keep(false);
             };
@@ -251,7 +289,7 @@ impl<M: Meter> Table<M> {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cell<S> {
     tag: u32,
     state: S,
@@ -267,10 +305,17 @@ impl<S: Copy + Default + PartialEq> Set<S> {
         self.cells.iter().copied().enumerate().find(|(_, cell)| cell.tag == tag && cell.state != S::default())
     }
 
-    fn put(&mut self, place: usize, cell: Cell<S>) {
-        if let Some(slot) = self.cells.get_mut(place) {
-            *slot = cell;
+    /// Returns what was there.
+    fn put(&mut self, place: usize, cell: Cell<S>) -> Option<Cell<S>> {
+        self.cells.get_mut(place).map(|slot| std::mem::replace(slot, cell))
+    }
+
+    /// Gives the cell back if it is as the eviction left it and its key has not found another.
+    fn restore(&mut self, evicted: &Evicted<S>) -> bool {
+        if self.find(evicted.was.tag).is_some() || self.cells.get(evicted.place) != Some(&evicted.is) {
+            return false;
         }
+        self.put(evicted.place, evicted.was).is_some()
     }
 
     fn read<M: Meter<State = S>>(bytes: &[u8]) -> Option<(Stamp, Self)> {
