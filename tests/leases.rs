@@ -20,7 +20,7 @@ use outrigger::pipeline::Decision;
 use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::lease::{HORIZON, LIFETIME, MAX_PAUSE};
 use outrigger::shared::leased::{Leased, Leases};
-use outrigger::shared::live::Live;
+use outrigger::shared::live::{Latest, Live};
 use outrigger::shared::meter::{Leasable, Meter};
 use outrigger::shared::single::Single;
 use outrigger::time::Timestamp;
@@ -584,9 +584,9 @@ fn most_in_any(interval: u64, admitted: &[Admitted]) -> u64 {
 
 /// What an adversary gets of a window. It drives six workers as it likes: lets them learn a demand, has them take leases and
 /// sit on them, sends again when it suits best, stops a worker between its reading of the clock and its decision for up to a
-/// quarter of a sub-window, and makes it lose races. Returns what was admitted, by a clock that is never late, and how many
-/// calls for shared data it cost.
-fn attack(window: LeasedWindow, tries: usize, seed: u64) -> (Vec<Admitted>, usize) {
+/// quarter of a sub-window, and makes it lose races. Half-way all clocks step back by so many nanoseconds. Returns what was
+/// admitted, by a clock that is never late and does not step, and how many calls for shared data it cost.
+fn attack(window: LeasedWindow, step_back: u64, tries: usize, seed: u64) -> (Vec<Admitted>, usize) {
     let host = MemoryHost::new();
     let workers: Vec<_> = (0..6).map(|_| Alone::on(&host, window)).collect();
     let (interval, part) = (nanos(window.interval()), nanos(window.part()));
@@ -607,8 +607,12 @@ fn attack(window: LeasedWindow, tries: usize, seed: u64) -> (Vec<Admitted>, usiz
     let mut now = 10 * HOUR + random.below(interval);
     let mut clocks = [0_u64; 6];
     let fair = interval / window.max_requests();
-    let (mut pace, mut favourite) = (fair, 0);
+    let (mut pace, mut favourite, mut behind) = (fair, 0, 0);
     for turn in 0..tries {
+        if turn == tries / 2 {
+            behind = step_back;
+            clocks = [0; 6];
+        }
         if turn % (window.max_requests() as usize / 10) == 0 {
             pace = fair / [1, 2, 4, 8, 16][random.below(5) as usize];
             favourite = random.below(6) as usize;
@@ -628,7 +632,7 @@ fn attack(window: LeasedWindow, tries: usize, seed: u64) -> (Vec<Admitted>, usiz
         truth.set(now);
         let worker = if random.below(4) == 0 { random.below(6) as usize } else { favourite };
         let late = [0, part / 4 - 1, random.below(part / 4)][random.below(3) as usize];
-        clocks[worker] = clocks[worker].max(now - late);
+        clocks[worker] = clocks[worker].max(now - late - behind);
         let tokens = if random.below(50) == 0 { 1 + random.below(5) } else { 1 };
         if workers[worker].take(tokens, clocks[worker]).is_ok() {
             admitted.borrow_mut().push(Admitted { nanos: now, tokens });
@@ -644,7 +648,7 @@ fn no_interval_admits_more_than_a_leased_window_whatever_the_workers_suffer() {
     for (seed, (max, milliseconds)) in (71..).zip([(1_000, 700), (2_000, 1_000), (3_000, 1_000), (4_000, 2_000)]) {
         for seed in [seed, seed + 100, seed + 200] {
             let window = window(max, milliseconds);
-            let (admitted, calls) = attack(window, 40_000, seed);
+            let (admitted, calls) = attack(window, 0, 40_000, seed);
             tries += 40_000;
             let most = most_in_any(nanos(window.interval()), &admitted);
             let context = format!("seed {seed}, {max} in {milliseconds} ms: {most}, {} calls", calls);
@@ -655,6 +659,49 @@ fn no_interval_admits_more_than_a_leased_window_whatever_the_workers_suffer() {
         }
     }
     assert!(100_000 <= tries);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn no_interval_admits_more_than_a_leased_window_when_clocks_step_back() {
+    for (seed, step_back) in
+        (401..).zip([MILLISECOND, 20 * MILLISECOND, 60 * MILLISECOND, SECOND / 2, 2 * SECOND, HOUR])
+    {
+        for seed in [seed, seed + 100] {
+            let (admitted, _) = attack(window(2_000, 1_000), step_back, 30_000, seed);
+            let most = most_in_any(SECOND, &admitted);
+            assert!(most <= 2_000, "seed {seed}, {step_back} ns: {most}");
+            let pauses = admitted.windows(2).map(|pair| pair[1].nanos - pair[0].nanos);
+            // An interval and a tenth, what a step that is too small to be noticed adds, and what the adversary waits.
+            assert!(pauses.max().unwrap() <= 4 * SECOND, "seed {seed}, {step_back} ns");
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_update_of_a_leased_window_holds_from_its_instant() {
+    for (seed, (before, after)) in (421..).zip([
+        (window(20_000, 10_000), window(1_000, 1_000)),
+        (window(20_000, 10_000), window(300, 100)),
+        (window(1_000, 1_000), window(2_000, 1_000)),
+        (window(2_000, 1_000), window(3_000, 2_000)),
+    ]) {
+        let (host, latest) = (MemoryHost::new(), Latest::default());
+        let workers: Vec<_> = (0..4).map(|_| Alone::on(&host, latest.of(RECORD, before))).collect();
+        let mut random = Random::seeded(seed);
+        let (mut now, mut since) = (HOUR, Vec::new());
+        for turn in 0..40_000 {
+            now += pause(&mut random, 10_000.0);
+            if turn == 10_000 {
+                latest.announce(RECORD, after);
+            }
+            if workers[random.below(4) as usize].take(1, now).is_ok() && 10_000 <= turn {
+                since.push(Admitted { nanos: now, tokens: 1 });
+            }
+        }
+        let most = most_in_any(nanos(after.interval()), &since);
+        assert!(most <= after.max_requests(), "seed {seed}, {before:?}, {after:?}: {most}");
+        assert_eq!(most, after.max_requests(), "seed {seed}, {before:?}, {after:?}: it goes on");
+    }
 }
 
 #[wasm_bindgen_test(unsupported = test)]
