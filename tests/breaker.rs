@@ -1,0 +1,553 @@
+//! Circuit breakers: they trip when they should, only then, and always come back.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use common::interleaving::{Race, in_every_order};
+use common::sidecar::{HOUR, MILLISECOND, SECOND, take_shared_calls};
+use common::{MemoryHost, Random};
+use outrigger::degrade::breaker::machine::{FORGIVEN_AFTER, MAX_PATIENCE, RETRY_SOON, Standing};
+use outrigger::degrade::breaker::ramp::{RAMP, STEP, Turn, Turnstile, share};
+use outrigger::degrade::breaker::ratio::{Ratio, lower_bound};
+use outrigger::degrade::breaker::record::{self, Parts};
+use outrigger::degrade::breaker::ring::{Counts, RING, Ring};
+use outrigger::degrade::breaker::state::{Phase, Probe, Probing, Slowest, State, Transition};
+use outrigger::degrade::breaker::tally::{Outcome, Pace, Response, Tally};
+use outrigger::degrade::breaker::trip::{Run, TripReason};
+use outrigger::degrade::breaker::watch::{MAX_AGE, MAX_AGE_PROBING, Publish, Watch};
+use outrigger::degrade::breaker::watched::{Admission, Answer, By, Change, Refusal, Watched, Watches};
+use outrigger::degrade::breaker::{Breaker, Invalid, MAX_PROBES, Settings};
+use outrigger::host::{Host, HostError};
+use outrigger::monitor::trouble::Trouble;
+use outrigger::shared::live::Latest;
+use outrigger::time::Timestamp;
+use wasm_bindgen_test::wasm_bindgen_test;
+
+const RECORD: &str = "outrigger/test/breaker/inventory";
+
+fn at(nanos: u64) -> Timestamp {
+    Timestamp::from_nanos(nanos)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap()
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// What stands in the documentation's example.
+fn example() -> Settings {
+    Settings {
+        consecutive_failures: Some(5),
+        failure_ratio: Some(0.5),
+        slow_ratio: Some(0.5),
+        slow_after: Some(millis(800)),
+        ..Settings::default()
+    }
+}
+
+fn breaker(settings: &Settings) -> Breaker {
+    Breaker::new(settings).unwrap()
+}
+
+const OK: Response = Response { outcome: Outcome::Success, latency: Duration::from_millis(20) };
+const FAILED: Response = Response { outcome: Outcome::Failure, latency: Duration::from_millis(20) };
+const SLOW: Response = Response { outcome: Outcome::Success, latency: Duration::from_millis(900) };
+
+/// Several workers of one proxy, with a breaker.
+struct Fleet {
+    host: Rc<MemoryHost>,
+    trouble: Trouble,
+    breaker: Breaker,
+    workers: Vec<Watched>,
+    changes: RefCell<Vec<(u64, usize, Change)>>,
+    errors: Cell<usize>,
+}
+
+impl Fleet {
+    fn new(workers: usize, settings: &Settings) -> Self {
+        Self::on(MemoryHost::new(), workers, settings)
+    }
+
+    fn on(host: Rc<MemoryHost>, workers: usize, settings: &Settings) -> Self {
+        let breaker = breaker(settings);
+        let workers = (0..workers).map(|_| watched(breaker)).collect();
+        Self { host, trouble: Trouble::default(), breaker, workers, changes: RefCell::default(), errors: Cell::new(0) }
+    }
+
+    /// The worker's virtual machine is no more, and another takes its place.
+    fn restart(&mut self, worker: usize) {
+        self.workers[worker] = watched(self.breaker);
+    }
+
+    fn now(&self) -> u64 {
+        self.host.now().as_nanos()
+    }
+
+    fn take<T>(&self, worker: usize, answer: Answer<T>) -> T {
+        let now = self.now();
+        self.changes.borrow_mut().extend(answer.changes.into_iter().map(|change| (now, worker, change)));
+        self.errors.set(self.errors.get() + usize::from(answer.error.is_some()));
+        answer.value
+    }
+
+    fn admit(&self, worker: usize) -> Result<Admission, Refusal> {
+        let now = self.host.now();
+        self.take(worker, self.workers[worker].peek(&*self.host, &self.trouble, now))?;
+        self.take(worker, self.workers[worker].claim(&*self.host, &self.trouble, now))
+    }
+
+    fn end(&self, worker: usize, admission: Admission, response: &Response) {
+        let now = self.host.now();
+        self.take(worker, self.workers[worker].report(&*self.host, &self.trouble, admission, response, now));
+    }
+
+    fn give_back(&self, worker: usize, admission: Admission) {
+        let now = self.host.now();
+        self.take(worker, self.workers[worker].give_back(&*self.host, &self.trouble, admission, now));
+    }
+
+    /// A request that is answered at once. Returns whether it passed.
+    fn serve(&self, worker: usize, response: &Response) -> bool {
+        match self.admit(worker) {
+            Ok(admission) => {
+                self.end(worker, admission, response);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn state(&self) -> State {
+        let bytes = self.host.record(RECORD).unwrap_or_default();
+        record::decode(&bytes, self.breaker.trip().part()).unwrap().state
+    }
+
+    fn put(&self, state: &State) {
+        let mut bytes = Vec::new();
+        record::encode(state, self.breaker.trip().part(), &mut bytes);
+        self.host.put_record(RECORD, &bytes);
+    }
+
+    /// Changes since the last time this was asked.
+    fn take_changes(&self) -> Vec<(u64, usize, Change)> {
+        self.changes.take()
+    }
+
+    /// Changes that a worker made, since the last time this was asked.
+    fn take_made(&self) -> Vec<Transition> {
+        let made = self.take_changes().into_iter().filter(|it| it.2.by == By::Us);
+        made.map(|it| it.2.transition).collect()
+    }
+}
+
+fn watched(breaker: Breaker) -> Watched {
+    Watched::new(RECORD.to_owned(), breaker, &Watches::default())
+}
+
+/// Requests on their way, answered in the order of time.
+#[derive(Default)]
+struct InFlight {
+    requests: BTreeMap<(u64, usize), (usize, Admission, Response)>,
+    sent: usize,
+}
+
+impl InFlight {
+    fn send(&mut self, fleet: &Fleet, worker: usize, admission: Admission, response: Response) {
+        self.sent += 1;
+        let due = fleet.now() + nanos(response.latency);
+        self.requests.insert((due, self.sent), (worker, admission, response));
+    }
+
+    /// Lets time pass until `now`, with all answers until then.
+    fn pass_until(&mut self, fleet: &Fleet, now: u64) {
+        while let Some(entry) = self.requests.first_entry().filter(|it| it.key().0 <= now) {
+            fleet.host.set_now(entry.key().0);
+            let (worker, admission, response) = entry.remove();
+            fleet.end(worker, admission, &response);
+        }
+        fleet.host.set_now(now);
+    }
+}
+
+// === when it trips ===
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_bound_is_wilsons() {
+    // Found by bisection of what Wilson's formula solves, (p - b)² = z² b(1 - b) / n with z = 1.64; see `ratio`.
+    let known = [
+        (0, 10, 0.0),
+        (1, 1, 0.271_032_090),
+        (3, 5, 0.273_186_518),
+        (5, 5, 0.650_228_881),
+        (8, 10, 0.541_591_933),
+        (10, 20, 0.327_852_614),
+        (14, 20, 0.516_745_283),
+        (20, 20, 0.881_461_110),
+        (40, 68, 0.488_820_547),
+        (41, 68, 0.503_504_012),
+        (99, 100, 0.956_574_774),
+        (526, 1_000, 0.500_069_323),
+        (267, 267, 0.990_027_053),
+        (1, 1_000, 0.000_223_962),
+    ];
+    for (hits, total, bound) in known {
+        let found = lower_bound(hits, total);
+        assert!((found - bound).abs() < 1e-8, "{hits} of {total}: {found}, not {bound}");
+    }
+    assert_eq!(lower_bound(0, 0), 0.0);
+    assert_eq!(lower_bound(9, 5), lower_bound(5, 5), "more hits than requests");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_ratio_is_proven_by_enough_requests_only() {
+    let half = Ratio::new(0.5).unwrap();
+    let first = |every: &dyn Fn(u32) -> u32| (1..10_000).find(|n| half.is_proven_by(every(*n), *n)).unwrap();
+    // Rounded up, so that the share is never below 60 %.
+    assert_eq!(first(&|n| (n * 6).div_ceil(10)), 3, "two of two prove less than three of three");
+    assert_eq!(first(&|n| if n < 68 { n / 2 } else { (n * 6).div_ceil(10) }), 68);
+    assert_eq!(first(&|n| if n < 100 { n / 2 } else { (n * 51).div_ceil(100) }), 6_700);
+    // The bound of "all" stays below 1; twenty of twenty prove everything all the same.
+    let all = Ratio::new(1.0).unwrap();
+    assert!(!all.is_proven_by(19, 19) && all.is_proven_by(20, 20) && !all.is_proven_by(999, 1_000));
+    for wrong in [0.0, -0.5, 1.000_001, f64::NAN, f64::INFINITY] {
+        assert_eq!(Ratio::new(wrong), None, "{wrong}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_ring_shows_the_whole_window_and_no_more_than_a_part_beyond_it() {
+    const PART: u64 = SECOND;
+    let one = Counts { total: 1, failed: 1, slow: 1 };
+    let mut random = Random::seeded(1);
+    let mut ring = Ring::default();
+    let mut then: Vec<u64> = Vec::new();
+    let mut now = 100 * SECOND;
+    for _ in 0..5_000 {
+        now += random.below(400 * MILLISECOND);
+        if random.below(50) == 0 {
+            now += random.below(15) * SECOND;
+        }
+        let late = random.below(3) * random.below(250 * MILLISECOND);
+        ring = ring.plus(PART, one, at(now - late), at(now));
+        then.push(now - late);
+        let sum = u64::from(ring.at(PART, at(now)).sum().failed);
+        let within = |age: u64| then.iter().filter(|it| now < **it + age).count() as u64;
+        assert!(within(10 * SECOND) <= sum && sum <= within(11 * SECOND), "{sum} at {now}");
+    }
+    // Exact: part 0 is in sight in parts 0 to 10.
+    let ring = Ring::default().plus(PART, one, at(0), at(0));
+    assert_eq!(ring.at(PART, at(11 * SECOND - 1)).sum(), one);
+    assert_eq!(ring.at(PART, at(11 * SECOND)).sum(), Counts::default());
+    // A reader that is late sees what is there; one whose clock went back sees nothing.
+    let ring = Ring::default().plus(PART, one, at(HOUR), at(HOUR));
+    assert_eq!(ring.at(PART, at(HOUR - SECOND)).sum(), one);
+    assert_eq!(ring.at(PART, at(HOUR - 2 * SECOND)).sum(), Counts::default());
+}
+
+/// What a breaker makes of these outcomes, each published by itself, a millisecond apart.
+fn after(breaker: &Breaker, outcomes: impl IntoIterator<Item = Response>) -> State {
+    let mut state = State::default();
+    let mut now = HOUR;
+    for response in outcomes {
+        now += MILLISECOND;
+        let tally = Tally::of(state.epoch).plus(&response, breaker.pace(response.latency), at(now));
+        state = breaker.count(state, &tally, at(now));
+    }
+    state
+}
+
+fn reason(state: &State) -> Option<TripReason> {
+    match state.phase {
+        Phase::Open { reason, .. } => Some(reason),
+        Phase::Closed { .. } | Phase::HalfOpen(_) | Phase::Ramp { .. } => None,
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn each_condition_trips_at_its_boundary_and_an_absent_one_never() {
+    let in_turn = |good: usize, bad: usize, response: Response| {
+        [vec![OK; good], vec![response; bad]].concat()
+    };
+    let consecutive = breaker(&Settings { consecutive_failures: Some(5), ..Settings::default() });
+    assert_eq!(reason(&after(&consecutive, in_turn(50, 4, FAILED))), None);
+    assert_eq!(reason(&after(&consecutive, in_turn(50, 5, FAILED))), Some(TripReason::ConsecutiveFailures));
+    assert_eq!(reason(&after(&consecutive, [FAILED, FAILED, FAILED, FAILED, OK, FAILED])), None);
+
+    let failures = breaker(&Settings { failure_ratio: Some(0.5), ..Settings::default() });
+    assert_eq!(reason(&after(&failures, in_turn(6, 13, FAILED))), None, "19 requests");
+    assert_eq!(reason(&after(&failures, in_turn(6, 14, FAILED))), Some(TripReason::FailureRatio));
+    assert_eq!(reason(&after(&failures, in_turn(7, 13, FAILED))), None, "13 of 20 may be chance");
+    assert_eq!(reason(&after(&failures, in_turn(0, 100, SLOW))), None);
+
+    let slow = Settings { slow_ratio: Some(0.5), slow_after: Some(millis(800)), ..Settings::default() };
+    let slow = breaker(&slow);
+    assert_eq!(reason(&after(&slow, in_turn(6, 13, SLOW))), None);
+    assert_eq!(reason(&after(&slow, in_turn(6, 14, SLOW))), Some(TripReason::SlowRatio));
+    assert_eq!(reason(&after(&slow, in_turn(0, 100, FAILED))), None, "these are quick");
+    let late = Response { outcome: Outcome::Failure, latency: seconds(15) };
+    assert_eq!(reason(&after(&slow, in_turn(6, 14, late))), Some(TripReason::SlowRatio), "a timeout is slow too");
+    assert_eq!(slow.pace(millis(800)), Pace::InTime);
+    assert_eq!(slow.pace(millis(800) + Duration::from_nanos(1)), Pace::Slow);
+
+    // Of several at once the first is named.
+    let all = breaker(&Settings { consecutive_failures: Some(20), ..example() });
+    assert_eq!(reason(&after(&all, in_turn(0, 20, late))), Some(TripReason::ConsecutiveFailures));
+
+    let none = breaker(&Settings::default());
+    assert_eq!(after(&none, in_turn(0, 1_000, late)).epoch, 0);
+    assert!(!none.trip().has_any() && all.trip().has_any());
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_run_of_failures_spans_workers_and_ends_with_a_success_or_the_window() {
+    let breaker = breaker(&Settings { consecutive_failures: Some(4), ..Settings::default() });
+    let window = breaker.trip().window();
+    let tally = |outcomes: &[Response], now: u64| {
+        outcomes.iter().fold(Tally::of(0), |tally, it| tally.plus(it, Pace::InTime, at(now)))
+    };
+    let state = breaker.count(State::default(), &tally(&[OK, FAILED, FAILED], HOUR), at(HOUR));
+    assert_eq!(state.run, Run { failures: 2, last: at(HOUR) });
+    // Without a success it goes on, with one it starts with what came after that.
+    let on = breaker.count(state, &tally(&[FAILED], HOUR), at(HOUR));
+    assert_eq!(on.run.failures, 3);
+    assert_eq!(breaker.count(on, &tally(&[FAILED, OK, FAILED], HOUR), at(HOUR)).run.failures, 1);
+    assert_eq!(breaker.count(on, &tally(&[FAILED, OK], HOUR), at(HOUR)).run, Run::default());
+    assert_eq!(reason(&breaker.count(on, &tally(&[FAILED], HOUR), at(HOUR))), Some(TripReason::ConsecutiveFailures));
+    // The last failure may be as old as the window, and no older.
+    let end = HOUR + nanos(window);
+    assert_eq!(breaker.count(on, &tally(&[FAILED], end), at(end)).epoch, 1);
+    assert_eq!(breaker.count(on, &tally(&[FAILED], end + 1), at(end + 1)).run.failures, 1);
+    // Published too late to mean anything.
+    assert_eq!(breaker.count(State::default(), &tally(&[FAILED; 9], HOUR), at(end)).epoch, 1);
+    assert_eq!(breaker.count(State::default(), &tally(&[FAILED; 9], HOUR), at(end + 1)).epoch, 0);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn settings_that_make_no_breaker_are_refused_by_name() {
+    type Poke = fn(&mut Settings);
+    let cases: [(&str, Poke); 14] = [
+        ("trip.consecutive_failures", |it| it.consecutive_failures = Some(0)),
+        ("trip.failure_ratio", |it| it.failure_ratio = Some(0.0)),
+        ("trip.failure_ratio", |it| it.failure_ratio = Some(f64::NAN)),
+        ("trip.slow_ratio", |it| it.slow_ratio = Some(1.5)),
+        ("trip.slow_after", |it| it.slow_after = None),
+        ("trip.slow_after", |it| it.slow_after = Some(Duration::ZERO)),
+        ("trip.min_requests", |it| it.min_requests = 0),
+        ("trip.window", |it| it.window = millis(999)),
+        ("trip.window", |it| it.window = seconds(24 * 3_600 + 1)),
+        ("open_for", |it| it.open_for = Duration::ZERO),
+        ("max_open_for", |it| it.max_open_for = millis(4_999)),
+        ("max_open_for", |it| it.max_open_for = Duration::MAX),
+        ("probes", |it| it.probes = 0),
+        ("probes", |it| it.probes = 1 + MAX_PROBES as u32),
+    ];
+    for (setting, poke) in cases {
+        let mut settings = example();
+        poke(&mut settings);
+        let refused: Invalid = Breaker::new(&settings).unwrap_err();
+        assert_eq!(refused.setting, setting, "{settings:?}");
+    }
+    let largest = Settings { probes: MAX_PROBES as u32, window: seconds(86_400), ..example() };
+    assert!(Breaker::new(&example()).is_ok() && Breaker::new(&largest).is_ok());
+}
+
+// === a life ===
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_breaker_trips_waits_probes_ramps_and_closes() {
+    let fleet = Fleet::new(2, &Settings { slow_ratio: None, ..example() });
+    let start = fleet.now();
+    // Four failures are bad luck, five are not.
+    for _ in 0..4 {
+        assert!(fleet.serve(0, &FAILED));
+    }
+    assert_eq!(fleet.take_changes(), []);
+    let late = fleet.admit(0).unwrap();
+    assert!(fleet.serve(0, &FAILED));
+    assert_eq!(fleet.take_made(), [Transition::Opened(TripReason::ConsecutiveFailures)]);
+
+    // Open for 5 s, give or take a fifth. Neither peek nor claim pass, and both say for how long.
+    let Phase::Open { until, .. } = fleet.state().phase else { panic!("{:?}", fleet.state()) };
+    let open = until.as_nanos() - start;
+    assert!((4 * SECOND..=6 * SECOND).contains(&open), "{open}");
+    assert_eq!(fleet.admit(0).unwrap_err().retry_after, Duration::from_nanos(open));
+    // A result of before the trip means nothing now.
+    let before = fleet.state();
+    fleet.end(0, late, &OK);
+    assert_eq!(fleet.state(), before);
+    fleet.host.set_now(until.as_nanos() - 1);
+    assert_eq!(fleet.admit(1).unwrap_err().retry_after, Duration::from_nanos(1));
+
+    // At the very instant the first request is a probe; five go out and no more.
+    fleet.host.set_now(until.as_nanos());
+    let mut probes: VecDeque<Admission> = (0..5).map(|turn| fleet.admit(turn % 2).unwrap()).collect();
+    assert!(probes.iter().all(Admission::is_probe));
+    assert_eq!(fleet.admit(0).unwrap_err().retry_after, RETRY_SOON);
+    assert_eq!(fleet.take_made(), [Transition::HalfOpened]);
+    // One that comes to nothing makes room for another.
+    fleet.give_back(0, probes.pop_front().unwrap());
+    probes.push_back(fleet.admit(0).unwrap());
+    assert!(fleet.admit(0).is_err());
+    for (turn, probe) in probes.into_iter().enumerate() {
+        assert_eq!(fleet.take_made(), [], "{turn} of 5");
+        fleet.end(turn % 2, probe, &OK);
+    }
+    assert_eq!(fleet.take_made(), [Transition::Ramped]);
+
+    // A tenth, a quarter, a half; then all.
+    let ramp = fleet.now();
+    for (step, percent) in (0..).zip([10, 25, 50]) {
+        fleet.host.set_now(ramp + step * 2 * SECOND);
+        let passed = (0..100).filter(|_| fleet.serve(0, &OK)).count();
+        assert!((percent - 1..=percent + 1).contains(&passed), "{passed} in step {step}");
+    }
+    fleet.host.set_now(ramp + 6 * SECOND);
+    assert!((0..100).all(|_| fleet.serve(0, &OK)));
+    assert_eq!(fleet.take_made(), [Transition::Closed]);
+    // The other comes to know.
+    assert!(fleet.serve(1, &OK));
+    let seen: Vec<Change> = fleet.take_changes().into_iter().map(|it| it.2).collect();
+    assert_eq!(seen, [Change { transition: Transition::Closed, by: By::Others }]);
+    assert_eq!(fleet.workers[1].latest(), Transition::Closed);
+    assert_eq!(fleet.errors.get(), 0);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn labels_are_what_the_metrics_say() {
+    let all = [
+        (Transition::Closed, "closed", "ramp_over", 0),
+        (Transition::HalfOpened, "half_open", "open_over", 1),
+        (Transition::Ramped, "ramp", "probes_succeeded", 2),
+        (Transition::Opened(TripReason::ConsecutiveFailures), "open", "consecutive_failures", 3),
+        (Transition::Opened(TripReason::FailureRatio), "open", "failure_ratio", 3),
+        (Transition::Opened(TripReason::SlowRatio), "open", "slow_ratio", 3),
+        (Transition::Opened(TripReason::ProbeFailed), "open", "probe_failed", 3),
+        (Transition::Opened(TripReason::ProbeSlow), "open", "probe_slow", 3),
+        (Transition::Opened(TripReason::ProbeLost), "open", "probe_lost", 3),
+    ];
+    for (transition, to, cause, gauge) in all {
+        assert_eq!((transition.to(), transition.cause(), transition.gauge()), (to, cause, gauge));
+    }
+}
+
+/// The state right after a trip at `now` that follows so many.
+fn tripped(breaker: &Breaker, trips: u8, now: u64) -> State {
+    let probe = Probe { epoch: 7, place: 0 };
+    let mut probing = Probing::default();
+    probing.deadlines[0] = at(now + 1);
+    let state = State { epoch: 7, trips, phase: Phase::HalfOpen(probing), ..State::default() };
+    breaker.probed(state, &probe, &FAILED, at(now))
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn each_trip_doubles_the_time_up_to_the_longest_and_a_minute_of_peace_forgives_all() {
+    let breaker = breaker(&example());
+    for (trips, time) in (0..).zip([5, 10, 20, 40, 60, 60, 60]) {
+        assert_eq!(breaker.open_time(trips), seconds(time));
+        let (mut least, mut most) = (u64::MAX, 0);
+        for turn in 0..2_000 {
+            let now = HOUR + turn * 12_345_678;
+            let state = tripped(&breaker, trips, now);
+            assert_eq!((state.trips, reason(&state)), (trips + 1, Some(TripReason::ProbeFailed)));
+            let Phase::Open { until, .. } = state.phase else { panic!() };
+            (least, most) = (least.min(until.as_nanos() - now), most.max(until.as_nanos() - now));
+        }
+        // A fifth either way, and the whole of it used.
+        assert!(time * 800 * MILLISECOND <= least && least < time * 810 * MILLISECOND, "{least} of {time} s");
+        assert!(time * 1_190 * MILLISECOND < most && most <= time * 1_200 * MILLISECOND, "{most} of {time} s");
+    }
+    assert_eq!(breaker.open_time(255), seconds(60));
+    assert_eq!(tripped(&breaker, 255, HOUR).trips, 32);
+
+    // Closed for a nanosecond less than a minute, and for a minute.
+    let closed = State { epoch: 4, trips: 3, phase: Phase::Closed { since: at(HOUR) }, ..State::default() };
+    for (age, trips) in [(nanos(FORGIVEN_AFTER) - 1, 4), (nanos(FORGIVEN_AFTER), 1)] {
+        let now = HOUR + age;
+        let tally = (0..5).fold(Tally::of(4), |tally, _| tally.plus(&FAILED, Pace::InTime, at(now)));
+        assert_eq!(breaker.count(closed, &tally, at(now)).trips, trips);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_probe_is_given_three_times_what_a_success_takes_and_more_with_each_trip() {
+    let quick = breaker(&Settings { slow_ratio: None, slow_after: None, ..example() });
+    let state = |slowest, trips| State {
+        trips,
+        slowest: Slowest { latency: slowest, at: at(0) },
+        ..State::default()
+    };
+    assert_eq!(quick.patience(&state(millis(100), 1)), seconds(1));
+    assert_eq!(quick.patience(&state(millis(2_000), 1)), seconds(6));
+    assert_eq!(quick.patience(&state(Duration::ZERO, 3)), seconds(4), "nothing is known but that less was too little");
+    assert_eq!(quick.patience(&state(Duration::ZERO, 32)), MAX_PATIENCE);
+    assert_eq!(quick.patience(&state(Duration::MAX, 1)), MAX_PATIENCE);
+    let slow = breaker(&Settings { slow_after: Some(seconds(90)), ..example() });
+    assert_eq!(slow.patience(&state(millis(1), 1)), seconds(90) + Duration::from_nanos(1));
+
+    // The longest success fades while others succeed, and not in an outage.
+    let slowest = Slowest::default().plus(seconds(4), at(HOUR));
+    assert_eq!(slowest.plus(millis(1), at(HOUR + 60 * SECOND)).latency, seconds(2));
+    assert_eq!(slowest.plus(millis(1), at(HOUR + 24 * HOUR)).latency, seconds(2));
+    assert_eq!(slowest.plus(seconds(5), at(HOUR + SECOND)).latency, seconds(5));
+    assert_eq!(Slowest::default().plus(Duration::MAX, at(HOUR)).latency, Slowest::CEILING);
+    let mut fading = slowest;
+    for turn in 1..=4 * 120 {
+        fading = fading.plus(millis(1), at(HOUR + turn * 250 * MILLISECOND));
+    }
+    // e^-1 of 4 s after two minutes.
+    assert!((1_460..1_480).contains(&fading.latency.as_millis()), "{fading:?}");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_probe_that_fails_is_slow_or_is_lost_opens_again() {
+    for (response, expected) in [(FAILED, TripReason::ProbeFailed), (SLOW, TripReason::ProbeSlow)] {
+        let fleet = Fleet::new(1, &example());
+        fleet.put(&State { epoch: 1, trips: 1, phase: Phase::Open { until: at(0), reason: TripReason::SlowRatio }, ..State::default() });
+        let probe = fleet.admit(0).unwrap();
+        let other = fleet.admit(0).unwrap();
+        fleet.end(0, probe, &response);
+        assert_eq!(fleet.take_made(), [Transition::HalfOpened, Transition::Opened(expected)]);
+        assert_eq!(fleet.state().trips, 2);
+        let before = fleet.state();
+        fleet.end(0, other, &OK);
+        assert_eq!(fleet.state(), before, "its epoch is over");
+    }
+    // Lost with its worker: in time nobody minds, at the deadline whoever comes first does.
+    let mut fleet = Fleet::new(2, &example());
+    fleet.put(&State { epoch: 1, trips: 1, phase: Phase::Open { until: at(0), reason: TripReason::SlowRatio }, ..State::default() });
+    let started = fleet.now();
+    let lost = fleet.admit(0).unwrap();
+    fleet.restart(0);
+    fleet.host.set_now(started + SECOND - 1);
+    let probe = fleet.admit(1).unwrap();
+    fleet.end(1, probe, &OK);
+    fleet.take_made();
+    fleet.host.set_now(started + SECOND);
+    assert!(fleet.admit(1).is_err());
+    assert_eq!(fleet.take_made(), [Transition::Opened(TripReason::ProbeLost)]);
+    // It comes to its senses.
+    let before = fleet.state();
+    fleet.end(0, lost, &OK);
+    assert_eq!(fleet.state(), before);
+    // A worker that reports too late finds its own probe lost.
+    let Phase::Open { until, .. } = before.phase else { panic!() };
+    fleet.host.set_now(until.as_nanos());
+    let late = fleet.admit(1).unwrap();
+    fleet.host.advance(2 * SECOND);
+    fleet.take_made();
+    fleet.end(1, late, &OK);
+    assert_eq!(fleet.take_made(), [Transition::Opened(TripReason::ProbeLost)]);
+}
