@@ -5,7 +5,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use outrigger::degrade::breaker::machine::{FORGIVEN_AFTER, MAX_PATIENCE, RETRY_S
 use outrigger::degrade::breaker::ramp::{RAMP, STEP, Turn, Turnstile, share};
 use outrigger::degrade::breaker::ratio::{Ratio, lower_bound};
 use outrigger::degrade::breaker::record::{self, Parts};
-use outrigger::degrade::breaker::ring::{Counts, RING, Ring};
+use outrigger::degrade::breaker::ring::{Counts, Ring};
 use outrigger::degrade::breaker::state::{Phase, Probe, Probing, Slowest, State, Transition};
 use outrigger::degrade::breaker::tally::{Outcome, Pace, Response, Tally};
 use outrigger::degrade::breaker::trip::{Run, TripReason};
@@ -878,4 +878,725 @@ fn from_every_state_that_can_be_there_is_a_way_to_closed() {
     assert_eq!(stuck, None, "{:?}", stuck.map(|it| worlds[it].state));
     // An exploration that has become small shows nothing.
     assert!(10_000 < worlds.len() && phases.len() == 7, "{} states: {phases:?}", worlds.len());
+}
+
+// === how often it is wrong, and how fast ===
+
+/// How often a breaker trips in so many hours, with 50 requests a second over two workers, of which so many in a million
+/// fail. Without a proxy: the watches publish to one state.
+fn trips_in(hours: u64, failing: u64, seed: u64) -> usize {
+    let breaker = breaker(&example());
+    let mut random = Random::seeded(seed);
+    let mut watches = [Watch::default(); 2];
+    let mut state = State::default();
+    let mut trips = 0;
+    let mut now = SECOND;
+    while now < hours * HOUR {
+        // 20 ms on average.
+        now += random.below(40 * MILLISECOND);
+        let dice = random.next();
+        let watch = &mut watches[(dice % 2) as usize];
+        let response = if (dice >> 1) % 1_000_000 < failing { FAILED } else { OK };
+        let epoch = watch.state().epoch;
+        if watch.heard(&breaker, epoch, &response, at(now)) == Publish::Later {
+            continue;
+        }
+        state = breaker.count(state, watch.tally(), at(now));
+        if reason(&state).is_some() {
+            trips += 1;
+            state = State { phase: Phase::default(), ..state };
+        }
+        watch.saw(state, at(now));
+        watch.published(at(now));
+    }
+    trips
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn one_failure_in_a_hundred_trips_it_less_than_once_a_day() {
+    // Where the tests run as wasm32, a few hours: it is the same arithmetic.
+    let hours = if cfg!(target_arch = "wasm32") { 4 } else { 24 };
+    let trips: Vec<usize> = (1..=3).map(|seed| trips_in(hours, 10_000, seed)).collect();
+    assert!(trips.iter().sum::<usize>() < trips.len(), "{trips:?}");
+    // The count can tell: three of ten fail five times in a row every few minutes.
+    assert!(5 < trips_in(1, 300_000, 5));
+}
+
+/// Instants of requests at so many per second on average, from `now` on.
+fn arrivals(per_second: u64, mut now: u64, random: &mut Random) -> impl Iterator<Item = (u64, u64)> {
+    std::iter::from_fn(move || {
+        now += random.below(2 * SECOND / per_second);
+        Some((now, random.next()))
+    })
+}
+
+/// What happened at a fleet.
+#[derive(Default)]
+struct Log {
+    /// When each request came, to whom, and whether it passed.
+    requests: Vec<(u64, usize, bool)>,
+    /// Each change that was made, when.
+    made: Vec<(u64, Transition)>,
+}
+
+impl Log {
+    /// When it tripped first after the instant.
+    fn tripped(&self, since: u64) -> Option<u64> {
+        self.made.iter().find(|it| since <= it.0 && matches!(it.1, Transition::Opened(_))).map(|it| it.0)
+    }
+}
+
+/// Requests at so many per second, spread by chance, until `until`. The service answers as `service` says.
+fn run(
+    fleet: &Fleet,
+    in_flight: &mut InFlight,
+    per_second: u64,
+    until: u64,
+    random: &mut Random,
+    service: impl Fn(u64) -> Response,
+) -> Log {
+    let mut log = Log::default();
+    for (now, dice) in arrivals(per_second, fleet.now(), random) {
+        in_flight.pass_until(fleet, now.min(until));
+        if until <= now {
+            break;
+        }
+        let worker = (dice % fleet.workers.len() as u64) as usize;
+        let admitted = fleet.admit(worker);
+        log.requests.push((now, worker, admitted.is_ok()));
+        if let Ok(admission) = admitted {
+            in_flight.send(fleet, worker, admission, service(now));
+        }
+    }
+    let changes = fleet.take_changes().into_iter();
+    log.made = changes.filter(|it| it.2.by == By::Us).map(|(now, _, change)| (now, change.transition)).collect();
+    log
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_outage_is_found_within_a_second_obeyed_by_all_half_a_second_later_and_left_in_time() {
+    for seed in 1..=20 {
+        let mut random = Random::seeded(seed);
+        let fleet = Fleet::new(4, &example());
+        let mut in_flight = InFlight::default();
+        let outage = fleet.now() + 30 * SECOND + random.below(SECOND);
+        let healed = outage + 8 * SECOND + random.below(40 * SECOND);
+        let service = |now| if outage <= now && now < healed { FAILED } else { OK };
+
+        let log = run(&fleet, &mut in_flight, 50, outage, &mut random, service);
+        assert!(log.made.is_empty() && log.requests.iter().all(|it| it.2), "seed {seed}: {:?}", log.made);
+
+        let log = run(&fleet, &mut in_flight, 50, healed, &mut random, service);
+        let tripped = log.tripped(outage).unwrap();
+        assert!(tripped <= outage + SECOND, "seed {seed}: after {} ms", (tripped - outage) / MILLISECOND);
+        let at_first = log.requests.iter().filter(|it| it.0 < tripped + 4 * SECOND);
+        let late = at_first.filter(|it| it.2 && tripped + 500 * MILLISECOND <= it.0).count();
+        assert_eq!(late, 0, "seed {seed}: obeyed by all");
+        // Until it heals only the first probes find out that it has not: fewer than one request in a hundred.
+        let spent = log.requests.iter().filter(|it| tripped + 500 * MILLISECOND <= it.0 && it.2).count();
+        assert!(spent <= 5 * log.made.len(), "seed {seed}: {spent} probes, {:?}", log.made);
+
+        let Phase::Open { until, .. } = fleet.state().phase else { panic!("seed {seed}: {:?}", fleet.state()) };
+        let full = until.as_nanos().max(healed) + 7 * SECOND;
+        let log = run(&fleet, &mut in_flight, 50, full, &mut random, service);
+        let words: Vec<&str> = log.made.iter().map(|it| it.1.to()).collect();
+        assert_eq!(words, ["half_open", "ramp", "closed"], "seed {seed}");
+        let log = run(&fleet, &mut in_flight, 50, full + 20 * SECOND, &mut random, service);
+        assert!(log.made.is_empty() && log.requests.iter().all(|it| it.2), "seed {seed}: full traffic");
+        assert_eq!(fleet.errors.get(), 0);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn sixty_percent_of_failures_are_found_in_ten_seconds_by_their_ratio() {
+    let settings = Settings { failure_ratio: Some(0.5), ..Settings::default() };
+    let gap = SECOND / 7;
+    // In the order that convicts them last: the successes of each five first.
+    for offset in 0..20 {
+        let fleet = Fleet::new(2, &settings);
+        let start = HOUR + offset * 50 * MILLISECOND;
+        let found = (0..200).find(|turn| {
+            fleet.host.set_now(start + turn * gap);
+            fleet.serve((turn % 2) as usize, if turn % 5 < 2 { &OK } else { &FAILED });
+            !fleet.take_made().is_empty()
+        });
+        let after = found.unwrap() * gap;
+        assert!(after <= 10 * SECOND, "offset {offset}: {} ms", after / MILLISECOND);
+        assert_eq!(reason(&fleet.state()), Some(TripReason::FailureRatio));
+    }
+    // By chance, and after a time in which all was well: in the mean, and at a rate at which the window holds enough.
+    for (per_second, healthy) in [(7, 0), (50, 60)] {
+        let mut sum = 0;
+        for seed in 1..=30 {
+            let mut random = Random::seeded(seed);
+            let (fleet, mut in_flight) = (Fleet::new(2, &settings), InFlight::default());
+            let ill = fleet.now() + healthy * SECOND;
+            run(&fleet, &mut in_flight, per_second, ill, &mut random, |_| OK);
+            let dice = RefCell::new(Random::seeded(seed + 1_000));
+            let service = |_| if dice.borrow_mut().below(5) < 2 { OK } else { FAILED };
+            let log = run(&fleet, &mut in_flight, per_second, ill + 60 * SECOND, &mut random, service);
+            sum += log.tripped(ill).unwrap() - ill;
+        }
+        let mean = sum / 30;
+        println!("60 % at {per_second} requests/s, well for {healthy} s before: found after {} ms", mean / MILLISECOND);
+        assert!(mean <= 10 * SECOND, "{per_second}: {} ms", mean / MILLISECOND);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_healthy_breaker_costs_next_to_no_calls() {
+    let fleet = Fleet::new(2, &example());
+    take_shared_calls(&fleet.host);
+    const REQUESTS: u64 = 20_000;
+    for turn in 0..REQUESTS {
+        // 1 000 per second and worker.
+        fleet.host.advance(MILLISECOND / 2);
+        assert!(fleet.serve((turn % 2) as usize, if turn % 200 == 0 { &FAILED } else { &OK }));
+    }
+    let calls = take_shared_calls(&fleet.host) as u64;
+    println!("{calls} calls for {REQUESTS} requests, 0.5 % of which failed");
+    assert!(calls * 100 <= REQUESTS * 2 && 0 < calls, "{calls}");
+
+    // Being refused costs less still.
+    fleet.put(&State {
+        epoch: 9,
+        phase: Phase::Open { until: at(fleet.now() + 6 * SECOND), reason: TripReason::FailureRatio },
+        ..State::default()
+    });
+    fleet.host.advance(nanos(MAX_AGE));
+    for turn in 0..4_000 {
+        fleet.host.advance(MILLISECOND / 2);
+        assert!(!fleet.serve(turn % 2, &OK));
+    }
+    let calls = take_shared_calls(&fleet.host);
+    assert!(calls <= 4_000 * 5 / 1_000, "{calls}");
+
+    // An outage is no reason to call for each request either, if it can't trip the breaker.
+    let fleet = Fleet::new(2, &Settings { failure_ratio: Some(1.0), ..Settings::default() });
+    for turn in 0..20_000 {
+        fleet.host.advance(MILLISECOND / 2);
+        assert!(fleet.serve(turn % 2, if turn % 10 == 0 { &OK } else { &FAILED }));
+    }
+    let calls = take_shared_calls(&fleet.host);
+    assert!(calls * 100 <= 20_000 * 5, "{calls}");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_trip_is_obeyed_when_the_copy_is_a_quarter_of_a_second_old() {
+    let fleet = Fleet::new(8, &Settings { consecutive_failures: Some(3), ..Settings::default() });
+    let read = fleet.now();
+    for worker in 1..8 {
+        assert!(fleet.serve(worker, &OK));
+    }
+    fleet.host.advance(1);
+    assert!((0..3).all(|_| fleet.serve(0, &FAILED)) && !fleet.serve(0, &OK));
+    fleet.host.set_now(read + nanos(MAX_AGE) - 1);
+    assert!((1..8).all(|worker| fleet.serve(worker, &OK)), "they can't know");
+    fleet.take_changes();
+    fleet.host.set_now(read + nanos(MAX_AGE));
+    assert!((1..8).all(|worker| !fleet.serve(worker, &OK)));
+    let seen = fleet.take_changes();
+    assert!(seen.iter().all(|it| it.2.by == By::Others) && seen.len() == 7, "{seen:?}");
+    // What they learnt meanwhile counts nowhere.
+    assert_eq!(fleet.state().epoch, 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_ramp_admits_its_share_over_all_workers_however_few_requests_each_has() {
+    for (workers, requests) in [(1, 1_000), (8, 1_000), (8, 40), (64, 64)] {
+        for percent in [10, 25, 50] {
+            // Many ramps, each with so many requests over all workers.
+            const RAMPS: u64 = 200;
+            let mut random = Random::seeded(percent);
+            let mut passed = 0;
+            for epoch in 1..=RAMPS {
+                let mut turnstiles = vec![Turnstile::default(); workers];
+                for _ in 0..requests {
+                    let turnstile = &mut turnstiles[random.below(workers as u64) as usize];
+                    passed += u64::from(turnstile.turn(epoch, percent as u32, random.next()) == Turn::Pass);
+                }
+            }
+            let expected = RAMPS * requests * percent / 100;
+            assert!(passed.abs_diff(expected) * 20 <= expected, "{workers} workers: {passed} of {expected}");
+        }
+    }
+    // Exact, for one worker, at any time.
+    let mut turnstile = Turnstile::default();
+    let passed: Vec<usize> = (0..100).filter(|_| turnstile.turn(1, 25, 0) == Turn::Pass).collect();
+    assert_eq!(passed, (3..100).step_by(4).collect::<Vec<usize>>());
+    // Step by step, at the very instants.
+    let (start, step) = (at(HOUR), nanos(STEP));
+    for (age, expected) in [
+        (0, Some(10)),
+        (step - 1, Some(10)),
+        (step, Some(25)),
+        (2 * step, Some(50)),
+        (3 * step - 1, Some(50)),
+        (3 * step, None),
+    ] {
+        assert_eq!(share(start, at(HOUR + age)), expected, "{age}");
+    }
+    assert_eq!(share(start, at(0)), Some(10));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_fails_in_the_ramp_opens_again_judged_by_the_ramp_alone() {
+    let fleet = Fleet::new(1, &example());
+    let since = at(fleet.now());
+    let ramp = State { epoch: 3, trips: 1, phase: Phase::Ramp { since }, ..State::default() };
+    fleet.put(&ramp);
+    let mut failed = 0;
+    while reason(&fleet.state()).is_none() {
+        fleet.host.advance(MILLISECOND);
+        failed += usize::from(fleet.serve(0, &FAILED));
+        assert!(failed <= 5, "{:?}", fleet.state());
+    }
+    assert_eq!((failed, fleet.state().trips), (5, 2));
+    assert_eq!(fleet.take_made(), [Transition::Opened(TripReason::ConsecutiveFailures)]);
+}
+
+// === several at once ===
+
+/// Workers that do the same at once; each step is a request that is answered at once.
+struct Crowd {
+    fleet: Fleet,
+    watches: RefCell<Vec<Watch>>,
+    response: Response,
+}
+
+impl Crowd {
+    fn new(workers: usize, settings: &Settings, state: &State, response: Response) -> Self {
+        let fleet = Fleet::new(workers, settings);
+        fleet.put(state);
+        Self { fleet, watches: RefCell::new(vec![Watch::default(); workers]), response }
+    }
+}
+
+#[derive(Debug)]
+struct Request {
+    passed: Option<Admission>,
+    changes: Vec<Change>,
+}
+
+impl Crowd {
+    /// Does it with a copy of the watch, because the step may be done again.
+    fn visit<T>(&self, worker: usize, step: impl FnOnce(&Watched) -> Answer<T>) -> Result<(T, Vec<Change>), HostError> {
+        let watches = Watches::default();
+        let watch = watches.of(RECORD);
+        *watch.borrow_mut() = self.watches.borrow()[worker];
+        let watched = Watched::new(RECORD.to_owned(), self.fleet.breaker, &watches);
+        let answer = step(&watched);
+        if let Some(error) = answer.error {
+            return Err(error);
+        }
+        self.watches.borrow_mut()[worker] = *watch.borrow();
+        Ok((answer.value, answer.changes))
+    }
+}
+
+/// One that claims, at an instant of its own.
+struct Claims(Crowd);
+
+impl Race for Claims {
+    type Answer = Request;
+
+    fn proxy(&self) -> &MemoryHost {
+        &self.0.fleet.host
+    }
+
+    fn step(&self, worker: usize, host: &dyn Host) -> Result<Request, HostError> {
+        let now = host.now();
+        let trouble = &self.0.fleet.trouble;
+        let (value, changes) = self.0.visit(worker, |watched| watched.claim(host, trouble, now))?;
+        Ok(Request { passed: value.ok(), changes })
+    }
+}
+
+/// One that reports for a request that it admitted before.
+struct Reports(Crowd);
+
+impl Race for Reports {
+    type Answer = Request;
+
+    fn proxy(&self) -> &MemoryHost {
+        &self.0.fleet.host
+    }
+
+    fn step(&self, worker: usize, host: &dyn Host) -> Result<Request, HostError> {
+        let now = host.now();
+        let trouble = &self.0.fleet.trouble;
+        // Admitted by its copy, without a call.
+        let ((), changes) = self.0.visit(worker, |watched| match watched.claim(host, trouble, now) {
+            Answer { value: Ok(admission), error: None, .. } => {
+                watched.report(host, trouble, admission, &self.0.response, now)
+            }
+            Answer { changes, error, .. } => Answer { value: (), changes, error },
+        })?;
+        Ok(Request { passed: None, changes })
+    }
+}
+
+fn made(requests: &[Vec<Request>]) -> Vec<Transition> {
+    let changes = requests.iter().flatten().flat_map(|it| &it.changes);
+    changes.filter(|it| it.by == By::Us).map(|it| it.transition).collect()
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn no_two_workers_take_the_last_probe_in_any_order_of_calls() {
+    for (workers, probes) in [(2, 1), (2, 2), (3, 2)] {
+        let settings = Settings { probes, ..example() };
+        let open = Phase::Open { until: at(0), reason: TripReason::FailureRatio };
+        let start = || Claims(Crowd::new(workers, &settings, &State { epoch: 1, phase: open, ..State::default() }, OK));
+        let orders = in_every_order(&vec![1; workers], start, |course| {
+            let passed = course.answers.iter().flatten().filter_map(|it| it.passed.as_ref());
+            let out = passed.filter(|it| it.is_probe()).count();
+            assert_eq!(out, workers.min(probes as usize), "order {:?}: {:?}", course.order, course.answers);
+            assert_eq!(made(&course.answers), [Transition::HalfOpened], "order {:?}", course.order);
+            let Phase::HalfOpen(probing) = course.race.0.fleet.state().phase else { panic!() };
+            assert_eq!(probing.out(), out);
+        });
+        assert!(10 < orders, "{orders}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn two_workers_that_trip_it_at_once_trip_it_once_in_any_order_of_calls() {
+    for (consecutive, steps) in [(1, vec![1, 1]), (1, vec![1, 1, 1]), (2, vec![2, 2])] {
+        let settings = Settings { consecutive_failures: Some(consecutive), ..Settings::default() };
+        let start = || Reports(Crowd::new(steps.len(), &settings, &State::default(), FAILED));
+        let orders = in_every_order(&steps, start, |course| {
+            let opened = Transition::Opened(TripReason::ConsecutiveFailures);
+            assert_eq!(made(&course.answers), [opened], "order {:?}: {:?}", course.order, course.answers);
+            let state = course.race.0.fleet.state();
+            assert_eq!((state.trips, state.epoch), (1, 1), "order {:?}", course.order);
+        });
+        assert!(5 < orders, "{orders}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn in_a_storm_no_more_probes_are_out_than_may_be_and_it_comes_back() {
+    for seed in 1..=10 {
+        let mut random = Random::seeded(seed);
+        let settings = Settings { probes: 3, open_for: seconds(1), max_open_for: seconds(4), ..example() };
+        let mut fleet = Fleet::new(4, &settings);
+        // Admissions under way: since when, by which generation of which worker.
+        let mut out: Vec<(usize, u64, Admission)> = Vec::new();
+        let mut opened = 0;
+        for step in 0..20_000_u64 {
+            fleet.host.advance(random.below(30 * MILLISECOND));
+            let worker = random.below(4) as usize;
+            let ill = step / 500 % 2 == 1;
+            match random.below(100) {
+                0 => {
+                    fleet.restart(worker);
+                    out.retain(|it| it.0 != worker);
+                }
+                1..=2 => fleet.host.set_now(fleet.now() - random.below(100 * MILLISECOND)),
+                3..=49 => {
+                    if let Ok(admission) = fleet.admit(worker) {
+                        out.push((worker, fleet.state().epoch, admission));
+                    }
+                }
+                _ if out.is_empty() => {}
+                dice => {
+                    let (worker, _, admission) = out.swap_remove(random.below(out.len() as u64) as usize);
+                    let response = match random.below(10) {
+                        _ if dice == 50 => FAILED,
+                        0..=8 if ill => FAILED,
+                        0 => SLOW,
+                        _ => OK,
+                    };
+                    if dice < 53 { fleet.give_back(worker, admission) } else { fleet.end(worker, admission, &response) }
+                }
+            }
+            let state = fleet.state();
+            let probes = out.iter().filter(|it| it.2.is_probe() && it.1 == state.epoch).count();
+            match state.phase {
+                Phase::HalfOpen(probing) => {
+                    assert!(probes <= probing.out(), "seed {seed}: {probes} out, {probing:?}");
+                    assert!(probing.out() + usize::from(probing.successes) <= 3, "seed {seed}: {probing:?}");
+                }
+                _ => assert_eq!(probes, 0, "seed {seed}: {state:?}"),
+            }
+            opened += fleet.take_made().iter().filter(|it| it.to() == "open").count();
+        }
+        assert!(10 < opened, "seed {seed}: {opened}");
+        // All is well from now on, whatever is lost: open for 4.8 s, probes given up after 8 s, open for 4.8 s, ramp 6 s.
+        let calm = fleet.now() + 90 * SECOND;
+        out.clear();
+        while fleet.now() < calm {
+            fleet.host.advance(20 * MILLISECOND);
+            fleet.serve(random.below(4) as usize, &OK);
+        }
+        assert!(matches!(fleet.state().phase, Phase::Closed { .. }), "seed {seed}: {:?}", fleet.state());
+        assert_eq!(fleet.errors.get(), 0);
+    }
+}
+
+// === trouble ===
+
+/// Any state, near `now` or far from it.
+fn any_state(random: &mut Random) -> State {
+    let mut instant = {
+        let mut random = Random::seeded(random.next());
+        move || at(HOUR + random.below(HOUR) * random.below(2))
+    };
+    let phase = match random.below(4) {
+        0 => Phase::Closed { since: instant() },
+        1 => Phase::Ramp { since: instant() },
+        2 => Phase::HalfOpen(Probing {
+            successes: random.below(20) as u8,
+            deadlines: std::array::from_fn(|place| if place % 2 == 0 { instant() } else { at(0) }),
+        }),
+        _ => {
+            let reasons = [
+                TripReason::ConsecutiveFailures,
+                TripReason::FailureRatio,
+                TripReason::SlowRatio,
+                TripReason::ProbeFailed,
+                TripReason::ProbeSlow,
+                TripReason::ProbeLost,
+            ];
+            Phase::Open { until: instant(), reason: reasons[random.below(6) as usize] }
+        }
+    };
+    let mut ring = Ring { current: random.next(), ..Ring::default() };
+    for counts in &mut ring.counts {
+        *counts = Counts { total: random.next() as u32, failed: random.below(9) as u32, slow: random.below(9) as u32 };
+    }
+    State {
+        epoch: random.next(),
+        phase,
+        trips: random.below(33) as u8,
+        run: Run { failures: random.below(9) as u32, last: instant() },
+        slowest: Slowest { latency: Duration::from_nanos(random.below(60 * SECOND)), at: instant() },
+        ring,
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_written_is_what_is_read() {
+    let mut random = Random::seeded(77);
+    let mut bytes = Vec::new();
+    for _ in 0..2_000 {
+        let state = any_state(&mut random);
+        let part = 1 + random.below(SECOND);
+        record::encode(&state, part, &mut bytes);
+        assert_eq!(bytes.len(), 333);
+        let read = record::decode(&bytes, part).unwrap();
+        assert_eq!((read.state, read.parts), (state, Parts::Same));
+        // Another window: all but the ring is kept.
+        let other = record::decode(&bytes, part + 1).unwrap();
+        assert_eq!((other.state, other.parts), (State { ring: Ring::default(), ..state }, Parts::Other));
+    }
+    assert_eq!(record::decode(&[], 1).unwrap().state, State::default());
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn garbage_admits_is_counted_and_is_replaced() {
+    const UNREADABLE: &str = "call=.=shared_decode;.;outrigger_host_errors_total";
+    let mut random = Random::seeded(3);
+    let mut whole = Vec::new();
+    record::encode(&State::default(), SECOND, &mut whole);
+    let phase = 17;
+    let mut replaced = 0;
+    for turn in 0..1_000 {
+        let mut bytes = whole.clone();
+        match turn % 4 {
+            0 => bytes.truncate(1 + random.below(332) as usize),
+            1 => bytes.push(0),
+            2 => bytes[phase] = 4 + random.below(252) as u8,
+            _ => bytes.iter_mut().for_each(|byte| *byte = random.next() as u8),
+        }
+        let fleet = Fleet::new(1, &example());
+        fleet.host.set_now(HOUR);
+        fleet.host.put_record(RECORD, &bytes);
+        let is_readable = record::decode(&bytes, SECOND).is_some();
+        let passes = fleet.serve(0, &OK);
+        assert_eq!(fleet.host.metric(UNREADABLE) == 0, is_readable, "{bytes:?}");
+        if !is_readable {
+            assert!(passes, "{bytes:?}");
+            assert!(matches!(fleet.state().phase, Phase::Closed { .. }));
+            assert_eq!(fleet.state().epoch, HOUR, "no epoch that anybody remembers");
+            replaced += 1;
+        }
+    }
+    assert!(900 < replaced, "{replaced}");
+    // An unknown reason of an open breaker.
+    record::encode(
+        &State { phase: Phase::Open { until: at(HOUR), reason: TripReason::ProbeLost }, ..State::default() },
+        SECOND,
+        &mut whole,
+    );
+    whole[phase + 1] = 6;
+    assert_eq!(record::decode(&whole, SECOND), None);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn any_state_at_any_time_comes_to_closed() {
+    let mut random = Random::seeded(9);
+    for turn in 0..60 {
+        let fleet = Fleet::new(2, &Settings { probes: 3, ..example() });
+        fleet.host.set_now(HOUR);
+        let state = State { epoch: random.below(1 << 40), ..any_state(&mut random) };
+        fleet.put(&state);
+        let begun = fleet.now();
+        let mut steps = 0_usize;
+        // Longest: a probe given up after a minute, open for 72 s, the ramp. What its ring holds may trip it once more.
+        while fleet.now() < begun + 300 * SECOND {
+            fleet.host.advance(100 * MILLISECOND);
+            steps += 1;
+            fleet.serve(steps % 2, &OK);
+        }
+        assert!(matches!(fleet.state().phase, Phase::Closed { .. }), "{turn}: {state:?} became {:?}", fleet.state());
+        assert!((0..100).all(|worker| fleet.serve(worker % 2, &OK)), "{turn}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_proxy_that_does_not_answer_makes_it_admit_and_is_reported() {
+    let fleet = Fleet::new(1, &Settings { consecutive_failures: Some(1), ..Settings::default() });
+    fleet.host.break_call("shared_get");
+    let admission = fleet.admit(0).unwrap();
+    assert_eq!(fleet.errors.get(), 2, "peek and claim");
+    assert!(!admission.is_probe());
+    fleet.end(0, admission, &FAILED);
+    assert_eq!((fleet.errors.get(), fleet.take_changes()), (2, vec![]), "it counts nowhere");
+    fleet.host.repair("shared_get");
+    // Outcomes that could not be published are kept.
+    let admission = fleet.admit(0).unwrap();
+    fleet.host.break_call("shared_set");
+    fleet.end(0, admission, &FAILED);
+    assert_eq!((fleet.errors.get(), fleet.host.record(RECORD)), (3, None));
+    fleet.host.repair("shared_set");
+    fleet.host.advance(nanos(MAX_AGE));
+    assert!(fleet.admit(0).is_err());
+    assert_eq!(fleet.take_made(), [Transition::Opened(TripReason::ConsecutiveFailures)]);
+    // Open, it refuses by its copy; without one it admits, also when it would be a probe.
+    let Phase::Open { until, .. } = fleet.state().phase else { panic!() };
+    fleet.host.break_call("shared_set");
+    fleet.host.set_now(until.as_nanos());
+    let admission = fleet.admit(0).unwrap();
+    assert!(!admission.is_probe());
+    fleet.give_back(0, admission);
+    assert_eq!(fleet.errors.get(), 4);
+    fleet.host.repair("shared_set");
+    assert!(fleet.admit(0).unwrap().is_probe());
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_clock_that_goes_back_costs_no_more_than_the_longest_time() {
+    const BACK: u64 = HOUR;
+    // Open.
+    let settings = Settings { consecutive_failures: Some(1), ..Settings::default() };
+    let fleet = Fleet::new(2, &settings);
+    fleet.host.set_now(2 * HOUR);
+    assert!(fleet.serve(0, &FAILED) && !fleet.serve(0, &OK));
+    fleet.host.set_now(2 * HOUR - BACK);
+    for worker in [0, 1] {
+        let wait = fleet.admit(worker).unwrap_err().retry_after;
+        assert_eq!(wait, seconds(5), "worker {worker}");
+    }
+    fleet.host.advance(5 * SECOND);
+    // Half-open: the deadline is pulled in, and passes.
+    let lost = fleet.admit(0).unwrap();
+    fleet.host.set_now(fleet.now() - BACK / 2);
+    assert!(fleet.admit(1).is_ok());
+    let Phase::HalfOpen(probing) = fleet.state().phase else { panic!() };
+    assert!(probing.deadlines.iter().all(|it| it.as_nanos() <= fleet.now() + SECOND), "{probing:?}");
+    drop(lost);
+    fleet.host.advance(SECOND);
+    assert!(fleet.admit(0).is_err());
+    assert_eq!(reason(&fleet.state()), Some(TripReason::ProbeLost));
+    // Ramp and closed.
+    let now = fleet.now();
+    fleet.put(&State { epoch: 50, phase: Phase::Ramp { since: at(now + HOUR) }, ..State::default() });
+    fleet.host.advance(nanos(MAX_AGE));
+    let _ = fleet.admit(0);
+    fleet.host.advance(nanos(RAMP));
+    assert!(fleet.serve(0, &OK));
+    assert_eq!(fleet.state().phase, Phase::Closed { since: at(fleet.now()) });
+    // A late reader is no step: nothing is moved.
+    let breaker = breaker(&settings);
+    let ahead = |phase| State { phase, ..State::default() };
+    for (phase, is_moved) in
+        [(Phase::Ramp { since: at(HOUR + SECOND) }, false), (Phase::Ramp { since: at(HOUR + SECOND + 1) }, true)]
+    {
+        assert_eq!(breaker.at(ahead(phase), at(HOUR)).phase != phase, is_moved, "{phase:?}");
+    }
+    let longest = HOUR + 72 * SECOND + SECOND;
+    for (until, is_moved) in [(longest, false), (longest + 1, true)] {
+        let phase = Phase::Open { until: at(until), reason: TripReason::ProbeLost };
+        assert_eq!(breaker.at(ahead(phase), at(HOUR)).phase != phase, is_moved, "{until}");
+    }
+    // A copy from the future is no copy.
+    let mut watch = Watch::default();
+    watch.saw(State::default(), at(HOUR));
+    assert!(watch.is_fresh(at(HOUR)) && watch.is_fresh(at(HOUR + nanos(MAX_AGE) - 1)));
+    assert!(!watch.is_fresh(at(HOUR - 1)) && !watch.is_fresh(at(HOUR + nanos(MAX_AGE))));
+    watch.saw(ahead(Phase::HalfOpen(Probing::default())), at(HOUR));
+    assert!(
+        watch.is_fresh(at(HOUR + nanos(MAX_AGE_PROBING) - 1)) && !watch.is_fresh(at(HOUR + nanos(MAX_AGE_PROBING)))
+    );
+}
+
+// === a configuration update ===
+
+#[wasm_bindgen_test(unsupported = test)]
+fn new_parameters_hold_at_once_and_the_state_goes_on() {
+    let host = MemoryHost::new();
+    let watches = Watches::default();
+    let latest: Latest<Breaker> = Latest::default();
+    let trouble = Trouble::default();
+    let make = |settings: &Settings| {
+        let breaker = breaker(settings);
+        latest.announce(RECORD, breaker);
+        Watched::new(RECORD.to_owned(), latest.of(RECORD, breaker), &watches)
+    };
+    let fail = |watched: &Watched| {
+        let now = host.now();
+        let admission = watched.claim(&*host, &trouble, now).value.unwrap();
+        watched.report(&*host, &trouble, admission, &FAILED, now).changes
+    };
+    let old = make(&Settings { consecutive_failures: Some(5), max_open_for: seconds(60), ..Settings::default() });
+    assert_eq!([fail(&old), fail(&old)].concat(), []);
+    // What failed under the old configuration counts under the new one, also with another window; and the new one's limit
+    // holds for requests of the old one.
+    let new = make(&Settings {
+        consecutive_failures: Some(4),
+        failure_ratio: Some(0.5),
+        window: seconds(30),
+        ..Settings::default()
+    });
+    assert_eq!(fail(&new), []);
+    let changes = fail(&old);
+    assert_eq!(changes, [Change { transition: Transition::Opened(TripReason::ConsecutiveFailures), by: By::Us }]);
+    assert_eq!(new.latest(), changes[0].transition);
+    // Open for less at most: pulled in.
+    let now = host.now();
+    let short = Settings { open_for: millis(100), max_open_for: millis(200), probes: 3, ..Settings::default() };
+    let new = make(&short);
+    assert_eq!(new.peek(&*host, &trouble, now).value, Err(Refusal { retry_after: millis(100) }));
+    // Half-open, and as many probes as are needed now succeeded before: that is enough.
+    host.advance(nanos(millis(100)));
+    let now = host.now();
+    let probe = |watched: &Watched| {
+        let probe = watched.claim(&*host, &trouble, now).value.unwrap();
+        watched.report(&*host, &trouble, probe, &OK, now).changes
+    };
+    assert_eq!([probe(&new), probe(&new)].concat(), []);
+    let new = make(&Settings { probes: 2, ..short });
+    let changes = new.peek(&*host, &trouble, now).changes;
+    assert_eq!(changes, [Change { transition: Transition::Ramped, by: By::Us }]);
+
+    // Nothing trips a breaker without conditions, and nothing is published.
+    let none = make(&Settings::default());
+    host.advance(nanos(RAMP));
+    assert_eq!(none.peek(&*host, &trouble, host.now()).changes.len(), 1, "closed");
+    take_shared_calls(&host);
+    for _ in 0..100 {
+        assert_eq!(fail(&none), []);
+    }
+    assert_eq!(take_shared_calls(&host), 0);
 }

@@ -11,7 +11,7 @@
 //! deadlines of 16 probes                 64 each
 //! ```
 //!
-//! All times are nanoseconds. 341 bytes.
+//! All times are nanoseconds. 333 bytes.
 
 use std::time::Duration;
 
