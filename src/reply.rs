@@ -15,7 +15,7 @@ pub struct Reply {
     /// Headers besides those that the proxy adds. Names are lower-case.
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// Body, or gRPC message.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 impl Reply {

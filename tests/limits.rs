@@ -145,7 +145,7 @@ fn a_refusal_says_when_and_why_and_that_nobody_should_retry() {
     assert_eq!(header(&reply, "x-envoy-ratelimited"), Some("true"));
     assert_eq!(header(&reply, "x-outrigger-reason"), Some("limit/all"));
     assert_eq!(header(&reply, "grpc-retry-pushback-ms"), None);
-    let problem: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+    let problem: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
     assert_eq!(problem["status"], 429);
     assert_eq!(problem["violated-policies"], serde_json::json!(["all"]));
@@ -162,7 +162,7 @@ fn a_grpc_refusal_is_resource_exhausted_and_pushes_back() {
     assert_eq!(reply.grpc_status, 8);
     assert_eq!(header(&reply, "grpc-retry-pushback-ms"), Some("-1"));
     assert_eq!(header(&reply, "content-type"), None);
-    assert_eq!(reply.body, "refused by limit/all");
+    assert_eq!(reply.body, b"refused by limit/all");
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -413,7 +413,7 @@ fn a_fallback_is_served_as_configured_with_what_the_limit_knows() {
     let fallback =
         r#"{ "name": "f", "status": 503, "headers": { "Cache-Control": "no-store" }, "json": { "a": [1] } }"#;
     let reply = refused_with(fallback, false);
-    assert_eq!((reply.status, reply.body.as_str()), (503, r#"{"a":[1]}"#));
+    assert_eq!((reply.status, reply.body.as_slice()), (503, br#"{"a":[1]}"#.as_slice()));
     assert_eq!(header(&reply, "cache-control"), Some("no-store"));
     assert_eq!(header(&reply, "content-type"), Some("application/json"));
     assert_eq!(header(&reply, "retry-after"), Some("3600"));

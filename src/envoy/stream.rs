@@ -108,7 +108,7 @@ fn send(installed: &Installed, reply: &Reply) -> Flow {
         status: u32::from(reply.status),
         details: &reply.details,
         headers: headers.as_block(),
-        body: reply.body.as_bytes(),
+        body: &reply.body,
         grpc_status: i32::try_from(reply.grpc_status).unwrap_or(i32::MAX),
     };
     let sent = abi::send_local_response(&response);

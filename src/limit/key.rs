@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
+use crate::headers::Headers;
 use crate::host::{Host, HostError};
 use crate::limit::client_ip::ClientIp;
 use crate::operation::request::Request;
@@ -70,24 +71,47 @@ impl KeySpec {
         operation: &str,
         mut hasher: SipHasher13,
     ) -> Result<Option<KeyHash>, HostError> {
+        let complete = self.feed(host, request, operation, &mut hasher)?;
+        Ok(complete.then(|| KeyHash(hasher.finish())))
+    }
+
+    /// Feeds the request's key to a hasher. Returns `false` if the request lacks a part and is to be passed by.
+    ///
+    /// # Errors
+    ///
+    /// The proxy did not say who the client is.
+    pub fn feed(
+        &self,
+        host: &dyn Host,
+        request: &Request<'_>,
+        operation: &str,
+        hasher: &mut SipHasher13,
+    ) -> Result<bool, HostError> {
         for part in &self.parts {
             let present = match part {
-                KeyPart::ClientIp => hash_address(self.client_ip.find(host, request)?, &mut hasher),
-                KeyPart::Method => hash_bytes(non_empty(request.method), &mut hasher),
-                KeyPart::Path => hash_bytes(non_empty(request.path), &mut hasher),
-                KeyPart::Host => hash_lower_case(request.host, &mut hasher),
-                KeyPart::Operation => hash_bytes(Some(operation.as_bytes()), &mut hasher),
-                KeyPart::Header(name) => hash_header(request, name, &mut hasher),
-                KeyPart::Cookie(name) => hash_bytes(request.cookie(name), &mut hasher),
-                KeyPart::Query(name) => hash_bytes(request.query_parameter(name), &mut hasher),
+                KeyPart::ClientIp => hash_address(self.client_ip.find(host, request)?, hasher),
+                KeyPart::Method => hash_bytes(non_empty(request.method), hasher),
+                KeyPart::Path => hash_bytes(non_empty(request.path), hasher),
+                KeyPart::Host => hash_lower_case(request.host, hasher),
+                KeyPart::Operation => hash_bytes(Some(operation.as_bytes()), hasher),
+                KeyPart::Header(name) => hash_header(request.headers, name, hasher),
+                KeyPart::Cookie(name) => hash_bytes(request.cookie(name), hasher),
+                KeyPart::Query(name) => hash_bytes(request.query_parameter(name), hasher),
             };
             match (present, self.missing) {
                 (Present::Yes, _) => {}
                 (Present::No, Missing::Shared) => hasher.write_u64(MISSING),
-                (Present::No, Missing::Skip) => return Ok(None),
+                (Present::No, Missing::Skip) => return Ok(false),
             }
         }
-        Ok(Some(KeyHash(hasher.finish())))
+        Ok(true)
+    }
+}
+
+/// Feeds one header to a hasher as a part of a key; one that is missing is a value like any other. `name` is lower-case.
+pub fn feed_header(headers: &Headers, name: &str, hasher: &mut SipHasher13) {
+    if matches!(hash_header(headers, name, hasher), Present::No) {
+        hasher.write_u64(MISSING);
     }
 }
 
@@ -135,12 +159,12 @@ fn hash_address(address: Option<IpAddr>, hasher: &mut SipHasher13) -> Present {
 }
 
 /// Hashes what the values are if joined by commas, as RFC 9110 (section 5.3) reads repeated fields.
-fn hash_header(request: &Request<'_>, name: &str, hasher: &mut SipHasher13) -> Present {
-    let mut values = request.headers.all(name);
+fn hash_header(headers: &Headers, name: &str, hasher: &mut SipHasher13) -> Present {
+    let mut values = headers.all(name);
     let Some(first) = values.next() else {
         return Present::No;
     };
-    let length = request.headers.all(name).map(|value| value.len() + 1).sum::<usize>().saturating_sub(1);
+    let length = headers.all(name).map(|value| value.len() + 1).sum::<usize>().saturating_sub(1);
     write_length(length, hasher);
     hasher.write(first);
     for value in values {

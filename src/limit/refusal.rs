@@ -67,7 +67,7 @@ fn from_fallback(fallback: &Fallback) -> Reply {
         grpc_status: fallback.grpc_status.unwrap_or(by_default),
         details: String::new(),
         headers: own.collect(),
-        body: fallback.body.clone(),
+        body: fallback.body.clone().into_bytes(),
     };
     if let Some(wait) = fallback.retry_after {
         reply.add_missing_header("retry-after", whole_seconds(wait).to_string());
@@ -90,7 +90,7 @@ fn quota_exceeded(limit: &Limit) -> Reply {
         grpc_status: RESOURCE_EXHAUSTED,
         details: String::new(),
         headers: vec![(Cow::Borrowed("content-type"), "application/problem+json".to_owned())],
-        body,
+        body: body.into_bytes(),
     }
 }
 
@@ -105,5 +105,5 @@ fn add_retry_marks(reply: &mut Reply, denial: Option<Denial>) {
 fn speak_grpc(reply: &mut Reply, limit: &Limit) {
     reply.headers.retain(|(name, _)| name != "content-type");
     reply.add_missing_header("grpc-retry-pushback-ms", "-1".to_owned());
-    reply.body = format!("refused by {}", limit.reason());
+    reply.body = format!("refused by {}", limit.reason()).into_bytes();
 }

@@ -2,7 +2,7 @@
 //!
 //! What a worker does next depends only on what the proxy answered so far. So a worker needs no thread: it is stopped
 //! by an error after each call that others could notice, and goes on by doing its step again from the start, with the
-//! answers that it already got. All orders are tried in turn, the same on every target.
+//! answers that it already got; what a step makes of the error does not matter. All orders are tried in turn, the same on every target.
 
 use std::cell::{Cell, RefCell};
 
@@ -19,7 +19,7 @@ pub trait Race {
 
     fn proxy(&self) -> &MemoryHost;
 
-    /// One step of a worker, for example to take a token. It must call `host` only, and carry errors out.
+    /// One step of a worker, for example to take a token. It must call `host` only.
     fn step(&self, worker: usize, host: &dyn Host) -> Result<Self::Answer, HostError>;
 }
 
@@ -86,10 +86,11 @@ fn run<R: Race>(steps: &[usize], race: R, choices: &mut Vec<(usize, usize)>) -> 
             heard: RefCell::new(std::mem::take(&mut heard[worker])),
             next: Cell::new(0),
             called: Cell::new(false),
+            stopped: Cell::new(false),
         };
         match race.step(worker, &turn) {
+            _ if turn.stopped.get() => heard[worker] = turn.heard.into_inner(),
             Ok(answer) => answers[worker].push(answer),
-            Err(STOPPED) => heard[worker] = turn.heard.into_inner(),
             Err(error) => panic!("{error} in order {order:?}"),
         }
     }
@@ -111,6 +112,7 @@ struct Turn<'p> {
     heard: RefCell<Vec<Heard>>,
     next: Cell<usize>,
     called: Cell<bool>,
+    stopped: Cell<bool>,
 }
 
 impl Turn<'_> {
@@ -120,6 +122,7 @@ impl Turn<'_> {
             return Ok(heard.clone());
         }
         if self.called.replace(true) {
+            self.stopped.set(true);
             return Err(STOPPED);
         }
         let heard = call()?;

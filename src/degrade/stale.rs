@@ -1,0 +1,211 @@
+//! Stale answers: when the service fails, its last good answer to the same request is better than an error.
+//!
+//! ```text
+//! request:            Stale::candidate   ─▶ Candidate, kept with the stream
+//! response headers:   good: Stale::begin ─▶ Capture      failed: Stale::lookup ─▶ Kept ─▶ Reply
+//! each part of body:  Capture::push
+//! end of body:        Capture::finish                    end of the stream before that: Capture::abandon
+//! ```
+//!
+//! This is no cache in front of the service: each request is sent on, and what is kept is served only in place of a
+//! failure. What may be kept is decided by the [rules]; by whom it may be got, by the [digest] of the request: scheme,
+//! authority, path with query, the parts that `stale.key` names, and the headers that the answer's `Vary` names.
+//!
+//! Answers are kept in a fixed number of shared [slots], for all workers of the sidecar: never more than `max_bytes` of
+//! them, answers on their way included, at any instant. One answer may take up a [quarter](Spec::max_answer) of that; longer
+//! ones pass untouched. Beside it there is the [index] of at most 12 KB, and what the proxy itself needs per record.
+//! Records cannot be deleted: what a rule kept stays with the proxy, within the rule's bound, when the rule is removed.
+//!
+//! An answer is written again when it is a tenth of `max_age` old, but every [`MAX_REWRITE`] at least, so a path in demand costs
+//! no call of the proxy in between. A served answer is older than the last good one by no more than that. Each worker
+//! begins to keep a hundred answers a second at most, so that requests that never come again cost little.
+
+mod cache_control;
+mod capture;
+mod digest;
+mod entry;
+mod http_date;
+mod index;
+mod kept;
+mod memory;
+mod rules;
+mod slots;
+mod vary;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use capture::{Capture, Progress};
+pub use index::{RESERVED_FOR, SLOTS};
+pub use kept::{Kept, Origin};
+pub use memory::{MAX_CAPTURES, Memories, Memory};
+pub use rules::MAX_REQUEST_HEADERS;
+
+use crate::degrade::stale::digest::Digest;
+use crate::degrade::stale::entry::{Entry, PREFIX};
+use crate::degrade::stale::rules::Terms;
+use crate::degrade::stale::slots::Slots;
+use crate::degrade::stale::vary::Vary;
+use crate::headers::Headers;
+use crate::host::{Host, HostError};
+use crate::limit::client_ip::ClientIp;
+use crate::limit::key::{KeyPart, KeySpec, Missing};
+use crate::operation::request::Request;
+use crate::time::Timestamp;
+use crate::worker::Worker;
+
+/// The longest time after which an answer is written again.
+pub const MAX_REWRITE: Duration = Duration::from_secs(10);
+
+/// The most bytes that are reserved for an answer that does not say how long it is; longer ones are not kept.
+const UNKNOWN_LENGTH: u32 = 64 * 1024;
+
+/// What a rule says about stale answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// From this age on an answer is not served. Positive.
+    pub max_age: Duration,
+    /// The most bytes of all answers of the rule, over all workers: heads and bodies.
+    pub max_bytes: u32,
+    /// What parts a request's key has besides scheme, authority, path and query. A missing part is a value like any other.
+    pub key: Vec<KeyPart>,
+    /// How to find the client's address.
+    pub client_ip: ClientIp,
+}
+
+impl Spec {
+    /// The most bytes of one answer: a quarter of them all, so that no answer drives out all others.
+    pub const fn max_answer(&self) -> u32 {
+        self.max_bytes / 4
+    }
+
+    /// What is reserved for an answer of unknown length: a sixteenth, at most 64 KiB.
+    const fn reserve_unknown(&self) -> u32 {
+        let share = self.max_bytes / 16;
+        if share < UNKNOWN_LENGTH { share } else { UNKNOWN_LENGTH }
+    }
+
+    /// From what age on an answer is written again.
+    pub fn rewrite_after(&self) -> Duration {
+        MAX_REWRITE.min(self.max_age / 10)
+    }
+}
+
+/// The stale answers of one rule, as one worker sees them.
+#[derive(Debug)]
+pub struct Stale {
+    spec: Spec,
+    key: KeySpec,
+    slots: Rc<Slots>,
+    memory: Rc<Memory>,
+}
+
+/// A request that may be answered by what another one was answered. Kept with the stream, because request headers cannot
+/// be read any more when the answer comes.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Of all that is known of the key before there is an answer.
+    base: Digest,
+    /// For what the answer's `Vary` names: a copy of at most [`MAX_REQUEST_HEADERS`].
+    headers: Headers,
+}
+
+impl Stale {
+    /// The answers whose records are at `prefix` followed by a word, and what the worker remembers of them.
+    ///
+    /// `prefix` is `outrigger/<scope>/stale/<rule>/`. It names the answers, so it must not change with the rule's numbers:
+    /// another `max_bytes` holds from the next answer that is kept, another `max_age` at once.
+    pub fn new(prefix: String, spec: Spec, memories: &Memories) -> Self {
+        let fixed = [":scheme", ":authority", ":path"].map(|name| KeyPart::Header(name.to_owned()));
+        let parts = fixed.into_iter().chain(spec.key.iter().cloned()).collect();
+        let key = KeySpec { parts, missing: Missing::Shared, client_ip: spec.client_ip.clone() };
+        let memory = memories.of(&prefix);
+        let (max_bytes, max_age, rewrite_after) = (spec.max_bytes, spec.max_age, spec.rewrite_after());
+        let slots = Rc::new(Slots { prefix, max_bytes, max_age, rewrite_after });
+        Self { spec, key, slots, memory }
+    }
+
+    /// What must be kept of a request so that its answer can be kept, or replaced by one. `None` for requests that have no
+    /// part in this. No call of the proxy, but for the hash secret the first time and the client's address where it is
+    /// part of the key.
+    pub fn candidate(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        request: &Request<'_>,
+        operation: &str,
+    ) -> Option<Candidate> {
+        if !rules::may_share(request) {
+            return None;
+        }
+        let base = told(self.base(host, worker, request, operation), host, worker)?;
+        Some(Candidate { base, headers: request.headers.clone() })
+    }
+
+    /// Begins to keep an answer, if it may be kept and is worth it. `response` are all its headers, `:status` included.
+    ///
+    /// No call of the proxy if this worker has dealt with such an answer within [`Spec::rewrite_after`].
+    pub fn begin(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        candidate: &Candidate,
+        response: &Headers,
+        now: Timestamp,
+    ) -> Option<Capture> {
+        let terms = Terms::read(response)?;
+        let vary = Vary::of_response(response)?;
+        let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
+        let variant = candidate.base.variant(&vary, &candidate.headers, hasher);
+        if self.memory.has_seen(variant, self.spec.rewrite_after(), now) {
+            return None;
+        }
+        let length = rules::content_length(response)?;
+        let headers = Headers::from_pairs(&rules::kept_headers(response)?);
+        let head = PREFIX.saturating_add(headers.as_block().len());
+        let expected = length.map(|length| head.saturating_add(length));
+        let size = match expected {
+            Some(size) => u32::try_from(size).ok().filter(|size| *size <= self.spec.max_answer())?,
+            None => Some(self.spec.reserve_unknown()).filter(|size| head < *size as usize)?,
+        };
+        let permit = self.memory.permit(now)?;
+        self.memory.see(variant, now);
+        let reserved = self.slots.reserve(host, &worker.trouble, variant, &vary, size, now);
+        let reserved = told(reserved, host, worker)??;
+        let entry = Entry { variant, generation: reserved.turn.generation, stored: now, terms, headers };
+        let (slots, bytes, size) = (Rc::clone(&self.slots), entry.begin(), size as usize);
+        Some(Capture { slots, permit, variant, reserved, bytes, size, expected, began: now })
+    }
+
+    /// The newest answer that may be served in place of the one that failed. Two calls of the proxy.
+    pub fn lookup(&self, host: &dyn Host, worker: &Worker, candidate: &Candidate, now: Timestamp) -> Option<Kept> {
+        let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
+        let variant = |vary: &Vary| candidate.base.variant(vary, &candidate.headers, hasher);
+        let found = self.slots.find(host, &worker.trouble, now, variant);
+        let (entry, body) = told(found, host, worker)??;
+        let whole_seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+        Some(Kept {
+            age: now.saturating_since(entry.stored).saturating_add(whole_seconds(entry.terms.age)),
+            lifetime: entry.terms.lifetime.map(whole_seconds).unwrap_or_default(),
+            headers: entry.headers,
+            body,
+        })
+    }
+
+    fn base(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        request: &Request<'_>,
+        operation: &str,
+    ) -> Result<Digest, HostError> {
+        let mut hasher = worker.seed.hasher(host, &worker.trouble)?;
+        self.key.feed(host, request, operation, &mut hasher)?;
+        Ok(Digest::of(hasher))
+    }
+}
+
+/// `None` if the proxy refused a call, which is counted. A request loses nothing by it that it had without this.
+fn told<T>(result: Result<T, HostError>, host: &dyn Host, worker: &Worker) -> Option<T> {
+    result.map_err(|error| worker.trouble.host_error(host, error)).ok()
+}

@@ -1,0 +1,86 @@
+//! An answer that is kept while it passes.
+
+use std::rc::Rc;
+
+use crate::degrade::stale::digest::Digest;
+use crate::degrade::stale::index::RESERVED_FOR;
+use crate::degrade::stale::memory::Permit;
+use crate::degrade::stale::slots::{Reserved, Slots};
+use crate::host::Host;
+use crate::time::Timestamp;
+use crate::worker::Worker;
+
+/// Whether the rest of a body is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Go on.
+    More,
+    /// The answer is longer than it said, or than may be kept, or takes too long: [abandon](Capture::abandon) the capture.
+    Enough,
+}
+
+/// A copy of an answer that is under way to its client, and the slot that is reserved for it.
+///
+/// Whoever is given one owes it to [`Capture::finish`] or [`Capture::abandon`]. One that is lost, because its worker is,
+/// keeps its slot for [`RESERVED_FOR`].
+#[derive(Debug)]
+#[must_use]
+pub struct Capture {
+    pub(super) slots: Rc<Slots>,
+    pub(super) permit: Permit,
+    pub(super) variant: Digest,
+    pub(super) reserved: Reserved,
+    /// The record: what stands before the body, and the body as far as it has come.
+    pub(super) bytes: Vec<u8>,
+    /// The most bytes of the record.
+    pub(super) size: usize,
+    /// The bytes of the record if the body's length is known.
+    pub(super) expected: Option<usize>,
+    pub(super) began: Timestamp,
+}
+
+impl Capture {
+    /// Takes the next part of the body. No call of the proxy.
+    pub fn push(&mut self, part: &[u8], now: Timestamp) -> Progress {
+        let fits = self.bytes.len().saturating_add(part.len()) <= self.size;
+        if !fits || self.is_late(now) {
+            self.size = 0;
+            self.bytes = Vec::new();
+            return Progress::Enough;
+        }
+        self.bytes.extend_from_slice(part);
+        Progress::More
+    }
+
+    /// The body has ended: keeps the answer, unless it turned out that it can't be. Three calls of the proxy.
+    pub fn finish(self, host: &dyn Host, worker: &Worker, now: Timestamp) {
+        let complete = self.expected.is_none_or(|expected| expected == self.bytes.len());
+        if self.size == 0 || !complete || self.is_late(now) {
+            self.abandon(host, worker);
+            return;
+        }
+        let Self { slots, permit, variant, reserved, bytes, began, .. } = self;
+        match slots.store(host, &worker.trouble, reserved, &bytes, began) {
+            Ok(true) => {}
+            Ok(false) => permit.memory().forget(variant),
+            Err(error) => worker.trouble.host_error(host, error),
+        }
+    }
+
+    /// The answer is not to be kept: its stream has ended early, or [`Capture::push`] has had enough. Two calls of the proxy.
+    pub fn abandon(self, host: &dyn Host, worker: &Worker) {
+        // Another answer may come to its end. One that is too long will be so the next time as well.
+        if 0 < self.size {
+            self.permit.memory().forget(self.variant);
+        }
+        if let Err(error) = self.slots.release(host, &worker.trouble, self.reserved) {
+            worker.trouble.host_error(host, error);
+        }
+    }
+
+    /// Whether the slot is or will soon be another's.
+    fn is_late(&self, now: Timestamp) -> bool {
+        RESERVED_FOR <= now.saturating_since(self.began)
+    }
+}

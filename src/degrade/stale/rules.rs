@@ -1,0 +1,167 @@
+//! What may be kept: RFC 9111, section 3, and stricter wherever it leaves a choice.
+//!
+//! The answer is a stranger's answer to whoever gets it later. So it takes two words: the request must not say who asks, and
+//! the service must have said that the answer is good for some time. What the service says holds: an answer marked
+//! `public` that depends on a header of the service's own, without naming it in `Vary`, is served to everybody. Where that
+//! is to be feared, `stale.key` names the header.
+
+use crate::degrade::stale::cache_control::{CacheControl, delta_seconds};
+use crate::degrade::stale::http_date;
+use crate::headers::Headers;
+use crate::operation::request::Request;
+
+/// The most bytes of request headers that are kept aside until the answer is there. A longer request takes no part.
+pub const MAX_REQUEST_HEADERS: usize = 16 * 1024;
+
+/// Whether the request may be answered by what another one was answered, and its answer be kept for others.
+///
+/// `GET` only, and a `HEAD` is not answered from a kept `GET` either: that would save a client that asks for no more than
+/// headers from an error that it can well bear. No request that says who asks (`Cookie`, `Authorization`), asks for a part or
+/// under a condition that a stranger's answer cannot fulfil (`Range`, `If-Range`, `If-Match`, `If-Unmodified-Since`), has a
+/// body, which is no part of the key, or forbids it (`no-store`). `no-cache` asks for the service's own answer, which has been
+/// tried. A condition that only saves a transfer (`If-None-Match`, `If-Modified-Since`) is passed by.
+pub(super) fn may_share(request: &Request<'_>) -> bool {
+    if request.method != b"GET" || request.grpc || request.upgrade {
+        return false;
+    }
+    if MAX_REQUEST_HEADERS < request.headers.as_block().len() {
+        return false;
+    }
+    let forbidden = |(name, value): (&[u8], &[u8])| match name {
+        b"cookie" | b"authorization" | b"proxy-authorization" => true,
+        b"range" | b"if-range" | b"if-match" | b"if-unmodified-since" => true,
+        b"transfer-encoding" => true,
+        b"content-length" => value != b"0",
+        _ => false,
+    };
+    if request.headers.iter().any(forbidden) {
+        return false;
+    }
+    CacheControl::read(request.headers.all("cache-control")).is_some_and(|it| !it.no_store)
+}
+
+/// What the service says about an answer that may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// How old the answer was when it came: the service's `Age`, in seconds.
+    pub(super) age: u32,
+    /// For how many seconds from its making the answer is fresh; `None` if the service said `public` and no more.
+    pub(super) lifetime: Option<u32>,
+    /// For how many seconds from its coming the answer may be served, if the service said so.
+    ///
+    /// `s-maxage` forbids to serve a stale answer (it includes `proxy-revalidate`; RFC 9111, section 5.2.2.10), unless
+    /// `stale-if-error` allows it for a time (RFC 5861), which then ends it for answers without `s-maxage` too.
+    pub(super) usable: Option<u32>,
+}
+
+impl Terms {
+    /// The terms of a response; `None` if it must not be kept.
+    ///
+    /// Kept is a whole `200` with a lifetime that is not over, or with `public` and no lifetime at all. `max-age` overrules
+    /// `Expires`, `s-maxage` both. `Expires` counts from the response's own `Date`, because a service's clock and ours need
+    /// not agree; without `Date` it says nothing.
+    pub(super) fn read(response: &Headers) -> Option<Self> {
+        if response.get(":status") != Some(b"200") {
+            return None;
+        }
+        let forbidden = |(name, value): (&[u8], &[u8])| match name {
+            b"set-cookie" | b"set-cookie2" | b"content-range" => true,
+            b"content-type" => value.starts_with(b"application/grpc"),
+            // Its meaning in a response was never defined; who writes it means one thing (RFC 9111, section 5.4).
+            b"pragma" => value.eq_ignore_ascii_case(b"no-cache"),
+            _ => false,
+        };
+        if response.iter().any(forbidden) {
+            return None;
+        }
+        let control = CacheControl::read(response.all("cache-control"))?;
+        if control.no_store || control.no_reuse {
+            return None;
+        }
+        let age = only(response, "age")?.map_or(Some(0), delta_seconds)?;
+        let lifetime = match control.s_maxage.or(control.max_age) {
+            Some(seconds) => Some(seconds),
+            None => expires(response)?,
+        };
+        match lifetime {
+            Some(lifetime) if lifetime <= age => return None,
+            None if !control.public => return None,
+            _ => {}
+        }
+        let fresh = lifetime.map_or(0, |lifetime| lifetime.saturating_sub(age));
+        let usable = match (control.stale_if_error, control.s_maxage) {
+            (Some(seconds), _) => Some(fresh.saturating_add(seconds)),
+            (None, Some(_)) => Some(fresh),
+            (None, None) => None,
+        };
+        Some(Self { age, lifetime, usable })
+    }
+}
+
+/// The lifetime by `Expires`, `Some(None)` if there is none; `None` if the field is malformed or cannot be judged.
+fn expires(response: &Headers) -> Option<Option<u32>> {
+    let Some(expires) = only(response, "expires")? else {
+        return Some(None);
+    };
+    let lifetime = http_date::parse(expires)?.saturating_sub(http_date::parse(only(response, "date")??)?);
+    Some(Some(u32::try_from(lifetime.max(0)).unwrap_or(u32::MAX)))
+}
+
+/// The value of a field that has one line, `Some(None)` if it has none; `None` if it has more.
+fn only<'h>(headers: &'h Headers, name: &str) -> Option<Option<&'h [u8]>> {
+    let mut values = headers.all(name);
+    let first = values.next();
+    if values.next().is_some() { None } else { Some(first) }
+}
+
+/// The number in `Content-Length`, `Some(None)` if there is none; `None` if it is malformed.
+pub(super) fn content_length(response: &Headers) -> Option<Option<usize>> {
+    match only(response, "content-length")? {
+        Some(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+            std::str::from_utf8(digits).ok()?.parse().ok().map(Some)
+        }
+        Some(_) => None,
+        None => Some(None),
+    }
+}
+
+/// The headers that are kept with an answer; `None` if a value is no UTF-8, which a [`Reply`](crate::reply::Reply) cannot
+/// carry.
+///
+/// Kept is what is said about the answer, from end to end. Not kept: what was said from hop to hop (RFC 9110, section 7.6.1, and
+/// what `Connection` names), what the proxy makes anew (pseudo-headers, `content-length`, `Age`), what this filter and
+/// Envoy say of a request (`x-outrigger-*`, `x-envoy-*`, `x-request-id`), and how much of its quota some client has left.
+pub(super) fn kept_headers(response: &Headers) -> Option<Vec<(&str, &[u8])>> {
+    let named = |name: &[u8]| {
+        let tokens = response.all("connection").flat_map(|line| line.split(|byte| *byte == b','));
+        tokens.map(<[u8]>::trim_ascii).any(|token| token.eq_ignore_ascii_case(name))
+    };
+    let kept = response.iter().filter(|(name, _)| !is_of_the_moment(name) && !named(name));
+    kept.map(|(name, value)| {
+        std::str::from_utf8(value).ok()?;
+        Some((std::str::from_utf8(name).ok()?, value))
+    })
+    .collect()
+}
+
+fn is_of_the_moment(name: &[u8]) -> bool {
+    const PREFIXES: [&[u8]; 4] = [b":", b"x-outrigger-", b"x-envoy-", b"x-ratelimit-"];
+    let exact = matches!(
+        name,
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"proxy-authenticate"
+            | b"proxy-authentication-info"
+            | b"content-length"
+            | b"age"
+            | b"x-request-id"
+            | b"ratelimit"
+            | b"ratelimit-policy"
+    );
+    exact || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}

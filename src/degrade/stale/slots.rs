@@ -1,0 +1,222 @@
+//! The shared records of a rule: one index, and one record per slot that was ever used.
+//!
+//! Keys: the rule's prefix followed by `index` or by the number of the slot. There are never more than
+//! [`SLOTS`](super::index::SLOTS)` + 1` of them, whatever is asked for.
+
+use std::time::Duration;
+
+use crate::degrade::stale::digest::Digest;
+use crate::degrade::stale::entry::Entry;
+use crate::degrade::stale::index::{Index, Place, Turn, Wish};
+use crate::degrade::stale::vary::Vary;
+use crate::host::{Expected, Host, HostError, Written};
+use crate::monitor::trouble::Trouble;
+use crate::shared::record::{self, Step};
+use crate::time::Timestamp;
+
+/// The kinds of record in the metric of conflicts.
+const INDEX: &str = "stale_index";
+const SLOT: &str = "stale_slot";
+
+/// How often room is made before an answer is given up: others may take what one has made.
+const ROUNDS: usize = 4;
+
+/// The slots of one rule.
+#[derive(Debug)]
+pub(super) struct Slots {
+    /// What the keys begin with.
+    pub(super) prefix: String,
+    /// The most bytes of all slots' records.
+    pub(super) max_bytes: u32,
+    /// From what age on an answer is not served.
+    pub(super) max_age: Duration,
+    /// From what age on an answer is replaced.
+    pub(super) rewrite_after: Duration,
+}
+
+/// A slot that is kept for an answer on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserved {
+    /// Whose turn it is.
+    pub(super) turn: Turn,
+    /// The slot's record as it was found. Whoever takes the slot away changes it first.
+    expected: Expected,
+}
+
+impl Slots {
+    /// Reserves a slot for at most `size` bytes; `None` if none is needed or to be had. Three calls of the proxy; three more
+    /// per slot that must be emptied for it, and two more per round of that.
+    ///
+    /// # Errors
+    ///
+    /// A record cannot be used. Nothing is reserved.
+    pub(super) fn reserve(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        variant: Digest,
+        vary: &Vary,
+        size: u32,
+        now: Timestamp,
+    ) -> Result<Option<Reserved>, HostError> {
+        let Self { max_bytes, max_age, rewrite_after, .. } = *self;
+        let wish = Wish { variant, vary, size, max_bytes, max_age, rewrite_after, now };
+        let mut emptied = Vec::new();
+        for _ in 0..ROUNDS {
+            match self.ask(host, trouble, &wish, &emptied)? {
+                Asked::Reserved(reserved) => return Ok(Some(reserved)),
+                Asked::Refused => return Ok(None),
+                Asked::Dead(turns) => {
+                    for turn in &turns {
+                        self.empty(host, trouble, *turn)?;
+                    }
+                    emptied = turns;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes the answer into its slot. Returns `false` if the slot was taken away meanwhile. Three calls of the proxy.
+    ///
+    /// # Errors
+    ///
+    /// A record cannot be used. The slot is free after its time.
+    pub(super) fn store(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        reserved: Reserved,
+        bytes: &[u8],
+        stored: Timestamp,
+    ) -> Result<bool, HostError> {
+        let Ok(size) = u32::try_from(bytes.len()) else {
+            return Ok(false);
+        };
+        match host.shared_set(&self.slot_key(reserved.turn.slot), bytes, reserved.expected)? {
+            Written::Done => self.change(host, trouble, |index| index.confirm(reserved.turn, size, stored)),
+            Written::Conflict => {
+                trouble.conflict(host, SLOT);
+                self.release(host, trouble, reserved)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Gives a slot back that nothing was written into. Two calls of the proxy.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be used. The slot is free after its time.
+    pub(super) fn release(&self, host: &dyn Host, trouble: &Trouble, reserved: Reserved) -> Result<(), HostError> {
+        self.change(host, trouble, |index| index.release(reserved.turn)).map(|_| ())
+    }
+
+    /// The newest answer that is young enough, and its body. Two calls of the proxy, two more if the slot is given to another
+    /// answer between them.
+    ///
+    /// # Errors
+    ///
+    /// A record cannot be used.
+    pub(super) fn find(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        now: Timestamp,
+        variant: impl Fn(&Vary) -> Digest,
+    ) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+        for _ in 0..2 {
+            let Some(index) = host.shared_get(&self.index_key())? else {
+                return Ok(None);
+            };
+            let Some(index) = Index::decode(&index.bytes) else {
+                // Reported by whoever replaces it.
+                return Ok(None);
+            };
+            let Some((turn, digest)) = index.newest(self.max_age, now, &variant) else {
+                return Ok(None);
+            };
+            let key = self.slot_key(turn.slot);
+            let slot = host.shared_get(&key)?.map(|record| record.bytes).unwrap_or_default();
+            match Entry::decode(&slot) {
+                Some((entry, body)) if entry.variant == digest && entry.generation == turn.generation => {
+                    let found = entry.is_usable(self.max_age, now).then(|| (entry, body.to_vec()));
+                    return Ok(found);
+                }
+                // An empty one has been given up.
+                None if !slot.is_empty() => trouble.undecodable(host, &key),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn ask(&self, host: &dyn Host, trouble: &Trouble, wish: &Wish<'_>, emptied: &[Turn]) -> Result<Asked, HostError> {
+        record::update(host, trouble, INDEX, &self.index_key(), |bytes| {
+            let mut index = match bytes.as_slice() {
+                [] => Index::empty(wish.now),
+                bytes => Index::decode(bytes).unwrap_or_else(|| {
+                    trouble.undecodable(host, &self.index_key());
+                    Index::unknown(self.max_bytes, wish.now)
+                }),
+            };
+            let asked = match index.reserve(wish, emptied) {
+                // Read while the slot is free by an index that is not changed until it says otherwise: nobody who had it
+                // before can write this version.
+                Place::Reserved(turn) => match host.shared_get(&self.slot_key(turn.slot)) {
+                    Ok(record) => Asked::Reserved(Reserved {
+                        turn,
+                        expected: record.map_or(Expected::Absent, |record| Expected::Unchanged(record.version)),
+                    }),
+                    Err(error) => return Step::Keep(Err(error)),
+                },
+                Place::Dead(turns) => Asked::Dead(turns),
+                Place::Known | Place::Full if emptied.is_empty() => return Step::Keep(Ok(Asked::Refused)),
+                Place::Known | Place::Full => Asked::Refused,
+            };
+            index.encode(bytes);
+            Step::Write(Ok(asked))
+        })?
+    }
+
+    /// Overwrites the record with nothing, also one that is empty or was never made: it must get a new version.
+    fn empty(&self, host: &dyn Host, trouble: &Trouble, turn: Turn) -> Result<(), HostError> {
+        record::update(host, trouble, SLOT, &self.slot_key(turn.slot), |bytes| {
+            bytes.clear();
+            Step::Write(())
+        })
+    }
+
+    /// An index that is unreadable now knows of no reservation.
+    fn change(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        change: impl Fn(&mut Index) -> bool,
+    ) -> Result<bool, HostError> {
+        record::update(host, trouble, INDEX, &self.index_key(), |bytes| {
+            let Some(mut index) = Index::decode(bytes) else {
+                return Step::Keep(false);
+            };
+            if !change(&mut index) {
+                return Step::Keep(false);
+            }
+            index.encode(bytes);
+            Step::Write(true)
+        })
+    }
+
+    fn index_key(&self) -> String {
+        format!("{}index", self.prefix)
+    }
+
+    fn slot_key(&self, slot: usize) -> String {
+        format!("{}{slot}", self.prefix)
+    }
+}
+
+enum Asked {
+    Reserved(Reserved),
+    Refused,
+    Dead(Vec<Turn>),
+}
