@@ -86,6 +86,7 @@ pub(super) enum Place {
 pub(super) struct Index {
     next_generation: u64,
     lists: Vec<Vary>,
+    /// Those beyond the end, up to [`SLOTS`], are free.
     slots: Vec<Slot>,
 }
 
@@ -127,7 +128,7 @@ impl Slot {
 impl Index {
     /// Nothing kept. Generations go on from the clock, so that they are new even after an unreadable record was replaced.
     pub(super) fn empty(now: Timestamp) -> Self {
-        Self { next_generation: now.as_nanos(), lists: Vec::new(), slots: vec![FREE; SLOTS] }
+        Self { next_generation: now.as_nanos(), lists: Vec::new(), slots: Vec::new() }
     }
 
     /// Nothing known: what an unreadable record is replaced by. Any slot may hold anything, so each is charged with all that
@@ -142,8 +143,8 @@ impl Index {
     /// Reserves a slot, or says what must be done first. `emptied` are dead slots whose records the asker has emptied since
     /// it was told that they are dead.
     ///
-    /// An answer that is on its way replaces the one before only once it is complete. Who must go: dead slots first, then answers
-    /// too old to be served, then the oldest. An answer in demand is rewritten every [`rewrite_after`](Wish::rewrite_after),
+    /// An answer that is on its way replaces the one before only once it is complete, if there is room for both. Who must go: dead
+    /// slots first, then answers that cannot be served any more, then the oldest. An answer in demand is rewritten every [`rewrite_after`](Wish::rewrite_after),
     /// so the oldest is the one that nobody has asked for longest.
     pub(super) fn reserve(&mut self, wish: &Wish<'_>, emptied: &[Turn]) -> Place {
         self.free(emptied);
@@ -156,13 +157,18 @@ impl Index {
             return Place::Full;
         };
         let mut excess = self.charged().saturating_add(u64::from(wish.size)).saturating_sub(u64::from(wish.max_bytes));
-        let free = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.state == State::Free);
-        if let (0, Some((index, slot))) = (excess, free) {
+        let free = self.slots.iter().position(|slot| slot.state == State::Free).unwrap_or(self.slots.len());
+        if excess == 0 && free < SLOTS {
             let generation = self.next_generation;
             self.next_generation = generation.wrapping_add(1);
             let instant = wish.now.saturating_add(RESERVED_FOR);
-            *slot = Slot { state: State::Reserved, list, variant: wish.variant, generation, size: wish.size, instant };
-            return Place::Reserved(Turn { slot: index, generation });
+            let taken =
+                Slot { state: State::Reserved, list, variant: wish.variant, generation, size: wish.size, instant };
+            match self.slots.get_mut(free) {
+                Some(slot) => *slot = taken,
+                None => self.slots.push(taken),
+            }
+            return Place::Reserved(Turn { slot: free, generation });
         }
         let mut candidates: Vec<_> = self.slots.iter_mut().enumerate().filter(|(_, slot)| may_go(slot)).collect();
         candidates.sort_by_key(|(_, slot)| (rank(slot, wish), slot.instant));
@@ -293,10 +299,7 @@ impl Index {
         if rest.len() % SLOT_SIZE != 0 || SLOTS * SLOT_SIZE < rest.len() {
             return None;
         }
-        let mut slots = vec![FREE; SLOTS];
-        for (slot, bytes) in slots.iter_mut().zip(rest.chunks_exact(SLOT_SIZE)) {
-            *slot = decode_slot(bytes)?;
-        }
+        let slots = rest.chunks_exact(SLOT_SIZE).map(decode_slot).collect::<Option<_>>()?;
         Some(Self { next_generation: u64::from_le_bytes(*next_generation), lists, slots })
     }
 

@@ -72,7 +72,11 @@ impl Memory {
             return None;
         }
         if let Ok(pace) = TokenBucket::new(STARTS_AT_ONCE, STARTS_PER_SECOND, Duration::from_secs(1)) {
-            let starts = pace.repair(self.starts.get(), now).unwrap_or(self.starts.get());
+            // A clock that went back would end it for as long as it went.
+            let starts = match pace.repair(self.starts.get(), now) {
+                Some(_) => Tat::default(),
+                None => self.starts.get(),
+            };
             self.starts.set(pace.take(starts, 1, now).ok()?.state);
         }
         self.captures.set(self.captures.get().saturating_add(1));
