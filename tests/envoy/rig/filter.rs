@@ -61,8 +61,13 @@ impl Filter {
     }
 
     /// Of the module whose worker a request with the header `x-trap` crashes.
-    pub(crate) fn trapping(mut self) -> Self {
-        self.module = tool::trap_module();
+    pub(crate) fn trapping(self) -> Self {
+        self.module(tool::trap_module())
+    }
+
+    /// Of this module instead of the one under test.
+    pub(crate) fn module(mut self, module: PathBuf) -> Self {
+        self.module = module;
         self
     }
 

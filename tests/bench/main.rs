@@ -1,0 +1,78 @@
+//! What the filter costs: on real Envoys, beside other ways to do the same and beside doing nothing.
+//!
+//! `./build.sh bench` builds and installs what this needs and runs it; Linux only, for it reads `/proc`.
+//!
+//! * [`variant`], [`policy`]: what is compared, each in an Envoy of its own, made of the scenarios' [`rig`].
+//! * [`bench`], [`plan`]: the order of a run, and how much is measured; [`core`]: which core does what.
+//! * [`load`], [`upstream`]: what comes in, and what stands behind.
+//! * [`cost`], [`latency`], [`memory`], [`startup`]: what is measured.
+//! * [`machine`], [`results`]: what is kept of it, in `results.json`.
+//! * [`statistics`], [`report`]: what is told of it, here and in the README.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a bench fails by panicking, and lives outside the proxy where clocks are free"
+)]
+
+mod bench;
+mod core;
+mod cost;
+mod latency;
+mod load;
+mod machine;
+mod memory;
+mod plan;
+mod policy;
+mod report;
+mod results;
+mod rig;
+mod startup;
+mod statistics;
+mod upstream;
+mod variant;
+
+use std::fs;
+
+use plan::Plan;
+use results::Results;
+
+const USAGE: &str = "usage: ./build.sh bench [--quick | --render]
+  --quick    few rounds, to see that it works; keeps nothing
+  --render   measures nothing; writes the README's section anew from tests/bench/results.json";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    // Cargo adds `--bench`.
+    let options: Vec<String> = std::env::args().skip(1).filter(|option| option != "--bench").collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    match options.as_slice() {
+        [] => {
+            let results = bench::run(Plan::full()).await;
+            fs::write(report::results_file(), results.to_json()).expect("the results can be written");
+            publish(&results);
+        }
+        ["--quick"] => println!("{}", report::render(&bench::run(Plan::quick()).await)),
+        ["--render"] => {
+            let text = fs::read_to_string(report::results_file()).expect("there are results of an earlier run");
+            publish(&Results::from_json(&text));
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// Prints the report and puts it into the README.
+fn publish(results: &Results) {
+    let section = report::render(results);
+    println!("{section}");
+    let readme = fs::read_to_string(report::readme_file()).expect("there is a README");
+    fs::write(report::readme_file(), report::insert(&readme, &section)).expect("the README can be written");
+}

@@ -1,0 +1,47 @@
+//! How much is measured.
+
+use serde::{Deserialize, Serialize};
+
+/// The size of a run. Written down with its results.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// Of CPU cost: in each, every variant gets one burst, in an order of its own.
+    pub(crate) rounds: u32,
+    /// Requests in a burst, and connections that they come by.
+    pub(crate) burst: u32,
+    pub(crate) connections: u32,
+    /// Requests before anything counts, so that V8 has compiled what is used.
+    pub(crate) warm_up: u32,
+    /// Of latency, and requests in each, at this rate a second over so many connections.
+    pub(crate) latency_rounds: u32,
+    pub(crate) latency_requests: u32,
+    pub(crate) latency_rate: u32,
+    pub(crate) latency_connections: u32,
+    /// How often memory and times of starting are measured, each with an Envoy of its own.
+    pub(crate) repetitions: u32,
+    /// Of the order of bursts.
+    pub(crate) seed: u64,
+}
+
+impl Plan {
+    /// A run whose figures may be published.
+    pub(crate) fn full() -> Self {
+        Self {
+            rounds: 150,
+            burst: 2000,
+            connections: 16,
+            warm_up: 20_000,
+            latency_rounds: 12,
+            latency_requests: 1000,
+            latency_rate: 1000,
+            latency_connections: 4,
+            repetitions: 7,
+            seed: 1,
+        }
+    }
+
+    /// A run that shows that everything works.
+    pub(crate) fn quick() -> Self {
+        Self { rounds: 5, warm_up: 4000, latency_rounds: 1, repetitions: 1, ..Self::full() }
+    }
+}

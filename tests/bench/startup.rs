@@ -1,0 +1,100 @@
+//! How long a proxy takes to apply a change: from the moment in which a new listener is published in a file until a new
+//! connection is served by it. Envoy has one core for all of it, as its workers have at other times.
+//!
+//! The listener before the change answers by itself, the one after it forwards; so the answer shows which one it was.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::bench::STATS_FLUSH;
+use crate::plan::Plan;
+use crate::policy;
+use crate::results::Start;
+use crate::rig::bootstrap::Bootstrap;
+use crate::rig::cluster::Cluster;
+use crate::rig::envoy_process::Envoy;
+use crate::rig::filter::Filter;
+use crate::rig::listener::Listener;
+use crate::upstream::BODY;
+use crate::variant;
+
+/// Between two questions: how finely the time is told.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a change may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A change, by the filters before and after it.
+struct Change {
+    name: &'static str,
+    before: Option<Filter>,
+    after: Option<Filter>,
+}
+
+/// Each change in turn, as often as planned, each time in a new Envoy.
+pub(crate) async fn measure(cluster: &Cluster, plan: &Plan) -> Vec<Start> {
+    let changes = changes();
+    let mut starts: Vec<Start> =
+        changes.iter().map(|change| Start { name: change.name.to_owned(), ms: Vec::new() }).collect();
+    for _ in 0..plan.repetitions {
+        for (change, start) in changes.iter().zip(&mut starts) {
+            let millis = apply(change, cluster).await.as_secs_f64() * 1000.0;
+            start.ms.push((millis * 10.0).round() / 10.0);
+        }
+    }
+    starts
+}
+
+fn changes() -> Vec<Change> {
+    let nothing = || Filter::new(&json!({}));
+    let many = || Filter::new(&policy::many_operations());
+    vec![
+        Change { name: "a listener without a filter", before: None, after: None },
+        Change { name: "the same with the empty SDK filter", before: None, after: Some(variant::empty_filter()) },
+        Change { name: "with Outrigger and an empty configuration", before: None, after: Some(nothing()) },
+        Change { name: "with Outrigger and 200 operations", before: None, after: Some(many()) },
+        Change {
+            name: "Outrigger already there: from an empty configuration to 200 operations",
+            before: Some(nothing()),
+            after: Some(many()),
+        },
+    ]
+}
+
+async fn apply(change: &Change, cluster: &Cluster) -> Duration {
+    let before = with(Listener::direct().quiet(), change.before.as_ref()).route("/never", cluster.clone());
+    let after = with(Listener::to(cluster.clone()).quiet(), change.after.as_ref());
+    let bootstrap = Bootstrap::new(before).concurrency(1).flush_every(STATS_FLUSH).by_discovery();
+    let envoy = Envoy::start(bootstrap).await;
+    assert!(!forwards(envoy.address()), "the first listener answers by itself");
+    let start = Instant::now();
+    envoy.publish(&[after]);
+    while !forwards(envoy.address()) {
+        assert!(start.elapsed() < PATIENCE, "the change was not applied:\n{}", envoy.log());
+        thread::sleep(PAUSE);
+    }
+    start.elapsed()
+}
+
+fn with(listener: Listener, filter: Option<&Filter>) -> Listener {
+    match filter {
+        Some(filter) => listener.filter(filter.clone()),
+        None => listener,
+    }
+}
+
+/// Whether a request on a new connection reaches the upstream.
+fn forwards(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    };
+    ask().is_some_and(|answer| answer.ends_with(BODY))
+}
