@@ -135,16 +135,18 @@ cmd_demo() {
 cmd_bench() {
   [ "$(uname -s)" = Linux ] || fail "the bench reads /proc and pins processes to cores, so it needs Linux" "Run it there."
   need taskset "Install it, for example: apt-get install util-linux"
+  # Profile dev, as the tests have: what is measured are other programs, and its dependencies are built already.
+  local bench=(cargo bench --locked --profile dev --bench proxy --)
+  if [ "${1:-}" = --render ]; then need_rust; "${bench[@]}" --render; return; fi
   cmd_wasm
   heading "Building the empty filter to compare with"
   cargo build --locked --release --target wasm32-wasip1 --example empty_filter
   get_envoy
   get_h2load
   heading "Measuring"
-  # Profile dev, as the tests have: what is measured are other programs, and its dependencies are built already.
   ENVOY=$ENVOY H2LOAD=$H2LOAD OUTRIGGER_WASM=$module \
     EMPTY_WASM=$target/wasm32-wasip1/release/examples/empty_filter.wasm \
-    cargo bench --locked --profile dev --bench proxy -- "$@"
+    "${bench[@]}" "$@"
 }
 
 # --- The demo ---------------------------------------------------------------------------------------------------------

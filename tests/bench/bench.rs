@@ -19,7 +19,7 @@ use crate::variant::{self, Status, Variant};
 use crate::{machine, memory, startup};
 
 /// How often Envoys flush their statistics: seldom, since that is no request's cost.
-pub(crate) const STATS_FLUSH: Duration = Duration::from_secs(60);
+const STATS_FLUSH: Duration = Duration::from_secs(60);
 
 /// A running Envoy of a variant.
 pub(crate) struct Proxy {
@@ -28,12 +28,10 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one on the core of the Envoys.
+    /// Starts one, ready to be measured.
     pub(crate) async fn start(variant: &Variant, cluster: Cluster, workers: usize) -> Self {
-        let bootstrap = Bootstrap::new(variant.listener(cluster)).concurrency(workers).flush_every(STATS_FLUSH);
-        ENVOYS.take();
-        let proxy = Self { envoy: Envoy::start(bootstrap).await, status: variant.status };
-        LOADER.take();
+        let bootstrap = Bootstrap::new(variant.listener(cluster)).concurrency(workers);
+        let proxy = Self { envoy: start(bootstrap).await, status: variant.status };
         if proxy.status == Status::Refused {
             // The only request of the hour.
             proxy.envoy.client().get("/").await;
@@ -46,9 +44,17 @@ impl Proxy {
     }
 }
 
+/// Starts an Envoy on the core of the Envoys.
+pub(crate) async fn start(bootstrap: Bootstrap) -> Envoy {
+    ENVOYS.take();
+    let envoy = Envoy::start(bootstrap.flush_every(STATS_FLUSH)).await;
+    LOADER.take();
+    envoy
+}
+
 /// Does what is planned.
 pub(crate) async fn run(plan: Plan) -> Results {
-    let start = Instant::now();
+    let begin = Instant::now();
     let machine = machine::describe();
     let cluster = Upstream::start().cluster();
     let variants = variant::all();
@@ -56,20 +62,20 @@ pub(crate) async fn run(plan: Plan) -> Results {
     for variant in &variants {
         proxies.push(Proxy::start(variant, cluster.clone(), 1).await);
     }
-    say(start, "CPU per request");
+    say(begin, "CPU per request");
     let costs = cost::measure(&proxies, &plan);
-    say(start, "latency");
+    say(begin, "latency");
     let latencies = latency::measure(&proxies, &plan);
     let measured = variants.iter().zip(&proxies).zip(costs.into_iter().zip(latencies));
     let measured = measured.map(|((variant, proxy), (cost, latency))| measured_of(variant, proxy, cost, latency));
     let measured = measured.collect();
     drop(proxies);
-    say(start, "memory");
+    say(begin, "memory");
     let workers = memory::measure(&cluster, &plan).await;
-    say(start, "start-up");
+    say(begin, "start-up");
     let starts = startup::measure(&cluster, &plan).await;
     let modules = vec![module(variant::EMPTY, &variant::empty_module()), module("Outrigger", &tool::module())];
-    Results { machine, plan, run_seconds: start.elapsed().as_secs(), variants: measured, workers, starts, modules }
+    Results { machine, plan, run_seconds: begin.elapsed().as_secs(), variants: measured, workers, starts, modules }
 }
 
 fn measured_of(variant: &Variant, proxy: &Proxy, cost: Cost, latency: Latency) -> Measured {
@@ -89,6 +95,6 @@ fn module(name: &str, path: &Path) -> Module {
     Module { name: name.to_owned(), bytes }
 }
 
-fn say(start: Instant, step: &str) {
-    eprintln!("bench: {step} (after {} s)", start.elapsed().as_secs());
+fn say(begin: Instant, step: &str) {
+    eprintln!("bench: {step} (after {} s)", begin.elapsed().as_secs());
 }

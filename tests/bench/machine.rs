@@ -27,7 +27,8 @@ pub(crate) fn describe() -> Machine {
 /// `1.40.0` of `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
 fn envoy_version() -> String {
     let text = output(&tool::envoy().display().to_string(), &["--version"]);
-    text.split('/').nth(1).unwrap_or("unknown").to_owned()
+    let version = text.split("version:").nth(1).and_then(|version| version.split('/').nth(1));
+    version.unwrap_or("unknown").to_owned()
 }
 
 fn read(path: &str) -> String {

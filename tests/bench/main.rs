@@ -42,8 +42,9 @@ use std::fs;
 use plan::Plan;
 use results::Results;
 
-const USAGE: &str = "usage: ./build.sh bench [--quick | --render]
+const USAGE: &str = "usage: ./build.sh bench [--quick | --rounds N | --render]
   --quick    few rounds, to see that it works; keeps nothing
+  --rounds   so many rounds of CPU cost instead of 200
   --render   measures nothing; writes the README's section anew from tests/bench/results.json";
 
 #[tokio::main(flavor = "current_thread")]
@@ -52,10 +53,10 @@ async fn main() {
     let options: Vec<String> = std::env::args().skip(1).filter(|option| option != "--bench").collect();
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     match options.as_slice() {
-        [] => {
-            let results = bench::run(Plan::full()).await;
-            fs::write(report::results_file(), results.to_json()).expect("the results can be written");
-            publish(&results);
+        [] => keep(&bench::run(Plan::full()).await),
+        ["--rounds", rounds] => {
+            let rounds = rounds.parse().expect("a number of rounds");
+            keep(&bench::run(Plan { rounds, ..Plan::full() }).await);
         }
         ["--quick"] => println!("{}", report::render(&bench::run(Plan::quick()).await)),
         ["--render"] => {
@@ -67,6 +68,12 @@ async fn main() {
             std::process::exit(2);
         }
     }
+}
+
+/// Writes down what was measured, and publishes it.
+fn keep(results: &Results) {
+    fs::write(report::results_file(), results.to_json()).expect("the results can be written");
+    publish(results);
 }
 
 /// Prints the report and puts it into the README.

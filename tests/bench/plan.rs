@@ -27,21 +27,21 @@ impl Plan {
     /// A run whose figures may be published.
     pub(crate) fn full() -> Self {
         Self {
-            rounds: 150,
-            burst: 2000,
+            rounds: 200,
+            burst: 1000,
             connections: 16,
-            warm_up: 20_000,
-            latency_rounds: 12,
+            warm_up: 10_000,
+            latency_rounds: 10,
             latency_requests: 1000,
             latency_rate: 1000,
             latency_connections: 4,
-            repetitions: 7,
+            repetitions: 5,
             seed: 1,
         }
     }
 
     /// A run that shows that everything works.
     pub(crate) fn quick() -> Self {
-        Self { rounds: 5, warm_up: 4000, latency_rounds: 1, repetitions: 1, ..Self::full() }
+        Self { rounds: 5, warm_up: 2000, latency_rounds: 1, repetitions: 1, ..Self::full() }
     }
 }

@@ -10,6 +10,9 @@ use crate::statistics::{low_mean, median, range};
 const BEGIN: &str = "<!-- bench -->\n";
 const END: &str = "<!-- /bench -->";
 
+/// Of a line of prose.
+const WIDTH: usize = 118;
+
 /// Parts of a run that are looked at each by itself, to see how much chance there is in a figure.
 const PARTS: usize = 5;
 
@@ -45,22 +48,14 @@ pub(crate) fn render(results: &Results) -> String {
 
 fn head(text: &mut String, results: &Results) {
     let machine = &results.machine;
-    line(
-        text,
-        "Every figure here comes from one run of `./build.sh bench`, which compares Envoys that differ in one filter:",
+    let place = format!(
+        "Every figure here comes from one run of `./build.sh bench`, on {}, of commit {}, with Envoy {}, on a machine with {} \
+         cores ({}, Linux {}).",
+        machine.date, machine.commit, machine.envoy, machine.cores, machine.cpu, machine.kernel
     );
-    line(
-        text,
-        &format!(
-            "on {}, commit {}, with Envoy {}, on a machine with {} cores ({}, Linux {}).",
-            machine.date, machine.commit, machine.envoy, machine.cores, machine.cpu, machine.kernel
-        ),
-    );
-    line(
-        text,
-        "The absolute numbers are that machine's; what carries over to others is the ratio to the empty filter.",
-    );
-    line(text, "");
+    let ratios = "It compares Envoys that differ in one filter. The absolute numbers are that machine's; what carries over to \
+                  others is the ratio to the empty filter.";
+    paragraph(text, &[&place, ratios]);
 }
 
 fn variants(text: &mut String, results: &Results) {
@@ -111,69 +106,49 @@ pub(crate) fn added_ratio(none: &[f64], empty: &[f64], variant: &[f64]) -> f64 {
 
 fn method(text: &mut String, results: &Results) {
     let (plan, none) = (&results.plan, &results.variants[NONE]);
+    let loader = format!(
+        "*How.* Each row is an Envoy of its own with one worker, forwarding to one upstream; all run together, on one core. The \
+         load generator ({}) and the upstream have another core.",
+        results.machine.loader
+    );
+    let rounds = format!(
+        "In each of {} rounds each Envoy gets {} requests over {} connections (HTTP/1.1, kept alive), in an order drawn anew. A \
+         request is a GET with twelve headers, as a browser and a mesh send them, and always of the same user.",
+        plan.rounds, plan.burst, plan.connections
+    );
+    let cpu = "CPU is what the kernel booked to that process in the meantime, all its threads included, per request: the mean \
+               of the lowest tenth of the rounds, since noise only adds.";
     let busy: Vec<f64> = results.variants.iter().map(|variant| variant.busy * 100.0).collect();
     let (idlest, busiest) = range(&busy);
+    let busy = format!(
+        "While it was its turn, an Envoy used {idlest:.0} to {busiest:.0} % of its core: a busier one finds more requests at \
+         once, and each is a little cheaper."
+    );
+    let ratio = "The ratio is (row − no filter) / (empty filter − no filter); in brackets the lowest and the highest of it when \
+                 each fifth of the run is taken by itself.";
+    let latency = format!(
+        "p50 and p99 are those of {} requests a second over {} connections: the median of {} rounds of {} requests. Memory is \
+         what is resident after all that.",
+        plan.latency_rate, plan.latency_connections, plan.latency_rounds, plan.latency_requests
+    );
+    paragraph(text, &[&loader, &rounds, cpu, &busy, ratio, &latency]);
+
     let above = (median(&none.cpu_ns) / low_mean(&none.cpu_ns) - 1.0) * 100.0;
-    line(
-        text,
-        "*How.* Each row is an Envoy of its own with one worker, forwarding to one upstream; all run together, on one core.",
+    let noise = format!(
+        "*Noise.* Without a filter the middle round cost {above:.0} % more than the lowest tenth. When the run began, the load \
+         of the machine was {:.1}. p99 is mostly noise: of what else the machine did.",
+        results.machine.load_before
     );
-    line(text, &format!("The load generator ({}) and the upstream have another core.", results.machine.loader));
-    line(
-        text,
-        &format!(
-            "In each of {} rounds each Envoy gets {} requests over {} connections (HTTP/1.1, kept alive), in an order drawn anew.",
-            plan.rounds, plan.burst, plan.connections
-        ),
-    );
-    line(text, "A request is a GET with twelve headers, as a browser and a mesh send them, and always the same user.");
-    line(
-        text,
-        "CPU is what the kernel booked to that process in the meantime, all its threads included, per request: the mean of the lowest tenth of the rounds, since noise only adds.",
-    );
-    line(
-        text,
-        &format!(
-            "Meanwhile the Envoys kept their core busy {idlest:.0} to {busiest:.0} % of the time, so this is CPU under full load."
-        ),
-    );
-    line(
-        text,
-        "The ratio is (row − no filter) / (empty filter − no filter); in brackets its lowest and highest value when a fifth of the run is taken by itself.",
-    );
-    line(
-        text,
-        &format!(
-            "p50 and p99 are of {} requests a second over {} connections: the median of {} rounds of {} requests. Memory is what is resident afterwards.",
-            plan.latency_rate, plan.latency_connections, plan.latency_rounds, plan.latency_requests
-        ),
-    );
-    line(text, "");
-    line(
-        text,
-        &format!(
-            "*Noise.* The machine is a virtual one that shares its processors. Without a filter the middle round cost {above:.0} % more than the lowest tenth, and when the run began the machine's load was {:.1}.",
-            results.machine.load_before
-        ),
-    );
-    line(
-        text,
-        "The differences in p50 and p99 between rows are smaller than those between runs unless they are several tens of microseconds.",
-    );
-    line(text, "");
-    line(
-        text,
-        "*Reading it.* The native filter is the cheapest way to have one limit for everybody: compiled into Envoy, it crosses no boundary. A Wasm filter begins at the empty one, whatever it does.",
-    );
-    line(text, "");
+    paragraph(text, &[&noise]);
+    let reading = "*Reading it.* The native filter is compiled into Envoy and crosses no boundary: if one limit for all requests \
+                   together is all you need, it is the cheaper one. A Wasm filter begins at the empty one, whatever it does.";
+    paragraph(text, &[reading]);
 }
 
 fn memory(text: &mut String, results: &Results) {
-    line(
-        text,
-        &format!("Memory of a proxy by its workers, resident after load (the median of {}):", results.plan.repetitions),
-    );
-    line(text, "");
+    let repetitions = results.plan.repetitions;
+    let what = format!("Memory of a proxy by its workers, resident after load (the median of {repetitions}):");
+    paragraph(text, &[&what]);
     line(text, "| filter | 1 worker | 4 workers | a further worker | of which the filter |");
     line(text, "| --- | ---: | ---: | ---: | ---: |");
     let further = |place: usize| {
@@ -189,14 +164,12 @@ fn memory(text: &mut String, results: &Results) {
 }
 
 fn starts(text: &mut String, results: &Results) {
-    line(
-        text,
-        &format!(
-            "Time to apply a change, from publishing a listener in a file until a new connection is served by it, in an Envoy with one core (median of {}, and the range):",
-            results.plan.repetitions
-        ),
+    let what = format!(
+        "Time to apply a change, from publishing a listener in a file until a new connection is served by it, in an Envoy that \
+         has one core (the median of {}, and the range):",
+        results.plan.repetitions
     );
-    line(text, "");
+    paragraph(text, &[&what]);
     line(text, "| change | time |");
     line(text, "| --- | ---: |");
     for start in &results.starts {
@@ -214,6 +187,25 @@ fn micros(nanos: f64) -> String {
 
 fn mebibytes(kibibytes: f64) -> String {
     format!("{:.1} MiB", kibibytes / 1024.0)
+}
+
+/// A paragraph of these sentences in lines of ordinary length, and an empty line.
+fn paragraph(text: &mut String, sentences: &[&str]) {
+    let mut width = 0;
+    for word in sentences.iter().flat_map(|sentence| sentence.split_whitespace()) {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > WIDTH {
+            text.push('\n');
+            width = 0;
+        }
+        if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += length;
+    }
+    text.push_str("\n\n");
 }
 
 fn line(text: &mut String, line: &str) {

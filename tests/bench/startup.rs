@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::bench::STATS_FLUSH;
+use crate::bench;
 use crate::plan::Plan;
 use crate::policy;
 use crate::results::Start;
 use crate::rig::bootstrap::Bootstrap;
 use crate::rig::cluster::Cluster;
-use crate::rig::envoy_process::Envoy;
 use crate::rig::filter::Filter;
 use crate::rig::listener::Listener;
 use crate::upstream::BODY;
@@ -66,10 +65,11 @@ fn changes() -> Vec<Change> {
 }
 
 async fn apply(change: &Change, cluster: &Cluster) -> Duration {
+    // Envoy must know the upstream from the start, though nobody asks for it yet.
     let before = with(Listener::direct().quiet(), change.before.as_ref()).route("/never", cluster.clone());
     let after = with(Listener::to(cluster.clone()).quiet(), change.after.as_ref());
-    let bootstrap = Bootstrap::new(before).concurrency(1).flush_every(STATS_FLUSH).by_discovery();
-    let envoy = Envoy::start(bootstrap).await;
+    let bootstrap = Bootstrap::new(before).concurrency(1).by_discovery();
+    let envoy = bench::start(bootstrap).await;
     assert!(!forwards(envoy.address()), "the first listener answers by itself");
     let start = Instant::now();
     envoy.publish(&[after]);
@@ -87,14 +87,19 @@ fn with(listener: Listener, filter: Option<&Filter>) -> Listener {
     }
 }
 
-/// Whether a request on a new connection reaches the upstream.
+/// Whether a request on a new connection reaches the upstream. Not so if it is answered by the listener before.
 fn forwards(address: SocketAddr) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect(address).ok()?;
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").ok()?;
+        let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+        // Not until the end of the connection: Envoy leaves it to the client to close it, and waits a second for that.
+        while !answer.ends_with(BODY.as_bytes()) && !answer.ends_with(b"\r\n\r\nok") {
+            let count = stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
+            answer.extend(buffer.get(..count)?);
+        }
+        Some(answer.ends_with(BODY.as_bytes()))
     };
-    ask().is_some_and(|answer| answer.ends_with(BODY))
+    ask().unwrap_or(false)
 }
