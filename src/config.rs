@@ -22,7 +22,9 @@ mod value;
 
 pub use error::ConfigError;
 
+use crate::degrade::failure::FailureSpec;
 use crate::degrade::fallback::Fallback;
+use crate::degrade::switch::SwitchSpec;
 use crate::limit::rule::LimitSpec;
 use crate::operation::Operation;
 
@@ -37,6 +39,10 @@ pub struct Config {
     pub operations: Vec<Operation>,
     /// The limits in the order given.
     pub limits: Vec<LimitSpec>,
+    /// The switches in the order given.
+    pub switches: Vec<SwitchSpec>,
+    /// The rules for failures of the service in the order given.
+    pub on_failure: Vec<FailureSpec>,
     /// The fallbacks that policies refer to by index.
     pub fallbacks: Vec<Fallback>,
     /// What is shown of decisions.
@@ -54,6 +60,17 @@ pub struct Monitor {
     pub ratelimit_headers: RateLimitHeaders,
     /// Whether admitted clients are told too.
     pub ratelimit_headers_on_success: bool,
+    /// Of which responses the status is read.
+    pub outcomes: Outcomes,
+}
+
+/// Of which responses the status is read, which costs a call of the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcomes {
+    /// Of all, so that every request is counted by its outcome.
+    All,
+    /// Of those that a policy judges. The others are counted as `unknown`.
+    AsNeeded,
 }
 
 /// A style of telling a client about its quota.

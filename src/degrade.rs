@@ -1,9 +1,17 @@
 //! Degradation: weaken the non-core to keep the core whole.
 //!
-//! * [`fallback`]: prepared replies that are served instead of the real ones.
+//! * [`switch`]: degradation that people decide.
 //! * [`breaker`]: stops asking a dependency that fails, until it has shown that it works again.
-//! * [`stale`]: the service's last good answers, for when it fails.
+//! * [`failure`]: what takes the place of an answer that says failure; [`stale`], the service's last good answers.
+//! * [`fallback`]: prepared replies that are served instead of the real ones; [`template`], what is filled in, and [`cors`],
+//!   who may read them.
+//! * [`refusal`]: what a request is told that is given up.
 
 pub mod breaker;
+pub mod cors;
+pub mod failure;
 pub mod fallback;
+pub mod refusal;
 pub mod stale;
+pub mod switch;
+pub mod template;

@@ -4,12 +4,17 @@
 //! [`Worker`]. For each operation it knows the plan: which policies apply, in order. So a
 //! request costs what applies to it, however much else is configured.
 
-use crate::config::{Config, Monitor};
+use crate::config::{Config, Monitor, Outcomes};
+use crate::degrade::failure::FailureSpec;
 use crate::degrade::fallback::Fallback;
+use crate::degrade::switch::Switch;
 use crate::limit::rule::Limit;
 use crate::monitor::metrics::Handle;
 use crate::monitor::outcome::Outcome;
+use crate::monitor::reason::Reason;
 use crate::operation::Operations;
+use crate::operation::request::Request;
+use crate::operation::selection::Selection;
 use crate::worker::Worker;
 
 /// A configuration put to work under a scope.
@@ -18,15 +23,23 @@ pub struct Filter {
     pub(crate) operations: Operations,
     pub(crate) plans: Vec<Plan>,
     pub(crate) limits: Vec<Limit>,
+    pub(crate) switches: Vec<Switch>,
+    pub(crate) on_failure: Vec<FailureSpec>,
     pub(crate) fallbacks: Vec<Fallback>,
     pub(crate) monitor: Monitor,
 }
 
-/// What happens to requests of one operation.
-#[derive(Debug, Default)]
+/// What happens to requests of one operation: indices of the policies that apply to it, in order.
+#[derive(Debug)]
 pub(crate) struct Plan {
-    /// Indices of the limits: those that refuse in the order configured, then those that only count.
+    pub(crate) switches: Vec<usize>,
+    /// Those that refuse in the order configured, then those that only count.
     pub(crate) limits: Vec<usize>,
+    pub(crate) on_failure: Vec<usize>,
+    /// Why an answer was replaced.
+    pub(crate) failure: Reason,
+    /// Of which responses the status is read.
+    pub(crate) outcomes: Outcomes,
     pub(crate) requests: [Handle; Outcome::COUNT],
     pub(crate) duration: Handle,
 }
@@ -44,22 +57,50 @@ impl Filter {
     /// Puts a configuration to work in a worker, at once or when its first request comes. `default_scope` as above.
     pub fn new(config: &Config, default_scope: &str, worker: &Worker) -> Self {
         let scope = config.scope.as_deref().unwrap_or(default_scope);
-        let limits: Vec<Limit> = config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, worker)).collect();
-        let plan = |(index, _)| Plan { limits: limits_of(index, &limits), ..Plan::default() };
         Self {
-            plans: config.operations.iter().enumerate().map(plan).collect(),
+            plans: (0..config.operations.len()).map(|operation| Plan::new(operation, config)).collect(),
             operations: Operations::new(config.operations.clone()),
-            limits,
+            limits: config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, worker)).collect(),
+            switches: config.switches.iter().cloned().map(Switch::new).collect(),
+            on_failure: config.on_failure.clone(),
             fallbacks: config.fallbacks.clone(),
             monitor: config.monitor,
         }
     }
 }
 
-/// Shadow limits come last, because they count only what the others admit.
-fn limits_of(operation: usize, limits: &[Limit]) -> Vec<usize> {
-    let applies = |(index, limit): (usize, &Limit)| limit.spec().operations.contains(&operation).then_some(index);
-    let mut applicable: Vec<usize> = limits.iter().enumerate().filter_map(applies).collect();
-    applicable.sort_by_key(|index| limits.get(*index).is_some_and(|limit| !limit.spec().enforced));
-    applicable
+impl Plan {
+    fn new(operation: usize, config: &Config) -> Self {
+        let mut limits = including(operation, &config.limits, |spec| &spec.selection);
+        // Shadow limits count only what the others admit.
+        limits.sort_by_key(|index| config.limits.get(*index).is_some_and(|spec| !spec.enforced));
+        let on_failure = including(operation, &config.on_failure, |spec| &spec.selection);
+        let judged = !on_failure.is_empty();
+        Self {
+            switches: including(operation, &config.switches, |spec| &spec.selection),
+            limits,
+            on_failure,
+            failure: Reason::new("failure", config.operations.get(operation).map_or("", |it| &it.name)),
+            outcomes: if judged { Outcomes::All } else { config.monitor.outcomes },
+            requests: Default::default(),
+            duration: Handle::default(),
+        }
+    }
+}
+
+/// Indices of the policies whose selection includes the operation.
+fn including<T>(operation: usize, policies: &[T], selection: impl Fn(&T) -> &Selection) -> Vec<usize> {
+    let includes = |(index, policy): (usize, &T)| selection(policy).includes(operation).then_some(index);
+    policies.iter().enumerate().filter_map(includes).collect()
+}
+
+/// The first of the policies with these indices that applies to the request, of which they include the operation.
+pub(crate) fn first_allowing<'p, T>(
+    indices: &[usize],
+    policies: &'p [T],
+    selection: impl Fn(&T) -> &Selection,
+    request: &Request<'_>,
+) -> Option<(usize, &'p T)> {
+    let candidates = indices.iter().filter_map(|index| Some((*index, policies.get(*index)?)));
+    candidates.into_iter().find(|(_, policy)| selection(policy).allows(request))
 }

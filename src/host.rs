@@ -80,6 +80,15 @@ impl Direction {
     }
 }
 
+/// How a stream ended whose response was not seen to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The service, or the connection to it, broke off.
+    ByUpstream,
+    /// The client left, or the end just was not seen.
+    Otherwise,
+}
+
 /// A field that the proxy's access log can print, as `%FILTER_STATE(wasm.<name>:PLAIN)%`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogField {
@@ -171,6 +180,10 @@ pub trait Host {
     /// The gRPC status that the current stream ended with, from trailers, headers or the HTTP status. `None` when the
     /// stream ended without a response. Valid when the stream is logged.
     fn grpc_status(&self) -> Result<Option<u32>, HostError>;
+
+    /// How the current stream ended. Valid when it is logged and after; asked only for a response that was not seen to its
+    /// end.
+    fn ended(&self) -> Result<Ended, HostError>;
 
     /// Reads a shared record; `None` if nobody created it.
     fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError>;

@@ -6,6 +6,7 @@
 //! * [`cost`]: how many tokens a request takes.
 //! * [`counter`]: where a policy keeps its state.
 //! * [`rule`]: a configured limit, put together from these.
+//! * [`reservation`]: what one request takes of several limits.
 //! * [`refusal`]: what the refused are told, and [`quota`], what a client is told about its quota.
 
 pub mod client_ip;
@@ -17,6 +18,7 @@ pub mod leaky_bucket;
 pub mod policy;
 pub mod quota;
 pub mod refusal;
+pub mod reservation;
 pub mod rule;
 pub mod token_bucket;
 pub mod window;

@@ -8,6 +8,7 @@ mod literals;
 mod operations;
 pub mod pattern;
 pub mod request;
+pub mod selection;
 
 pub use operations::Operations;
 

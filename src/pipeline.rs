@@ -1,8 +1,8 @@
 //! The one request path.
 //!
 //! ```text
-//! request:   classify ▸ limits ▸ (wait) ▸ forward
-//! response:  outcome
+//! request:   classify ▸ switch ▸ limits ▸ (wait) ▸ forward
+//! response:  outcome ▸ failure: fallback
 //! end:       the ticket is settled ▸ metrics
 //! ```
 //!
@@ -11,29 +11,25 @@
 //! [`Filter::resume`]. What a request took before it was refused is given back at once: a refused request leaves no trace
 //! in the state of the limits that admitted it.
 
-use std::time::Duration;
-
-use smallvec::SmallVec;
-
-use crate::filter::{Filter, Plan};
+use crate::config::Outcomes;
+use crate::degrade::fallback::{Caller, Fallback};
+use crate::degrade::refusal::{Kind, Refusal};
+use crate::degrade::switch;
+use crate::filter::{Filter, Plan, first_allowing};
 use crate::headers::Headers;
-use crate::host::{Host, HostError, LogField};
-use crate::limit::policy::Policy;
-use crate::limit::quota::{self, FieldEdits, Standing};
-use crate::limit::refusal::{self, Protocol};
-use crate::limit::rule::{Asker, Debit, Limit, Verdict};
+use crate::host::{Ended, Host, HostError, LogField};
+use crate::limit;
+use crate::limit::quota::{self, FieldEdits};
+use crate::limit::reservation::{Reservation, Wait};
+use crate::limit::rule::Asker;
 use crate::monitor::metrics;
 use crate::monitor::outcome::Outcome;
+use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::classify;
 use crate::operation::request::Request;
-use crate::reply::Reply;
-use crate::retry::deadline;
-use crate::shared::meter::Denial;
+use crate::reply::{Protocol, Reply};
 use crate::time::Timestamp;
 use crate::worker::Worker;
-
-/// How many requests one worker holds in queues at most, whatever the limits say: each keeps buffers of the proxy busy.
-pub const MAX_WAITING: usize = 1024;
 
 /// What is to happen to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +50,16 @@ pub struct Edits {
     pub remove: Vec<Vec<u8>>,
 }
 
+/// What is to happen to a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Answer {
+    /// It goes on, with these changes.
+    Pass(FieldEdits),
+    /// The client gets this instead.
+    Replace(Box<Reply>),
+}
+
 /// What a request holds until its stream ends.
 ///
 /// Whoever is given one owes it to [`Filter::on_done`].
@@ -64,11 +70,11 @@ pub struct Ticket {
     started: Timestamp,
     protocol: Protocol,
     fate: Fate,
-    long: bool,
-    /// Index of the limit, and what was taken of it.
-    debits: SmallVec<[(usize, Debit); 4]>,
-    /// Index of the limit, and what it has left; only if admitted clients are told.
-    standings: SmallVec<[(usize, u64); 4]>,
+    kind: StreamKind,
+    end: ResponseEnd,
+    taken: Reservation,
+    /// Only of a request whose answer may be replaced.
+    memory: Option<Box<Memory>>,
 }
 
 /// How far the request has come.
@@ -80,8 +86,41 @@ enum Fate {
     Forwarded,
     /// Answered by the service, or by Envoy for want of one.
     Answered(Outcome),
+    /// Answered so, but the client was given something else.
+    Replaced,
     /// Answered by the filter.
     Refused(Outcome),
+}
+
+/// Whether the stream is one request with its response, or goes on as long as both sides like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamKind {
+    Exchange,
+    /// A tunnel or another protocol.
+    Tunnel,
+}
+
+/// Whether the end of the response has been seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ResponseEnd {
+    Open,
+    Seen,
+}
+
+/// What is kept of a request whose answer may be replaced: its headers are out of reach by then.
+#[derive(Debug)]
+struct Memory {
+    caller: Caller,
+    /// Index of the rule for failures.
+    rule: usize,
+}
+
+/// Why a request is refused.
+enum Refused {
+    /// By the switch with this index.
+    Switch(usize),
+    /// By a limit.
+    Limit(limit::reservation::Refusal),
 }
 
 impl Ticket {
@@ -89,35 +128,10 @@ impl Ticket {
     pub fn is_grpc(&self) -> bool {
         self.protocol == Protocol::Grpc
     }
-}
 
-/// The longest wait that a limit asked for, and which one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Wait {
-    time: Duration,
-    limit: usize,
-}
-
-/// A refusal by the limit with this index.
-#[derive(Clone, Copy, Debug)]
-struct Refusal {
-    limit: usize,
-    denial: Option<Denial>,
-    /// How long the same request would be refused, as far as anybody can tell.
-    lasts: Duration,
-}
-
-impl Refusal {
-    fn new(index: usize, limit: &Limit, denial: Option<Denial>) -> Self {
-        let lasts = match (denial, limit.spec().policy) {
-            (None, _) => Duration::ZERO,
-            // Nobody knows, unless the request costs more than may ever be in flight.
-            (Some(denial), Policy::Concurrency(_)) if denial.remaining < limit.spec().policy.max_cost() => {
-                Duration::ZERO
-            }
-            (Some(denial), _) => denial.retry_after.unwrap_or(Duration::MAX),
-        };
-        Self { limit: index, denial, lasts }
+    /// Takes note that the response has come to its end. One whose end was not seen was cut off.
+    pub fn end_of_response(&mut self) {
+        self.end = ResponseEnd::Seen;
     }
 }
 
@@ -134,26 +148,31 @@ impl Filter {
         let mut ticket = Ticket {
             operation,
             started: now,
-            protocol: if request.grpc { Protocol::Grpc } else { Protocol::Http },
+            protocol: Protocol::of(&request),
             fate: Fate::Forwarded,
-            long: request.upgrade,
-            debits: SmallVec::new(),
-            standings: SmallVec::new(),
+            kind: if request.upgrade { StreamKind::Tunnel } else { StreamKind::Exchange },
+            end: ResponseEnd::Open,
+            taken: Reservation::default(),
+            memory: None,
+        };
+        let Some(plan) = self.plans.get(operation) else {
+            return (Decision::Forward(edits(&request)), ticket);
         };
         self.log_operation(host, worker, operation);
 
         let asker = Asker { host, worker, request: &request, operation: self.operation_name(operation), now };
-        let decision = match self.ask_limits(&asker, &mut ticket) {
-            Ok(wait) if wait.time.is_zero() => Decision::Forward(edits(&request)),
+        let decision = match self.admit(plan, &asker, &mut ticket) {
             Ok(wait) => {
-                worker.waiting.set(worker.waiting.get().saturating_add(1));
-                ticket.fate = Fate::Waiting(wait.limit);
-                Decision::Wait(edits(&request), now.saturating_add(wait.time))
+                ticket.memory = self.remember(plan, &request);
+                if wait.time.is_zero() {
+                    Decision::Forward(edits(&request))
+                } else {
+                    worker.waiting.set(worker.waiting.get().saturating_add(1));
+                    ticket.fate = Fate::Waiting(wait.limit);
+                    Decision::Wait(edits(&request), now.saturating_add(wait.time))
+                }
             }
-            Err(refusal) => {
-                ticket.fate = Fate::Refused(Outcome::Limited);
-                Decision::Reply(Box::new(self.refuse(host, worker, &refusal, ticket.protocol)))
-            }
+            Err(refused) => Decision::Reply(Box::new(self.refuse(&refused, &asker, &mut ticket))),
         };
         (decision, ticket)
     }
@@ -169,23 +188,26 @@ impl Filter {
         }
     }
 
-    /// Takes note of a response when its headers are there, and says what it gets; the filter's own replies count already and
-    /// get nothing.
-    pub fn on_response(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> FieldEdits {
-        if ticket.fate != Fate::Forwarded {
-            return FieldEdits::default();
-        }
-        if !ticket.is_grpc() {
-            match response_outcome(host) {
-                Ok(Some((outcome, switched))) => {
-                    ticket.fate = Fate::Answered(outcome);
-                    ticket.long |= switched;
-                }
-                Ok(None) => {}
-                Err(error) => worker.trouble.host_error(host, error),
+    /// Takes note of a response when its headers are there, and says what becomes of it; the filter's own replies count already
+    /// and pass.
+    pub fn on_response(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Answer {
+        let untouched = Answer::Pass(FieldEdits::default());
+        let (Fate::Forwarded, Some(plan)) = (ticket.fate, self.plans.get(ticket.operation)) else {
+            return untouched;
+        };
+        let failed = match judge(host, plan, ticket) {
+            Ok(failed) => failed,
+            Err(error) => {
+                worker.trouble.host_error(host, error);
+                return untouched;
             }
+        };
+        let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status));
+        if let Some(reply) = replacement {
+            ticket.fate = Fate::Replaced;
+            return Answer::Replace(Box::new(reply));
         }
-        self.quota_fields(host, worker, ticket)
+        Answer::Pass(self.quota_fields(host, worker, ticket))
     }
 
     /// Takes note of how a gRPC stream ended, when it is logged.
@@ -201,28 +223,23 @@ impl Filter {
     }
 
     /// Settles what the request held. Its stream has ended.
-    pub fn on_done(&self, host: &dyn Host, worker: &Worker, ticket: Ticket) {
+    pub fn on_done(&self, host: &dyn Host, worker: &Worker, mut ticket: Ticket) {
         let Some(plan) = self.plans.get(ticket.operation) else {
             return;
         };
         let now = host.now();
         if let Fate::Waiting(_) = ticket.fate {
             worker.waiting.set(worker.waiting.get().saturating_sub(1));
+            ticket.taken.give_back(&self.limits, host, worker, now);
         }
-        for (limit, debit) in &ticket.debits {
-            match (self.limits.get(*limit), ticket.fate) {
-                (None, _) => {}
-                (Some(limit), Fate::Waiting(_)) => limit.give_back(host, worker, *debit, now),
-                (Some(limit), _) => limit.release(host, worker, *debit, now),
-            }
-        }
+        ticket.taken.release(&self.limits, host, worker, now);
         let outcome = match ticket.fate {
             Fate::Forwarded | Fate::Waiting(_) => Outcome::Cancelled,
+            Fate::Answered(Outcome::Success) if cut_off(host, worker, &ticket) => Outcome::Failure,
+            Fate::Replaced => Outcome::Degraded,
             Fate::Answered(outcome) | Fate::Refused(outcome) => outcome,
         };
-        if let Err(error) = self.count_request(host, worker, plan, &ticket, outcome, now) {
-            worker.trouble.host_error(host, error);
-        }
+        worker.report(host, self.count_request(host, worker, plan, &ticket, outcome, now));
     }
 
     /// Does what is due without a request: gives back what this worker holds in advance and does not use, and says that it is
@@ -245,73 +262,101 @@ impl Filter {
         }
     }
 
-    /// All or nothing: a limit that refuses ends it, and those before it get back what they gave.
-    fn ask_limits(&self, asker: &Asker<'_>, ticket: &mut Ticket) -> Result<Wait, Refusal> {
-        let mut wait = Wait::default();
-        let Some(plan) = self.plans.get(ticket.operation) else {
-            return Ok(wait);
+    /// Asks everything that may refuse the request, in order. Nothing is taken by those before the limits.
+    fn admit(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) -> Result<Wait, Refused> {
+        if let Some(switch) = self.switched_off(plan, asker.request) {
+            return Err(Refused::Switch(switch));
+        }
+        ticket.taken.take(&self.limits, &plan.limits, asker).map_err(Refused::Limit)
+    }
+
+    /// The index of the first switch that is on and gives up the request. A preflight is not what it asks for.
+    fn switched_off(&self, plan: &Plan, request: &Request<'_>) -> Option<usize> {
+        let mut switches = plan.switches.iter().filter_map(|index| Some((*index, self.switches.get(*index)?)));
+        let (index, _) = switches.find(|(_, switch)| switch.gives_up(request))?;
+        if request.is_preflight() { None } else { Some(index) }
+    }
+
+    fn refuse(&self, refused: &Refused, asker: &Asker<'_>, ticket: &mut Ticket) -> Reply {
+        let (reason, outcome, fallback) = match refused {
+            Refused::Switch(index) => {
+                let Some(switch) = self.switches.get(*index) else {
+                    return Reply::default();
+                };
+                (switch.reason(), Outcome::Degraded, switch.spec().fallback)
+            }
+            Refused::Limit(refusal) => {
+                let Some(limit) = self.limits.get(refusal.limit) else {
+                    return Reply::default();
+                };
+                (limit.reason(), Outcome::Limited, limit.spec().fallback)
+            }
         };
-        let mut applicable = self.applicable(plan, asker);
-        while let Some((index, limit)) = applicable.next() {
-            if !limit.spec().enforced {
-                // Those that only count come last, and count what is not refused.
-                self.check_wait(asker, ticket, wait)?;
+        ticket.fate = Fate::Refused(outcome);
+        reason.count(asker.host, asker.worker, Enforcement::Enforced);
+        let fallback = self.fallback(fallback);
+        self.show(asker.host, asker.worker, reason, fallback);
+        let caller = Caller::of(asker.request, fallback);
+        match refused {
+            Refused::Switch(_) => {
+                let refusal = Refusal { reason, kind: Kind::Degraded, retry_after: Some(switch::RETRY_AFTER) };
+                refusal.reply(fallback, &caller, asker.operation, &self.monitor)
             }
-            let denial = match limit.take(asker) {
-                Verdict::Pass => continue,
-                Verdict::Admitted(debit, admission) => {
-                    ticket.debits.push((index, debit));
-                    if limit.spec().enforced && wait.time < admission.wait {
-                        wait = Wait { time: admission.wait, limit: index };
-                    }
-                    if let (true, Some(left)) = (self.tells_admitted(limit), admission.remaining) {
-                        ticket.standings.push((index, left));
-                    }
-                    continue;
+            Refused::Limit(refusal) => match self.limits.get(refusal.limit) {
+                Some(limit) => {
+                    let denial = refusal.denial;
+                    limit::refusal::reply(limit, denial, fallback, &caller, asker.operation, &self.monitor)
                 }
-                Verdict::Refused(denial) => Some(denial),
-                Verdict::Unusable => None,
-            };
-            if limit.spec().enforced {
-                self.give_back(asker, ticket);
-                return Err(longest_lasting(Refusal::new(index, limit, denial), applicable, asker));
-            }
-            limit.count_refusal(asker.host, asker.worker);
+                None => Reply::default(),
+            },
         }
-        drop(applicable);
-        self.check_wait(asker, ticket, wait)
     }
 
-    /// A queue is no use to a request whose caller will have gone before it is let on, and no worker holds more than
-    /// [`MAX_WAITING`] requests.
-    fn check_wait(&self, asker: &Asker<'_>, ticket: &mut Ticket, wait: Wait) -> Result<Wait, Refusal> {
-        if wait.time.is_zero() {
-            return Ok(wait);
+    /// What is served instead of a response that says failure, by its status.
+    fn replacement(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        ticket: &Ticket,
+        status: u16,
+    ) -> Option<Reply> {
+        let memory = ticket.memory.as_deref()?;
+        let rule = self.on_failure.get(memory.rule)?;
+        if ticket.kind == StreamKind::Tunnel || !rule.replaces(status) {
+            return None;
         }
-        let in_time = deadline::known(asker.request).is_none_or(|left| wait.time < left);
-        if in_time && asker.worker.waiting.get() < MAX_WAITING {
-            return Ok(wait);
-        }
-        self.give_back(asker, ticket);
-        let denial = Denial { remaining: 0, retry_after: Some(wait.time) };
-        Err(Refusal { limit: wait.limit, denial: Some(denial), lasts: wait.time })
+        let fallback = self.fallback(rule.fallback)?;
+        self.show(host, worker, &plan.failure, Some(fallback));
+        let refusal = Refusal { reason: &plan.failure, kind: Kind::Degraded, retry_after: None };
+        Some(refusal.reply(Some(fallback), &memory.caller, self.operation_name(ticket.operation), &self.monitor))
     }
 
-    /// Shadow limits are nobody's business but the operator's.
-    fn tells_admitted(&self, limit: &Limit) -> bool {
-        self.monitor.ratelimit_headers_on_success && limit.spec().enforced
+    /// What the response may need to know of the request.
+    fn remember(&self, plan: &Plan, request: &Request<'_>) -> Option<Box<Memory>> {
+        let (rule, spec) = first_allowing(&plan.on_failure, &self.on_failure, |spec| &spec.selection, request)?;
+        Some(Box::new(Memory { caller: Caller::of(request, self.fallback(spec.fallback)), rule }))
+    }
+
+    /// Says in metrics and access log that something else was served, and why.
+    fn show(&self, host: &dyn Host, worker: &Worker, reason: &Reason, fallback: Option<&Fallback>) {
+        if let Some(fallback) = fallback {
+            reason.count_fallback(host, worker, &fallback.name);
+        }
+        if self.monitor.access_log {
+            reason.log(host, worker);
+        }
     }
 
     /// What an admitted client is told about its quotas. What the service itself says stays.
     fn quota_fields(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> FieldEdits {
-        if ticket.standings.is_empty() {
+        if !self.monitor.ratelimit_headers_on_success {
             return FieldEdits::default();
         }
-        ticket.standings.sort_by_key(|(_, left)| *left);
-        let standing = |(index, left): &(usize, u64)| {
-            Some(Standing { limit: self.limits.get(*index)?, remaining: Some(*left), reset: None })
-        };
-        let standings: SmallVec<[Standing<'_>; 4]> = ticket.standings.iter().filter_map(standing).collect();
+        let standings = ticket.taken.standings(&self.limits);
+        if standings.is_empty() {
+            return FieldEdits::default();
+        }
         let theirs = |name: &str| {
             let value = host.response_header(name).unwrap_or_else(|error| {
                 worker.trouble.host_error(host, error);
@@ -319,44 +364,8 @@ impl Filter {
             });
             value.map(|value| String::from_utf8_lossy(&value).into_owned())
         };
-        quota::with_upstream(
-            self.monitor.ratelimit_headers,
-            quota::fields(self.monitor.ratelimit_headers, &standings),
-            theirs,
-        )
-    }
-
-    fn applicable<'a>(
-        &'a self,
-        plan: &'a Plan,
-        asker: &Asker<'a>,
-    ) -> impl Iterator<Item = (usize, &'a Limit)> + use<'a> {
-        let request = asker.request;
-        let limits = plan.limits.iter().filter_map(|index| Some((*index, self.limits.get(*index)?)));
-        limits.filter(move |(_, limit)| limit.applies_to(request))
-    }
-
-    fn give_back(&self, asker: &Asker<'_>, ticket: &mut Ticket) {
-        for (index, debit) in std::mem::take(&mut ticket.debits) {
-            if let Some(limit) = self.limits.get(index) {
-                limit.give_back(asker.host, asker.worker, debit, asker.now);
-            }
-        }
-    }
-
-    fn refuse(&self, host: &dyn Host, worker: &Worker, refusal: &Refusal, protocol: Protocol) -> Reply {
-        let Some(limit) = self.limits.get(refusal.limit) else {
-            return Reply::default();
-        };
-        limit.count_refusal(host, worker);
-        let fallback = limit.spec().fallback.and_then(|index| self.fallbacks.get(index));
-        if let Some(fallback) = fallback {
-            limit.count_fallback(host, worker, &fallback.name);
-        }
-        if self.monitor.access_log {
-            report(host.set_log_field(LogField::Reason, limit.reason()), host, worker);
-        }
-        refusal::reply(limit, refusal.denial, fallback, protocol, &self.monitor)
+        let style = self.monitor.ratelimit_headers;
+        quota::with_upstream(style, quota::fields(style, &standings), theirs)
     }
 
     fn log_operation(&self, host: &dyn Host, worker: &Worker, operation: usize) {
@@ -364,8 +373,8 @@ impl Filter {
             return;
         }
         if let Some(operation) = self.operations.get(operation) {
-            report(host.set_log_field(LogField::Operation, &operation.name), host, worker);
-            report(host.set_log_field(LogField::Tier, operation.tier.as_str()), host, worker);
+            worker.report(host, host.set_log_field(LogField::Operation, &operation.name));
+            worker.report(host, host.set_log_field(LogField::Tier, operation.tier.as_str()));
         }
     }
 
@@ -385,7 +394,7 @@ impl Filter {
             let name = || metrics::requests_total(&operation.name, operation.tier, outcome);
             handle.count(host, &worker.metrics, name)?;
         }
-        if ticket.long || matches!(ticket.fate, Fate::Refused(_) | Fate::Waiting(_)) {
+        if ticket.kind == StreamKind::Tunnel || matches!(ticket.fate, Fate::Refused(_) | Fate::Waiting(_)) {
             return Ok(());
         }
         let duration = u64::try_from(now.saturating_since(ticket.started).as_millis()).unwrap_or(u64::MAX);
@@ -396,13 +405,10 @@ impl Filter {
     fn operation_name(&self, operation: usize) -> &str {
         self.operations.get(operation).map_or("", |operation| &operation.name)
     }
-}
 
-/// Of the limits that would refuse the request, the one that will do so longest: what a client is told should hold.
-fn longest_lasting<'a>(first: Refusal, others: impl Iterator<Item = (usize, &'a Limit)>, asker: &Asker<'_>) -> Refusal {
-    let enforced = others.filter(|(_, limit)| limit.spec().enforced);
-    let refusals = enforced.filter_map(|(index, limit)| Some(Refusal::new(index, limit, Some(limit.peek(asker)?))));
-    refusals.fold(first, |longest, refusal| if longest.lasts < refusal.lasts { refusal } else { longest })
+    fn fallback(&self, index: Option<usize>) -> Option<&Fallback> {
+        self.fallbacks.get(index?)
+    }
 }
 
 fn edits(request: &Request<'_>) -> Edits {
@@ -412,12 +418,40 @@ fn edits(request: &Request<'_>) -> Edits {
     Edits { remove: request.own_headers().map(<[u8]>::to_vec).collect() }
 }
 
-/// The outcome that the response's status stands for, and whether the protocol was switched.
-fn response_outcome(host: &dyn Host) -> Result<Option<(Outcome, bool)>, HostError> {
+/// Takes note of the outcome as far as the response's headers tell it. Returns the status of a failure.
+fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16>, HostError> {
+    match (ticket.protocol, plan.outcomes) {
+        (Protocol::Http, Outcomes::AsNeeded) => {
+            ticket.fate = Fate::Answered(Outcome::Unknown);
+            return Ok(None);
+        }
+        (Protocol::Http, Outcomes::All) => {}
+        // The status comes at the end, unless there is nothing else.
+        (Protocol::Grpc, _) if ticket.memory.is_none() => return Ok(None),
+        (Protocol::Grpc, _) => {
+            if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
+                let outcome = unless_refused(host, Outcome::of_grpc_status(status));
+                ticket.fate = Fate::Answered(outcome);
+                let http = if status == 4 { 504 } else { 503 };
+                return Ok((outcome == Outcome::Failure).then_some(http));
+            }
+        }
+    }
     let Some(status) = host.response_status()? else {
         return Ok(None);
     };
-    Ok(Some((unless_refused(host, Outcome::of_status(status)), status == 101)))
+    let outcome = unless_refused(host, Outcome::of_status(status));
+    if status == 101 {
+        ticket.kind = StreamKind::Tunnel;
+    }
+    if ticket.protocol == Protocol::Http || outcome != Outcome::Success {
+        ticket.fate = Fate::Answered(outcome);
+    }
+    Ok((outcome == Outcome::Failure).then_some(status))
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// A failure that is marked as some filter's refusal says nothing about the service. Where the mark cannot be read there is
@@ -429,8 +463,17 @@ fn unless_refused(host: &dyn Host, outcome: Outcome) -> Outcome {
     }
 }
 
-fn report(done: Result<(), HostError>, host: &dyn Host, worker: &Worker) {
-    if let Err(error) = done {
-        worker.trouble.host_error(host, error);
+/// Whether the service broke off a response that it had begun: the client has half of it. Tunnels end as they like, and a
+/// client may leave.
+fn cut_off(host: &dyn Host, worker: &Worker, ticket: &Ticket) -> bool {
+    if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Tunnel || ticket.is_grpc() {
+        return false;
+    }
+    match host.ended() {
+        Ok(ended) => ended == Ended::ByUpstream,
+        Err(error) => {
+            worker.trouble.host_error(host, error);
+            false
+        }
     }
 }

@@ -1,6 +1,16 @@
 //! A reply that the filter gives itself, ready for the proxy to send.
 
 use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::operation::request::Request;
+
+/// gRPC `DEADLINE_EXCEEDED`.
+pub const DEADLINE_EXCEEDED: u32 = 4;
+/// gRPC `RESOURCE_EXHAUSTED`: a limit refused.
+pub const RESOURCE_EXHAUSTED: u32 = 8;
+/// gRPC `UNAVAILABLE`: what a gRPC client gets in place of a page, also of one that says success.
+pub const UNAVAILABLE: u32 = 14;
 
 /// A local reply. One serves HTTP and gRPC: the proxy takes the HTTP part for HTTP requests and the gRPC status, with the
 /// body as its message, for gRPC requests.
@@ -18,11 +28,68 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+/// Which protocol the request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Plain HTTP.
+    Http,
+    /// gRPC over HTTP.
+    Grpc,
+}
+
+impl Protocol {
+    /// The protocol of the request.
+    pub const fn of(request: &Request<'_>) -> Self {
+        if request.grpc { Self::Grpc } else { Self::Http }
+    }
+}
+
 impl Reply {
+    /// A problem document (RFC 9457).
+    pub fn problem(status: u16, grpc_status: u32, document: String) -> Self {
+        Self {
+            status,
+            grpc_status,
+            details: String::new(),
+            headers: vec![(Cow::Borrowed("content-type"), "application/problem+json".to_owned())],
+            body: document.into_bytes(),
+        }
+    }
+
+    /// Whether the reply says success, so that a client takes it for the real one.
+    pub const fn is_success(&self) -> bool {
+        self.status < 300
+    }
+
     /// Adds a header unless there is one of that name already.
     pub fn add_missing_header(&mut self, name: &'static str, value: String) {
         if !self.headers.iter().any(|(it, _)| it == name) {
             self.headers.push((Cow::Borrowed(name), value));
         }
     }
+
+    /// Keeps the caller's Envoy and gRPC library from trying again at once, and says when to. A reply that is taken for the
+    /// real one needs none of it; for gRPC none is.
+    pub fn discourage_retries(&mut self, protocol: Protocol, retry_after: Option<Duration>) {
+        if self.is_success() && protocol == Protocol::Http {
+            return;
+        }
+        if let Some(wait) = retry_after {
+            self.add_missing_header("retry-after", whole_seconds(wait).to_string());
+        }
+        self.add_missing_header("x-envoy-ratelimited", "true".to_owned());
+    }
+
+    /// Makes it a reply to a gRPC call: the proxy sets the content type, and the body becomes the message, a sentence instead
+    /// of a document.
+    pub fn speak_grpc(&mut self, message: String) {
+        self.headers.retain(|(name, _)| name != "content-type");
+        self.add_missing_header("grpc-retry-pushback-ms", "-1".to_owned());
+        self.body = message.into_bytes();
+    }
+}
+
+/// Rounded up, so that nobody is told to come too early.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() != 0))
 }

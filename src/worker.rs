@@ -9,10 +9,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::host::Host;
+use crate::host::{Host, HostError};
+use crate::monitor::in_use::InUse;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::trouble::Trouble;
-use crate::monitor::versions::Versions;
 use crate::shared::by_key::ByKey;
 use crate::shared::leased::Leases;
 use crate::shared::live::Meters;
@@ -43,8 +43,8 @@ pub struct Worker {
     pub waiting: Cell<usize>,
     /// The secret under which keys are hashed.
     pub seed: Seed,
-    /// The configuration versions in use.
-    pub versions: Versions,
+    /// The configuration versions and switches in use.
+    pub in_use: InUse,
 }
 
 impl Worker {
@@ -53,14 +53,19 @@ impl Worker {
         Context { host, trouble: &self.trouble, roster: &self.roster, now }
     }
 
+    /// Counts a call that failed.
+    pub fn report(&self, host: &dyn Host, done: Result<(), HostError>) {
+        if let Err(error) = done {
+            self.trouble.host_error(host, error);
+        }
+    }
+
     /// Says that this worker is alive if it holds anything. Returns when to do so again, `None` if there is no need.
     pub fn keep_alive(&self, host: &dyn Host, now: Timestamp) -> Option<Duration> {
         if !self.holdings.any() {
             return None;
         }
-        if let Err(error) = self.roster.sign(host, &self.trouble, now) {
-            self.trouble.host_error(host, error);
-        }
+        self.report(host, self.roster.sign(host, &self.trouble, now).map(|_| ()));
         Some(BEAT)
     }
 }

@@ -11,7 +11,7 @@ use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::host::LogField;
 use outrigger::limit::quota::FieldEdits;
-use outrigger::pipeline::{Decision, Ticket};
+use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::worker::Worker;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -69,7 +69,8 @@ impl Sidecar {
                 Some(*reply)
             }
         };
-        self.filter.on_response(&*self.host, &self.worker, &mut ticket);
+        let _ = self.filter.on_response(&*self.host, &self.worker, &mut ticket);
+        ticket.end_of_response();
         self.filter.on_log(&*self.host, &self.worker, &mut ticket);
         self.filter.on_done(&*self.host, &self.worker, ticket);
         reply
@@ -319,9 +320,12 @@ fn edits_of_response(style: &str, service: &[(&str, &str)]) -> FieldEdits {
     let mut response = vec![(":status", "200")];
     response.extend(service);
     sidecar.host.set_response(&response);
-    let edits = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    let answer = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
     sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
-    edits
+    match answer {
+        Answer::Pass(edits) => edits,
+        Answer::Replace(reply) => panic!("{reply:?}"),
+    }
 }
 
 fn field(name: &'static str, value: &str) -> (&'static str, String) {
@@ -469,7 +473,7 @@ fn outcomes_follow_the_response() {
     let sidecar = Sidecar::new("{}");
     let (_, mut ticket) = sidecar.ask(&get("/"));
     sidecar.host.set_response(&[(":status", "503"), ("x-envoy-ratelimited", "true")]);
-    sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
     sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
     assert_eq!(sidecar.metric(&outcome("client_error")), 1, "another filter's refusal is no failure of the service");
 
@@ -504,7 +508,7 @@ fn durations_are_of_forwarded_requests_without_long_streams() {
         let (_, mut ticket) = sidecar.ask(&request);
         sidecar.host.advance(25_000_000);
         sidecar.host.set_response(&[(":status", "200")]);
-        sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
         sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
     }
     assert_eq!(sidecar.metric(name), 25);

@@ -1,12 +1,16 @@
 //! From a document whose fields are good to a configuration that is good: names are resolved, alternatives chosen,
 //! defaults filled in.
 
+mod degrade;
+mod fallback;
+
 use std::collections::BTreeSet;
 
 use super::document::{self, Document};
 use super::error::ConfigError;
-use super::value::{NonEmpty, is_token};
-use super::{Config, Monitor, RateLimitHeaders};
+use super::term::Method;
+use super::value::NonEmpty;
+use super::{Config, Monitor, Outcomes, RateLimitHeaders};
 use crate::degrade::fallback::Fallback;
 use crate::limit::FailureMode;
 use crate::limit::client_ip::ClientIp;
@@ -19,6 +23,7 @@ use crate::limit::rule::LimitSpec;
 use crate::limit::token_bucket::{TokenBucket, Unrepresentable};
 use crate::limit::window::Window;
 use crate::operation::pattern::Pattern;
+use crate::operation::selection::Selection;
 use crate::operation::{HeaderMatcher, Matcher, OTHER, Operation, Tier};
 
 /// Keys that a limit keeps apart unless it says otherwise.
@@ -27,16 +32,53 @@ const DEFAULT_MAX_KEYS: u32 = 4096;
 pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
     let client_ip = client_ip(document.client_ip);
     let operations = operations(document.operations.unwrap_or_default())?;
-    let fallbacks = fallbacks(document.fallbacks.unwrap_or_default())?;
-    let limits = limits(document.limits.unwrap_or_default(), &operations, &fallbacks, &client_ip)?;
+    let fallbacks = fallback::fallbacks(document.fallbacks.unwrap_or_default())?;
+    let known = Known { operations: &operations, fallbacks: &fallbacks, client_ip: &client_ip };
     Ok(Config {
         version: document.version.map(|it| it.0),
         scope: document.scope.map(|it| it.0),
-        operations,
-        limits,
-        fallbacks,
+        limits: limits(document.limits.unwrap_or_default(), &known)?,
+        switches: degrade::switches(document.switches.unwrap_or_default(), &known)?,
+
+        on_failure: degrade::on_failure(document.on_failure.unwrap_or_default(), &known)?,
         monitor: monitor(&document.monitor.unwrap_or_default()),
+        operations,
+        fallbacks,
     })
+}
+
+/// What policies refer to.
+struct Known<'a> {
+    operations: &'a [Operation],
+    fallbacks: &'a [Fallback],
+    client_ip: &'a ClientIp,
+}
+
+impl Known<'_> {
+    /// The requests that the policy at `path` applies to.
+    fn select(
+        &self,
+        operations: Option<NonEmpty<String>>,
+        tiers: Option<NonEmpty<document::Tier>>,
+        methods: Option<NonEmpty<Method>>,
+        path: &str,
+    ) -> Result<Selection, ConfigError> {
+        Ok(Selection {
+            operations: select(operations, tiers, self.operations, path)?,
+            methods: list(methods).into_iter().map(|it| it.0).collect(),
+        })
+    }
+
+    /// The index of the fallback that the policy at `path` names.
+    fn fallback(&self, name: Option<String>, path: &str) -> Result<Option<usize>, ConfigError> {
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        let found = self.fallbacks.iter().position(|fallback| fallback.name == name);
+        let problem =
+            || ConfigError::at(format!("{path}.fallback"), format!("{name:?}, is not the name of a fallback"));
+        found.map(Some).ok_or_else(problem)
+    }
 }
 
 fn client_ip(given: Option<document::ClientIp>) -> ClientIp {
@@ -117,99 +159,26 @@ fn header_matcher(given: document::HeaderMatch, path: &str) -> Result<HeaderMatc
     }
 }
 
-fn fallbacks(given: Vec<document::Fallback>) -> Result<Vec<Fallback>, ConfigError> {
-    let mut names = Names::new("fallbacks");
-    let mut fallbacks = Vec::with_capacity(given.len());
-    for (index, fallback) in given.into_iter().enumerate() {
-        names.add(index, &fallback.name.0)?;
-        fallbacks.push(self::fallback(fallback, &format!("fallbacks[{index}]"))?);
-    }
-    Ok(fallbacks)
-}
-
-fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigError> {
-    let mut headers: Vec<(String, String)> = Vec::new();
-    for (name, value) in given.headers.map(|it| it.0).unwrap_or_default() {
-        let header = fallback_header(&name, value, path)?;
-        if headers.iter().any(|(earlier, _)| *earlier == header.0) {
-            let problem = format!("{name:?}, is the name of an earlier entry too");
-            return Err(ConfigError::at(format!("{path}.headers"), problem));
-        }
-        headers.push(header);
-    }
-    let (body, content_type) = match (given.json, given.text) {
-        (Some(_), Some(_)) => {
-            return Err(ConfigError::at(path, "must not have both json and text"));
-        }
-        (Some(json), None) => (json.to_string(), Some("application/json")),
-        (None, Some(text)) => (text, Some("text/plain; charset=utf-8")),
-        (None, None) => (String::new(), None),
-    };
-    if let Some(content_type) = content_type
-        && !headers.iter().any(|(name, _)| name == "content-type")
-    {
-        headers.push(("content-type".to_owned(), content_type.to_owned()));
-    }
-    // From 200 to 599 by its type.
-    let status = u16::try_from(given.status.0).unwrap_or(503);
-    if matches!(status, 204 | 205 | 304) && !body.is_empty() {
-        return Err(ConfigError::at(format!("{path}.status"), format!("{status}, must not have a body")));
-    }
-    Ok(Fallback {
-        name: given.name.0,
-        status,
-        headers,
-        body,
-        retry_after: given.retry_after.map(|it| it.0),
-        grpc_status: given.grpc_status.map(|it| it.0),
-    })
-}
-
-/// Headers that the proxy or the filter itself must decide.
-const FORBIDDEN_HEADERS: [&str; 6] =
-    ["content-length", "transfer-encoding", "connection", "grpc-status", "grpc-message", "trailer"];
-
-fn fallback_header(name: &str, value: String, path: &str) -> Result<(String, String), ConfigError> {
-    let lower = name.to_ascii_lowercase();
-    let problem = match lower.as_str() {
-        it if !is_token(it) => "must be the name of a header",
-        it if it.starts_with("x-outrigger-") || FORBIDDEN_HEADERS.contains(&it) => "must not be set by a fallback",
-        _ if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) => {
-            let problem = format!("{value:?}, must not contain control characters");
-            return Err(ConfigError::at(format!("{path}.headers.{name}"), problem));
-        }
-        _ => return Ok((lower, value)),
-    };
-    Err(ConfigError::at(format!("{path}.headers"), format!("{name:?}, {problem}")))
-}
-
-fn limits(
-    given: Vec<document::Limit>,
-    operations: &[Operation],
-    fallbacks: &[Fallback],
-    client_ip: &ClientIp,
-) -> Result<Vec<LimitSpec>, ConfigError> {
+fn limits(given: Vec<document::Limit>, known: &Known<'_>) -> Result<Vec<LimitSpec>, ConfigError> {
     let mut names = Names::new("limits");
     let mut limits = Vec::with_capacity(given.len());
     for (index, limit) in given.into_iter().enumerate() {
         names.add(index, &limit.name.0)?;
         let path = format!("limits[{index}]");
-        let selected = select(limit.operations, limit.tiers, operations, &path)?;
+        let selection = known.select(limit.operations, limit.tiers, limit.methods, &path)?;
         let policy = policy(limit.token_bucket, limit.leaky_bucket, limit.window, limit.concurrency, &path)?;
         let cost = limit.cost.map_or(Cost::Fixed(1), |it| it.0);
         check_cost(&cost, &policy, &path)?;
-        let key = key(limit.key, limit.missing, limit.max_keys.is_some(), client_ip, &path)?;
-        let fallback = limit.fallback.map(|name| find_fallback(&name, fallbacks, &path)).transpose()?;
+        let key = key(limit.key, limit.missing, limit.max_keys.is_some(), known.client_ip, &path)?;
         limits.push(LimitSpec {
             name: limit.name.0,
-            operations: selected,
-            methods: list(limit.methods).into_iter().map(|it| it.0).collect(),
+            selection,
             key,
             max_keys: limit.max_keys.map_or(DEFAULT_MAX_KEYS, |it| it.0),
             policy,
             cost,
             enforced: limit.enforced.unwrap_or(true),
-            fallback,
+            fallback: known.fallback(limit.fallback, &path)?,
             failure_mode: match limit.failure_mode {
                 None | Some(document::FailureMode::Allow) => FailureMode::Allow,
                 Some(document::FailureMode::Deny) => FailureMode::Deny,
@@ -334,17 +303,13 @@ fn key(
     }))
 }
 
-fn find_fallback(name: &str, fallbacks: &[Fallback], path: &str) -> Result<usize, ConfigError> {
-    let found = fallbacks.iter().position(|fallback| fallback.name == name);
-    found.ok_or_else(|| ConfigError::at(format!("{path}.fallback"), format!("{name:?}, is not the name of a fallback")))
-}
-
 fn monitor(given: &document::Monitor) -> Monitor {
     Monitor {
         access_log: given.access_log.unwrap_or(true),
         reason_header: given.reason_header.unwrap_or(true),
         ratelimit_headers: given.ratelimit_headers.map_or(RateLimitHeaders::Ietf, |it| it.0),
         ratelimit_headers_on_success: given.ratelimit_headers_on_success.unwrap_or(false),
+        outcomes: if given.outcomes.unwrap_or(true) { Outcomes::All } else { Outcomes::AsNeeded },
     }
 }
 

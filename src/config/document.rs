@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::error::ConfigError;
 use super::reader;
-use super::term::{Cost, HostPattern, KeyParts, MAX_TOKENS, Method, Path, RateLimitHeaders};
-use super::value::{HeaderName, Name, NonEmpty, NotYet, Pairs, Span, VersionText, Whole, objects, words};
+use super::term::{Cost, FailureStatus, HostPattern, KeyParts, MAX_TOKENS, Method, Origin, Path, RateLimitHeaders};
+use super::value::{HeaderName, Name, NonEmpty, NotYet, Pairs, Ratio, Span, VersionText, Whole, objects, words};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
@@ -17,9 +17,9 @@ pub(super) struct Document {
     pub(super) operations: Option<Vec<Operation>>,
     pub(super) limits: Option<Vec<Limit>>,
     pub(super) fallbacks: Option<Vec<Fallback>>,
-    switches: Option<NotYet>,
+    pub(super) switches: Option<Vec<Switch>>,
     breakers: Option<NotYet>,
-    on_failure: Option<NotYet>,
+    pub(super) on_failure: Option<Vec<OnFailure>>,
     retries: Option<NotYet>,
     deadlines: Option<NotYet>,
     pub(super) monitor: Option<Monitor>,
@@ -140,7 +140,69 @@ pub(super) struct Fallback {
     pub(super) text: Option<String>,
     pub(super) retry_after: Option<Span>,
     pub(super) grpc_status: Option<Whole<1, 16>>,
-    cors: Option<NotYet>,
+    pub(super) cors: Option<Cors>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Cors {
+    pub(super) allow_origin: NonEmpty<Origin>,
+    pub(super) allow_credentials: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Switch {
+    pub(super) name: Name,
+    pub(super) on: Option<bool>,
+    pub(super) operations: Option<NonEmpty<String>>,
+    pub(super) tiers: Option<NonEmpty<Tier>>,
+    pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) fallback: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Breaker {
+    pub(super) name: Name,
+    pub(super) operations: Option<NonEmpty<String>>,
+    pub(super) tiers: Option<NonEmpty<Tier>>,
+    pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) trip: Trip,
+    pub(super) open_for: Option<Span>,
+    pub(super) max_open_for: Option<Span>,
+    pub(super) probes: Option<Whole<1, 100>>,
+    pub(super) fallback: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Trip {
+    pub(super) consecutive_failures: Option<Whole<1, 1_000_000>>,
+    pub(super) failure_ratio: Option<Ratio>,
+    pub(super) slow_ratio: Option<Ratio>,
+    pub(super) slow_after: Option<Span>,
+    pub(super) min_requests: Option<Whole<1, 1_000_000>>,
+    pub(super) window: Option<Span>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct OnFailure {
+    pub(super) operations: Option<NonEmpty<String>>,
+    pub(super) tiers: Option<NonEmpty<Tier>>,
+    pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) statuses: Option<NonEmpty<FailureStatus>>,
+    pub(super) stale: Option<Stale>,
+    pub(super) fallback: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Stale {
+    pub(super) max_age: Span,
+    pub(super) max_bytes: Option<Whole<1024, 67_108_864>>,
+    pub(super) key: Option<KeyParts>,
 }
 
 #[derive(Default, Deserialize)]
@@ -150,11 +212,12 @@ pub(super) struct Monitor {
     pub(super) reason_header: Option<bool>,
     pub(super) ratelimit_headers: Option<RateLimitHeaders>,
     pub(super) ratelimit_headers_on_success: Option<bool>,
-    outcomes: Option<NotYet>,
+    pub(super) outcomes: Option<bool>,
 }
 
 objects!(Document, ClientIp, Operation, Match, HeaderMatch, Limit, Fallback, Monitor);
 objects!(TokenBucket, LeakyBucket, Window, Concurrency);
+objects!(Cors, Switch, Breaker, Trip, OnFailure, Stale);
 words!(Tier, r#""P0", "P1", "P2" or "P3""#, "P0" => P0, "P1" => P1, "P2" => P2, "P3" => P3);
 words!(Missing, r#""shared" or "skip""#, "shared" => Shared, "skip" => Skip);
 words!(FailureMode, r#""allow" or "deny""#, "allow" => Allow, "deny" => Deny);

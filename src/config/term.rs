@@ -7,6 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::value::{Whole, is_token};
 use crate::config;
+use crate::degrade::failure::Statuses;
 use crate::limit;
 use crate::limit::key::KeyPart;
 use crate::operation::pattern::{InvalidPath, PathPattern, Pattern};
@@ -161,5 +162,64 @@ impl<'de> Deserialize<'de> for RateLimitHeaders {
             "x-ratelimit" => Ok(Self(config::RateLimitHeaders::XRateLimit)),
             _ => Err(de::Error::custom(format_args!("{text:?}, must be \"ietf\", \"x-ratelimit\" or \"none\""))),
         }
+    }
+}
+
+/// Statuses that say that the service failed: `"5xx"` or one of them, as text or number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FailureStatus(pub(super) Statuses);
+
+impl<'de> Deserialize<'de> for FailureStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = FailureStatus;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"5xx\" or a status from 500 to 599")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+                match u16::try_from(number) {
+                    Ok(status @ 500..=599) => Ok(FailureStatus(Statuses::One(status))),
+                    _ => Err(E::custom(format_args!("{number}, must be {}", FAILURE_STATUS))),
+                }
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+                if number.fract() == 0.0 && (500.0..600.0).contains(&number) {
+                    return self.visit_u64(number as u64);
+                }
+                Err(E::custom(format_args!("{number:?}, must be {}", FAILURE_STATUS)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                match (text, text.parse()) {
+                    ("5xx", _) => Ok(FailureStatus(Statuses::All)),
+                    (_, Ok(status @ 500..=599)) => Ok(FailureStatus(Statuses::One(status))),
+                    _ => Err(E::custom(format_args!("{text:?}, must be {}", FAILURE_STATUS))),
+                }
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+const FAILURE_STATUS: &str = "\"5xx\" or a status from 500 to 599";
+
+/// An origin as browsers send it, or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin(pub(super) String);
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let host = text.split_once("://").map(|(_, host)| host);
+        let plain = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ', '?', '#']));
+        if text == "*" || (plain && text.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())) {
+            return Ok(Self(text));
+        }
+        let rule = "must be \"*\" or an origin in lower case such as \"https://shop.example.com\", without a path";
+        Err(de::Error::custom(format_args!("{text:?}, {rule}")))
     }
 }

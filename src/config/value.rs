@@ -49,6 +49,20 @@ impl<const MIN: u32, const MAX: u32> Visitor<'_> for WholeVisitor<MIN, MAX> {
     }
 }
 
+/// A ratio: above 0 and at most 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Ratio(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = f64::deserialize(deserializer)?;
+        if 0.0 < number && number <= 1.0 {
+            return Ok(Self(number));
+        }
+        Err(de::Error::custom(format_args!("{number}, must be above 0 and at most 1")))
+    }
+}
+
 /// A duration of at least a millisecond, written as text.
 ///
 /// One or more numbers with a unit, `h`, `m`, `s` or `ms`, as Kubernetes and Go write them (`"1m30s"`, `"250ms"`); a number

@@ -1,6 +1,12 @@
 //! Prepared replies that are served instead of the real ones.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use crate::degrade::cors::Cors;
+use crate::degrade::template::{Filling, Slot, Template};
+use crate::operation::request::Request;
+use crate::reply::{Protocol, Reply, UNAVAILABLE, whole_seconds};
 
 /// A reply that is complete at configuration, but for what the refusal adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,22 +18,72 @@ pub struct Fallback {
     /// Headers, the content type among them. Names are lower-case.
     pub headers: Vec<(String, String)>,
     /// Body; empty for none.
-    pub body: String,
+    pub body: Template,
     /// What `Retry-After` says. Absent: what the refusal knows.
     pub retry_after: Option<Duration>,
     /// gRPC status for gRPC requests. Absent: by the refusal, or 14 (`UNAVAILABLE`) if the HTTP status says success,
     /// because a gRPC client cannot take a page for an answer.
     pub grpc_status: Option<u32>,
+    /// Which pages of other origins may read it.
+    pub cors: Option<Cors>,
+}
+
+/// What a reply needs to know of the request that it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Its `Origin`, if a page of another origin sent it.
+    origin: Option<String>,
+    /// Its `x-request-id`.
+    request_id: Option<String>,
+}
+
+impl Caller {
+    /// What the fallback needs to know of the request, and no more.
+    pub fn of<'f>(request: &Request<'_>, fallbacks: impl IntoIterator<Item = &'f Fallback>) -> Self {
+        let mut caller = Self { protocol: Protocol::of(request), origin: None, request_id: None };
+        for fallback in fallbacks {
+            if fallback.cors.is_some() && caller.origin.is_none() {
+                caller.origin = text(request, "origin");
+            }
+            if fallback.body.has(Slot::RequestId) && caller.request_id.is_none() {
+                caller.request_id = text(request, "x-request-id");
+            }
+        }
+        caller
+    }
 }
 
 impl Fallback {
-    /// Whether the reply says success, so that a client takes it for the real one.
-    pub const fn is_success(&self) -> bool {
-        self.status < 300
+    /// The reply to the caller, without the marks of a refusal. `by_default` is the gRPC status of the refusal.
+    pub fn reply(&self, caller: &Caller, reason: &str, operation: &str, by_default: u32) -> Reply {
+        let own = self.headers.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));
+        let request_id = caller.request_id.as_deref().unwrap_or_default();
+        let mut reply = Reply {
+            status: self.status,
+            grpc_status: 0,
+            details: String::new(),
+            headers: own.collect(),
+            body: self.body.render(&Filling { reason, operation, request_id }).into_bytes(),
+        };
+        reply.grpc_status = self.grpc_status.unwrap_or(if reply.is_success() { UNAVAILABLE } else { by_default });
+        if let Some(wait) = self.retry_after {
+            reply.add_missing_header("retry-after", whole_seconds(wait).to_string());
+        }
+        if let Some(cors) = &self.cors {
+            cors.apply(caller.origin.as_deref(), &mut reply);
+        }
+        reply
     }
 
     /// Whether the reply sets the header itself. `name` is lower-case.
     pub fn has_header(&self, name: &str) -> bool {
         self.headers.iter().any(|(it, _)| it == name)
     }
+}
+
+/// Origins and request ids are ASCII; what is not is no such thing.
+fn text(request: &Request<'_>, name: &str) -> Option<String> {
+    std::str::from_utf8(request.headers.get(name)?).ok().map(str::to_owned)
 }

@@ -3,7 +3,9 @@
 use super::abi::{self, Map, Metric, Status};
 use super::timer::Timer;
 use crate::headers::Headers;
-use crate::host::{Direction, Expected, Host, HostError, LogField, MetricId, MetricKind, Version, Versioned, Written};
+use crate::host::{
+    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Version, Versioned, Written,
+};
 use crate::time::Timestamp;
 
 /// A version that no record has: Envoy counts versions up from 1 and creates a record whatever version is named, so this
@@ -95,6 +97,12 @@ impl Host for Envoy<'_> {
         Ok(status.as_deref().and_then(as_integer).and_then(|it| u32::try_from(it).ok()))
     }
 
+    fn ended(&self) -> Result<Ended, HostError> {
+        let flags = abi::property(b"response\0flags").map_err(failed("get_property"))?;
+        let flags = flags.as_deref().and_then(as_integer).unwrap_or(0);
+        Ok(if flags & BROKEN_OFF == 0 { Ended::Otherwise } else { Ended::ByUpstream })
+    }
+
     fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError> {
         let record = abi::shared_data(key).map_err(failed("shared_get"))?;
         Ok(record.map(|(bytes, version)| Versioned { bytes, version: Version(version) }))
@@ -104,6 +112,10 @@ impl Host for Envoy<'_> {
         abi::random().map_err(failed("random_get"))
     }
 }
+
+/// Envoy's response flags of a stream that its upstream broke off (`envoy/stream_info/stream_info.h`): upstream timeout,
+/// remote reset, connection failure, connection termination, maximum stream duration, protocol error.
+const BROKEN_OFF: i64 = 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 19 | 1 << 23;
 
 /// Envoy hands integers over as eight little-endian bytes.
 fn as_integer(bytes: &[u8]) -> Option<i64> {

@@ -34,10 +34,8 @@ impl Installed {
         for direction in [Direction::Unspecified, Direction::Inbound, Direction::Outbound] {
             Filter::announce(&installed.config, &default_scope(direction), &installed.worker);
         }
-        if let Some(version) = &installed.config.version {
-            let host = installed.host();
-            installed.report(installed.worker.versions.taken_up(&host, &installed.worker.metrics, version));
-        }
+        let Self { config, worker, .. } = &installed;
+        installed.report(worker.in_use.take_up(&installed.host(), &worker.metrics, config));
         installed
     }
 
@@ -123,9 +121,7 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        if let Some(version) = &self.config.version {
-            self.report(self.worker.versions.given_up(&self.host(), &self.worker.metrics, version));
-        }
+        self.report(self.worker.in_use.give_up(&self.host(), &self.worker.metrics, &self.config));
     }
 }
 

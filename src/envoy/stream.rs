@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use super::abi::{self, LocalResponse, Map, Status};
 use super::installed::Installed;
-use super::machine::Flow;
+use super::machine::{End, Flow};
 use crate::headers::Headers;
 use crate::host::{Direction, HostError};
-use crate::pipeline::{Decision, Edits, Ticket};
+use crate::pipeline::{Answer, Decision, Edits, Ticket};
 use crate::reply::Reply;
 use crate::time::Timestamp;
 
@@ -49,42 +49,63 @@ impl Stream {
         }
     }
 
-    /// The request's wait is over. It goes on when the proxy is told.
-    pub(super) fn resume(&mut self) {
-        let installed = &*self.installed;
-        if let Some(ticket) = &mut self.ticket {
-            installed.filter(self.direction).resume(&installed.host(), installed.worker(), ticket);
-        }
-    }
-
-    /// Takes note of the response, the filter's own among them.
-    pub(super) fn response_headers(&mut self) {
+    /// The request's wait is over. Whether it goes on; otherwise it was answered.
+    pub(super) fn resume(&mut self) -> Flow {
         let installed = &*self.installed;
         let Some(ticket) = &mut self.ticket else {
-            return;
+            return Flow::Continue;
         };
-        let edits = installed.filter(self.direction).on_response(&installed.host(), installed.worker(), ticket);
-        for (name, value) in &edits.set {
-            report(installed, "replace_header", abi::replace_header(Map::Response, name, value));
-        }
-        for name in &edits.remove {
-            report(installed, "remove_header", abi::remove_header(Map::Response, name.as_bytes()));
+        match installed.filter(self.direction).resume(&installed.host(), installed.worker(), ticket) {
+            None => Flow::Continue,
+            Some(reply) => send(installed, &reply),
         }
     }
 
-    /// Takes note of a gRPC status, which comes last.
+    /// Takes note of the response, the filter's own among them, and changes or replaces it.
+    pub(super) fn response_headers(&mut self, end: End) -> Flow {
+        let installed = &*self.installed;
+        let Some(ticket) = &mut self.ticket else {
+            return Flow::Continue;
+        };
+        let answer = installed.filter(self.direction).on_response(&installed.host(), installed.worker(), ticket);
+        match answer {
+            Answer::Replace(reply) => return send(installed, &reply),
+            Answer::Pass(edits) => {
+                for (name, value) in &edits.set {
+                    report(installed, "replace_header", abi::replace_header(Map::Response, name, value));
+                }
+                for name in &edits.remove {
+                    report(installed, "remove_header", abi::remove_header(Map::Response, name.as_bytes()));
+                }
+            }
+        }
+        if end == End::OfStream {
+            self.response_end();
+        }
+        Flow::Continue
+    }
+
+    /// Hands a piece of the response's body on.
+    pub(super) fn response_body(&mut self, size: usize, end: End) {
+        let installed = &*self.installed;
+        if let Some(ticket) = &mut self.ticket {
+            installed.filter(self.direction).on_response_body(&installed.host(), installed.worker(), ticket, size);
+        }
+        if end == End::OfStream {
+            self.response_end();
+        }
+    }
+
+    /// The response is complete: its trailers are there, or its body or headers if nothing follows them.
     pub(super) fn response_end(&mut self) {
         let installed = &*self.installed;
-        if let Some(ticket) = &mut self.ticket
-            && ticket.is_grpc()
-        {
-            installed.filter(self.direction).on_log(&installed.host(), installed.worker(), ticket);
+        if let Some(ticket) = &mut self.ticket {
+            installed.filter(self.direction).on_response_end(&installed.host(), installed.worker(), ticket);
         }
     }
 
-    /// Settles what the request held. A gRPC stream that ended without trailers has the status that the proxy makes up.
+    /// Settles what the request held.
     pub(super) fn done(&mut self, context: u32) {
-        self.response_end();
         let installed = &*self.installed;
         if let Some(due) = self.held_until {
             installed.forget(due, context);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::config::RateLimitHeaders;
 use crate::limit::policy::Policy;
 use crate::limit::rule::Limit;
+use crate::reply::whole_seconds;
 
 /// How a limit stands for the current request.
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +83,6 @@ fn value_of<'a>(fields: &'a [Field], name: &str) -> Option<&'a str> {
 fn least_left(field: &str) -> u64 {
     let parameters = field.split([',', ';']).map(str::trim);
     parameters.filter_map(|it| it.strip_prefix("r=")?.parse().ok()).min().unwrap_or(u64::MAX)
-}
-
-/// Rounded up, so that nobody is told to come too early.
-pub fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() != 0))
 }
 
 fn ietf(standings: &[Standing<'_>]) -> Vec<Field> {

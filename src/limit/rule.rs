@@ -9,7 +9,9 @@ use crate::limit::counter::{Admission, Counter, Kept, Place};
 use crate::limit::key::KeySpec;
 use crate::limit::policy::Policy;
 use crate::monitor::metrics::{self, Handle};
+use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
+use crate::operation::selection::Selection;
 use crate::shared::meter::Denial;
 use crate::shared::table::{Eviction, KeyHash};
 use crate::time::Timestamp;
@@ -20,10 +22,8 @@ use crate::worker::Worker;
 pub struct LimitSpec {
     /// Unique name.
     pub name: String,
-    /// Indices of the operations that it applies to.
-    pub operations: Vec<usize>,
-    /// Methods that it applies to; empty for all.
-    pub methods: Vec<String>,
+    /// Which requests it applies to.
+    pub selection: Selection,
     /// What it counts apart; absent: all requests together.
     pub key: Option<KeySpec>,
     /// Least number of keys that it keeps apart.
@@ -58,9 +58,7 @@ impl LimitSpec {
 pub struct Limit {
     spec: LimitSpec,
     counter: Counter,
-    reason: String,
-    refusals: Handle,
-    fallbacks: Handle,
+    reason: Reason,
     waits: Handle,
     evictions_lossless: Handle,
     evictions_lossy: Handle,
@@ -109,10 +107,8 @@ impl Limit {
     pub fn new(spec: LimitSpec, scope: &str, worker: &Worker) -> Self {
         Self {
             counter: Counter::new(spec.policy, &spec.place(scope), worker),
-            reason: format!("limit/{}", spec.name),
+            reason: Reason::new("limit", &spec.name),
             spec,
-            refusals: Handle::default(),
-            fallbacks: Handle::default(),
             waits: Handle::default(),
             evictions_lossless: Handle::default(),
             evictions_lossy: Handle::default(),
@@ -125,14 +121,8 @@ impl Limit {
     }
 
     /// The one spelling of a refusal by this limit.
-    pub fn reason(&self) -> &str {
+    pub fn reason(&self) -> &Reason {
         &self.reason
-    }
-
-    /// Whether the limit applies to the method.
-    pub fn applies_to(&self, request: &Request<'_>) -> bool {
-        let methods = &self.spec.methods;
-        methods.is_empty() || methods.iter().any(|method| method.as_bytes() == request.method)
     }
 
     /// Takes what the request costs, or says why not. A refused request leaves no trace.
@@ -167,7 +157,7 @@ impl Limit {
     /// taken.
     pub fn give_back(&self, host: &dyn Host, worker: &Worker, debit: Debit, now: Timestamp) {
         let given_back = self.counter.give_back(&worker.context(host, now), debit.key, debit.cost, debit.taken);
-        report(given_back, host, worker);
+        worker.report(host, given_back);
     }
 
     /// Gives back what a forwarded request held until its end.
@@ -180,7 +170,7 @@ impl Limit {
 
     /// Gives back all that this worker took in advance.
     pub fn surrender(&self, host: &dyn Host, worker: &Worker, now: Timestamp) {
-        report(self.counter.surrender(&worker.context(host, now)), host, worker);
+        worker.report(host, self.counter.surrender(&worker.context(host, now)));
     }
 
     /// Gives back what this worker took in advance and did not use. Returns when to call again, `None` if there is no need.
@@ -193,22 +183,15 @@ impl Limit {
 
     /// Counts a refusal, real or shadow.
     pub fn count_refusal(&self, host: &dyn Host, worker: &Worker) {
-        let enforced = if self.spec.enforced { "true" } else { "false" };
-        let counted = self.refusals.count(host, &worker.metrics, || metrics::refusals_total(&self.reason, enforced));
-        report(counted, host, worker);
-    }
-
-    /// Counts that the fallback was served.
-    pub fn count_fallback(&self, host: &dyn Host, worker: &Worker, fallback: &str) {
-        let counted = self.fallbacks.count(host, &worker.metrics, || metrics::fallbacks_total(fallback, &self.reason));
-        report(counted, host, worker);
+        let enforcement = if self.spec.enforced { Enforcement::Enforced } else { Enforcement::Shadow };
+        self.reason.count(host, worker, enforcement);
     }
 
     /// Records how long a request waited.
     pub fn observe_wait(&self, host: &dyn Host, worker: &Worker, wait: Duration) {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let name = || metrics::queue_wait_milliseconds(&self.spec.name);
-        report(self.waits.observe(host, &worker.metrics, wait, name), host, worker);
+        worker.report(host, self.waits.observe(host, &worker.metrics, wait, name));
     }
 
     fn try_take(&self, asker: &Asker<'_>) -> Result<Verdict, HostError> {
@@ -253,12 +236,6 @@ impl Limit {
             Eviction::Lossy => (&self.evictions_lossy, "lossy"),
         };
         let name = || metrics::table_evictions_total(&self.spec.name, kind);
-        report(handle.count(host, &worker.metrics, name), host, worker);
-    }
-}
-
-fn report(done: Result<(), HostError>, host: &dyn Host, worker: &Worker) {
-    if let Err(error) = done {
-        worker.trouble.host_error(host, error);
+        worker.report(host, handle.count(host, &worker.metrics, name));
     }
 }

@@ -10,6 +10,9 @@
 //! | `outrigger_request_duration_milliseconds` | operation | histogram | once per forwarded request |
 //! | `outrigger_refusals_total` | reason, enforced | counter | per refusal, real or shadow |
 //! | `outrigger_fallbacks_total` | fallback, reason | counter | when one is served |
+//! | `outrigger_breaker_state` | breaker | gauge | 0 closed, 1 half-open, 2 ramp, 3 open; on change |
+//! | `outrigger_breaker_transitions_total` | breaker, to, cause | counter | on change |
+//! | `outrigger_switch_on` | switch | gauge | at configuration: 1 on, 0 off |
 //! | `outrigger_queue_wait_milliseconds` | limit | histogram | when a request waited |
 //! | `outrigger_table_evictions_total` | limit, kind | counter | when a key takes another one's cell |
 //! | `outrigger_host_errors_total` | call | counter | when the proxy refuses a call, or a record or header is unusable |
@@ -45,6 +48,24 @@ impl Metrics {
         let id = host.define_metric(kind, &name)?;
         self.defined.borrow_mut().insert(name, id);
         Ok(id)
+    }
+
+    /// Raises a counter by one that is rare enough for its name to be looked up each time.
+    ///
+    /// # Errors
+    ///
+    /// The proxy refused to define or to raise it.
+    pub fn count(&self, host: &dyn Host, name: String) -> Result<(), HostError> {
+        host.increment_metric(self.id(host, MetricKind::Counter, name)?, 1)
+    }
+
+    /// Sets a gauge.
+    ///
+    /// # Errors
+    ///
+    /// The proxy refused to define or to set it.
+    pub fn set(&self, host: &dyn Host, name: String, value: u64) -> Result<(), HostError> {
+        host.record_metric(self.id(host, MetricKind::Gauge, name)?, value)
     }
 }
 
@@ -144,6 +165,21 @@ pub fn host_errors_total(call: &str) -> String {
 /// Name of the counter of lost races for a shared record.
 pub fn shared_conflicts_total(record: &str) -> String {
     name(&[("call", record)], "outrigger_shared_conflicts_total")
+}
+
+/// Name of the gauge of a breaker's phase: 0 closed, 1 half-open, 2 ramp, 3 open.
+pub fn breaker_state(breaker: &str) -> String {
+    name(&[("breaker", breaker)], "outrigger_breaker_state")
+}
+
+/// Name of the counter of a breaker's changes of phase.
+pub fn breaker_transitions_total(breaker: &str, to: &str, cause: &str) -> String {
+    name(&[("breaker", breaker), ("to", to), ("cause", cause)], "outrigger_breaker_transitions_total")
+}
+
+/// Name of the gauge that is 1 while a switch is on.
+pub fn switch_on(switch: &str) -> String {
+    name(&[("switch", switch)], "outrigger_switch_on")
 }
 
 /// Name of the gauge that is 1 while a configuration of this version is in use.

@@ -8,17 +8,21 @@ pub enum Outcome {
     /// A 4xx, a gRPC status that is neither 0, 4 nor 14, or a 5xx that is marked `x-envoy-ratelimited`: some other
     /// filter's refusal says nothing about the health of the service.
     ClientError,
-    /// A 5xx, whether by the service or by Envoy for want of one, or gRPC status 4 or 14.
+    /// A 5xx, whether by the service or by Envoy for want of one, gRPC status 4 or 14, or a response that was cut off.
     Failure,
     /// A limit refused it.
     Limited,
+    /// It was given up, or its failure was replaced.
+    Degraded,
     /// The client went away before there was a response.
     Cancelled,
+    /// It was answered, and nobody asked how (`"outcomes": false`).
+    Unknown,
 }
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 7;
 
     /// The word in the metric.
     pub const fn as_str(self) -> &'static str {
@@ -27,7 +31,9 @@ impl Outcome {
             Self::ClientError => "client_error",
             Self::Failure => "failure",
             Self::Limited => "limited",
+            Self::Degraded => "degraded",
             Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
         }
     }
 

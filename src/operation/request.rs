@@ -54,6 +54,13 @@ impl<'h> Request<'h> {
         request
     }
 
+    /// Whether a browser asks, before the request proper, whether it may send it (Fetch standard, CORS-preflight request).
+    pub fn is_preflight(&self) -> bool {
+        self.method == b"OPTIONS"
+            && self.headers.get("origin").is_some()
+            && self.headers.get("access-control-request-method").is_some()
+    }
+
     /// Names of the headers that a client must not send, once per occurrence.
     pub fn own_headers(&self) -> impl Iterator<Item = &'h [u8]> {
         self.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(OWN_PREFIX))

@@ -7,7 +7,9 @@
 use std::cell::{Cell, RefCell};
 
 use outrigger::headers::Headers;
-use outrigger::host::{Direction, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written};
+use outrigger::host::{
+    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written,
+};
 use outrigger::time::Timestamp;
 
 use super::{MemoryHost, Random};
@@ -200,5 +202,9 @@ impl Host for Turn<'_> {
 
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {
         self.proxy.grpc_status()
+    }
+
+    fn ended(&self) -> Result<Ended, HostError> {
+        self.proxy.ended()
     }
 }

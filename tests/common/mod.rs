@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use outrigger::headers::Headers;
 use outrigger::host::{
-    Direction, Expected, Host, HostError, LogField, MetricId, MetricKind, Version, Versioned, Written,
+    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Version, Versioned, Written,
 };
 use outrigger::time::Timestamp;
 
@@ -32,6 +32,7 @@ pub struct MemoryHost {
     peer: RefCell<Option<Vec<u8>>>,
     response: RefCell<Vec<(String, String)>>,
     grpc_status: Cell<Option<u32>>,
+    broken_off: Cell<bool>,
     log_fields: RefCell<BTreeMap<&'static str, String>>,
     calls: RefCell<BTreeMap<&'static str, usize>>,
     failing: RefCell<BTreeSet<&'static str>>,
@@ -75,6 +76,11 @@ impl MemoryHost {
 
     pub fn set_grpc_status(&self, status: Option<u32>) {
         self.grpc_status.set(status);
+    }
+
+    /// Whether the service breaks off its responses.
+    pub fn set_broken_off(&self, broken_off: bool) {
+        self.broken_off.set(broken_off);
     }
 
     /// From now on the call fails with status 10, until [`MemoryHost::repair`].
@@ -234,6 +240,11 @@ impl Host for MemoryHost {
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {
         self.called("grpc_status")?;
         Ok(self.grpc_status.get())
+    }
+
+    fn ended(&self) -> Result<Ended, HostError> {
+        self.called("ended")?;
+        Ok(if self.broken_off.get() { Ended::ByUpstream } else { Ended::Otherwise })
     }
 
     fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError> {

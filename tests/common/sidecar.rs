@@ -6,7 +6,7 @@ use std::rc::Rc;
 use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::host::Host;
-use outrigger::pipeline::{Decision, Ticket};
+use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::worker::Worker;
 
@@ -78,10 +78,17 @@ impl Sidecar {
     }
 
     /// The service answers, and the stream ends.
-    pub fn answer(&self, mut ticket: Ticket) {
-        self.host.set_response(&[(":status", "200")]);
-        self.on_timer(|| self.filter.on_response(&*self.host, &self.worker, &mut ticket));
+    pub fn answer(&self, ticket: Ticket) {
+        let _ = self.answer_with(ticket, &[(":status", "200")]);
+    }
+
+    /// The service answers with these headers, and the stream ends. Returns what becomes of the answer.
+    pub fn answer_with(&self, mut ticket: Ticket, response: &[(&str, &str)]) -> Answer {
+        self.host.set_response(response);
+        let answer = self.on_timer(|| self.filter.on_response(&*self.host, &self.worker, &mut ticket));
+        ticket.end_of_response();
         self.end(ticket);
+        answer
     }
 
     pub fn resume(&self, ticket: &mut Ticket) {

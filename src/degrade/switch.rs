@@ -1,0 +1,57 @@
+//! Degradation that people decide: a switch gives up a part of the service, so that the rest is carried.
+
+use std::time::Duration;
+
+use crate::monitor::reason::Reason;
+use crate::operation::request::Request;
+use crate::operation::selection::Selection;
+
+/// When to come again, for who is refused by a switch: people throw and reset switches in minutes.
+pub const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// A switch, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchSpec {
+    /// Unique name.
+    pub name: String,
+    /// Whether it is on.
+    pub on: bool,
+    /// Which requests it gives up.
+    pub selection: Selection,
+    /// Index of the fallback that is served instead.
+    pub fallback: Option<usize>,
+}
+
+/// A switch at work.
+#[derive(Debug)]
+pub struct Switch {
+    spec: SwitchSpec,
+    reason: Reason,
+}
+
+impl Switch {
+    /// The switch of this specification.
+    pub fn new(spec: SwitchSpec) -> Self {
+        Self { reason: Reason::new("switch", &spec.name), spec }
+    }
+
+    /// The parameters.
+    pub fn spec(&self) -> &SwitchSpec {
+        &self.spec
+    }
+
+    /// The one spelling of a refusal by this switch.
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// Whether the request is given up.
+    pub fn gives_up(&self, request: &Request<'_>) -> bool {
+        self.is_on() && self.spec.selection.allows(request)
+    }
+
+    /// Whether the switch is on: the one place that knows where its position comes from.
+    fn is_on(&self) -> bool {
+        self.spec.on
+    }
+}

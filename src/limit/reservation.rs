@@ -1,0 +1,151 @@
+//! What one request takes of several limits: all or nothing.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::host::Host;
+use crate::limit::policy::Policy;
+use crate::limit::quota::Standing;
+use crate::limit::rule::{Asker, Debit, Limit, Verdict};
+use crate::retry::deadline;
+use crate::shared::meter::Denial;
+use crate::time::Timestamp;
+use crate::worker::Worker;
+
+/// How many requests one worker holds in queues at most, whatever the limits say: each keeps buffers of the proxy busy.
+pub const MAX_WAITING: usize = 1024;
+
+/// What a request took, by index of the limit.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Reservation {
+    debits: SmallVec<[(usize, Debit); 4]>,
+    /// What the limits have left.
+    standings: SmallVec<[(usize, u64); 4]>,
+}
+
+/// The longest wait that a limit asked for, and which one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wait {
+    /// Zero for a request that need not wait.
+    pub time: Duration,
+    /// Index of the limit.
+    pub limit: usize,
+}
+
+/// A refusal by the limit with this index.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal {
+    /// Index of the limit.
+    pub limit: usize,
+    /// What the limit said; `None` if its state could not be used.
+    pub denial: Option<Denial>,
+    /// How long the same request would be refused, as far as anybody can tell.
+    lasts: Duration,
+}
+
+impl Refusal {
+    fn new(index: usize, limit: &Limit, denial: Option<Denial>) -> Self {
+        let lasts = match (denial, limit.spec().policy) {
+            (None, _) => Duration::ZERO,
+            // Nobody knows, unless the request costs more than may ever be in flight.
+            (Some(denial), Policy::Concurrency(_)) if denial.remaining < limit.spec().policy.max_cost() => {
+                Duration::ZERO
+            }
+            (Some(denial), _) => denial.retry_after.unwrap_or(Duration::MAX),
+        };
+        Self { limit: index, denial, lasts }
+    }
+}
+
+impl Reservation {
+    /// Takes what the request needs of all limits with these indices that apply to it, those that only count last. Returns
+    /// how long it must wait.
+    ///
+    /// # Errors
+    ///
+    /// A limit refuses it: then nothing was taken of any.
+    pub fn take(&mut self, limits: &[Limit], indices: &[usize], asker: &Asker<'_>) -> Result<Wait, Refusal> {
+        let mut wait = Wait::default();
+        let applicable = indices.iter().filter_map(|index| Some((*index, limits.get(*index)?)));
+        let mut applicable = applicable.filter(|(_, limit)| limit.spec().selection.allows(asker.request));
+        while let Some((index, limit)) = applicable.next() {
+            if !limit.spec().enforced {
+                // Those that only count come last, and count what is not refused.
+                self.check_wait(limits, asker, wait)?;
+            }
+            let denial = match limit.take(asker) {
+                Verdict::Pass => continue,
+                Verdict::Admitted(debit, admission) => {
+                    self.debits.push((index, debit));
+                    if limit.spec().enforced {
+                        if wait.time < admission.wait {
+                            wait = Wait { time: admission.wait, limit: index };
+                        }
+                        self.standings.extend(admission.remaining.map(|left| (index, left)));
+                    }
+                    continue;
+                }
+                Verdict::Refused(denial) => Some(denial),
+                Verdict::Unusable => None,
+            };
+            if limit.spec().enforced {
+                self.give_back(limits, asker.host, asker.worker, asker.now);
+                return Err(longest_lasting(Refusal::new(index, limit, denial), applicable, asker));
+            }
+            limit.count_refusal(asker.host, asker.worker);
+        }
+        self.check_wait(limits, asker, wait)
+    }
+
+    /// Gives back all of it: the request is not forwarded.
+    pub fn give_back(&mut self, limits: &[Limit], host: &dyn Host, worker: &Worker, now: Timestamp) {
+        self.standings.clear();
+        for (index, debit) in std::mem::take(&mut self.debits) {
+            if let Some(limit) = limits.get(index) {
+                limit.give_back(host, worker, debit, now);
+            }
+        }
+    }
+
+    /// Gives back what a forwarded request held until its end.
+    pub fn release(&mut self, limits: &[Limit], host: &dyn Host, worker: &Worker, now: Timestamp) {
+        for (index, debit) in std::mem::take(&mut self.debits) {
+            if let Some(limit) = limits.get(index) {
+                limit.release(host, worker, debit, now);
+            }
+        }
+    }
+
+    /// How the limits stand that admitted the request, the one that leaves least first.
+    pub fn standings<'l>(&mut self, limits: &'l [Limit]) -> SmallVec<[Standing<'l>; 4]> {
+        self.standings.sort_by_key(|(_, left)| *left);
+        let standing = |(index, left): &(usize, u64)| {
+            Some(Standing { limit: limits.get(*index)?, remaining: Some(*left), reset: None })
+        };
+        self.standings.iter().filter_map(standing).collect()
+    }
+
+    /// A queue is no use to a request whose caller will have gone before it is let on, and no worker holds more than
+    /// [`MAX_WAITING`] requests.
+    fn check_wait(&mut self, limits: &[Limit], asker: &Asker<'_>, wait: Wait) -> Result<Wait, Refusal> {
+        if wait.time.is_zero() {
+            return Ok(wait);
+        }
+        let in_time = deadline::known(asker.request).is_none_or(|left| wait.time < left);
+        if in_time && asker.worker.waiting.get() < MAX_WAITING {
+            return Ok(wait);
+        }
+        self.give_back(limits, asker.host, asker.worker, asker.now);
+        let denial = Denial { remaining: 0, retry_after: Some(wait.time) };
+        Err(Refusal { limit: wait.limit, denial: Some(denial), lasts: wait.time })
+    }
+}
+
+/// Of the limits that would refuse the request, the one that will do so longest: what a client is told should hold.
+fn longest_lasting<'a>(first: Refusal, others: impl Iterator<Item = (usize, &'a Limit)>, asker: &Asker<'_>) -> Refusal {
+    let enforced = others.filter(|(_, limit)| limit.spec().enforced);
+    let refusals = enforced.filter_map(|(index, limit)| Some(Refusal::new(index, limit, Some(limit.peek(asker)?))));
+    refusals.fold(first, |longest, refusal| if longest.lasts < refusal.lasts { refusal } else { longest })
+}

@@ -1,0 +1,75 @@
+//! Why a request was refused, or its answer replaced: one spelling everywhere.
+
+use crate::host::{Host, LogField};
+use crate::monitor::metrics::{self, Handle};
+use crate::reply::Reply;
+use crate::worker::Worker;
+
+/// A reason: `limit/orders-per-user`, `switch/no-reviews`, `breaker/inventory`, `failure/reviews` …
+///
+/// The same word is the label of metrics, the field of the access log and the header of the reply. Response-code details
+/// have it in Envoy's own style.
+#[derive(Debug)]
+pub struct Reason {
+    text: String,
+    details: String,
+    enforced: Handle,
+    shadow: Handle,
+}
+
+/// Whether a refusal happened, or would have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    /// The request was refused.
+    Enforced,
+    /// It would have been, by a policy that is being tried out.
+    Shadow,
+}
+
+impl Reason {
+    /// The reason of the policy of that kind and name.
+    pub fn new(kind: &str, name: &str) -> Self {
+        Self {
+            text: format!("{kind}/{name}"),
+            details: format!("outrigger_{kind}_{name}"),
+            enforced: Handle::default(),
+            shadow: Handle::default(),
+        }
+    }
+
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The word in response-code details.
+    pub fn details(&self) -> &str {
+        &self.details
+    }
+
+    /// Counts a refusal.
+    pub fn count(&self, host: &dyn Host, worker: &Worker, enforcement: Enforcement) {
+        let (handle, enforced) = match enforcement {
+            Enforcement::Enforced => (&self.enforced, "true"),
+            Enforcement::Shadow => (&self.shadow, "false"),
+        };
+        let counted = handle.count(host, &worker.metrics, || metrics::refusals_total(&self.text, enforced));
+        worker.report(host, counted);
+    }
+
+    /// Counts that a prepared reply of that name was served.
+    pub fn count_fallback(&self, host: &dyn Host, worker: &Worker, fallback: &str) {
+        let name = metrics::fallbacks_total(fallback, &self.text);
+        worker.report(host, worker.metrics.count(host, name));
+    }
+
+    /// Makes the reason visible to the access log.
+    pub fn log(&self, host: &dyn Host, worker: &Worker) {
+        worker.report(host, host.set_log_field(LogField::Reason, &self.text));
+    }
+
+    /// Says the reason in a header of the reply.
+    pub fn show(&self, reply: &mut Reply) {
+        reply.headers.push(("x-outrigger-reason".into(), self.text.clone()));
+    }
+}
