@@ -1099,6 +1099,7 @@ fn a_trip_is_obeyed_when_the_copy_is_a_quarter_of_a_second_old() {
     assert!(seen.iter().all(|it| it.2.by == By::Others) && seen.len() == 7, "{seen:?}");
     // What they learnt meanwhile counts nowhere.
     assert_eq!(fleet.state().epoch, 1);
+    assert!(MAX_AGE <= millis(500), "a worker that has requests obeys within half a second");
 }
 
 #[wasm_bindgen_test(unsupported = test)]
