@@ -22,6 +22,7 @@ mod value;
 
 pub use error::ConfigError;
 
+use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::failure::FailureSpec;
 use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::SwitchSpec;
@@ -41,6 +42,8 @@ pub struct Config {
     pub limits: Vec<LimitSpec>,
     /// The switches in the order given.
     pub switches: Vec<SwitchSpec>,
+    /// The breakers in the order given.
+    pub breakers: Vec<BreakerSpec>,
     /// The rules for failures of the service in the order given.
     pub on_failure: Vec<FailureSpec>,
     /// The fallbacks that policies refer to by index.
@@ -85,6 +88,12 @@ pub enum RateLimitHeaders {
 }
 
 impl Config {
+    /// Whether anything is kept in shared records, so that it matters under which scope.
+    pub fn has_shared_state(&self) -> bool {
+        let keeps_answers = self.on_failure.iter().any(|rule| rule.stale.is_some());
+        !self.limits.is_empty() || !self.breakers.is_empty() || keeps_answers
+    }
+
     /// Reads a configuration. No bytes at all are the empty document, which does nothing but count.
     ///
     /// # Errors

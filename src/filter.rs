@@ -5,7 +5,8 @@
 //! request costs what applies to it, however much else is configured.
 
 use crate::config::{Config, Monitor, Outcomes};
-use crate::degrade::failure::FailureSpec;
+use crate::degrade::breaker::rule::BreakerRule;
+use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::Switch;
 use crate::limit::rule::Limit;
@@ -24,7 +25,8 @@ pub struct Filter {
     pub(crate) plans: Vec<Plan>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) switches: Vec<Switch>,
-    pub(crate) on_failure: Vec<FailureSpec>,
+    pub(crate) breakers: Vec<BreakerRule>,
+    pub(crate) on_failure: Vec<FailureRule>,
     pub(crate) fallbacks: Vec<Fallback>,
     pub(crate) monitor: Monitor,
 }
@@ -33,6 +35,7 @@ pub struct Filter {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) switches: Vec<usize>,
+    pub(crate) breakers: Vec<usize>,
     /// Those that refuse in the order configured, then those that only count.
     pub(crate) limits: Vec<usize>,
     pub(crate) on_failure: Vec<usize>,
@@ -52,17 +55,22 @@ impl Filter {
         for spec in &config.limits {
             spec.announce(scope, worker);
         }
+        for spec in &config.breakers {
+            spec.announce(scope, worker);
+        }
     }
 
     /// Puts a configuration to work in a worker, at once or when its first request comes. `default_scope` as above.
     pub fn new(config: &Config, default_scope: &str, worker: &Worker) -> Self {
         let scope = config.scope.as_deref().unwrap_or(default_scope);
+        let on_failure = config.on_failure.iter().cloned().enumerate();
         Self {
             plans: (0..config.operations.len()).map(|operation| Plan::new(operation, config)).collect(),
             operations: Operations::new(config.operations.clone()),
             limits: config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, worker)).collect(),
             switches: config.switches.iter().cloned().map(Switch::new).collect(),
-            on_failure: config.on_failure.clone(),
+            breakers: config.breakers.iter().map(|spec| BreakerRule::new(spec.clone(), scope, worker)).collect(),
+            on_failure: on_failure.map(|(index, spec)| FailureRule::new(index, spec, scope, worker)).collect(),
             fallbacks: config.fallbacks.clone(),
             monitor: config.monitor,
         }
@@ -75,9 +83,11 @@ impl Plan {
         // Shadow limits count only what the others admit.
         limits.sort_by_key(|index| config.limits.get(*index).is_some_and(|spec| !spec.enforced));
         let on_failure = including(operation, &config.on_failure, |spec| &spec.selection);
-        let judged = !on_failure.is_empty();
+        let breakers = including(operation, &config.breakers, |spec| &spec.selection);
+        let judged = !on_failure.is_empty() || !breakers.is_empty();
         Self {
             switches: including(operation, &config.switches, |spec| &spec.selection),
+            breakers,
             limits,
             on_failure,
             failure: Reason::new("failure", config.operations.get(operation).map_or("", |it| &it.name)),

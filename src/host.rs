@@ -94,6 +94,8 @@ pub enum Ended {
 pub enum LogField {
     /// Why the request was refused; absent on requests that were not.
     Reason,
+    /// What the reason does not say: the status of a failure that was replaced, or why a breaker is open.
+    Detail,
     /// The operation that the request was matched to.
     Operation,
     /// The tier of that operation.
@@ -105,6 +107,7 @@ impl LogField {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reason => "outrigger_reason",
+            Self::Detail => "outrigger_detail",
             Self::Operation => "outrigger_operation",
             Self::Tier => "outrigger_tier",
         }
@@ -169,6 +172,12 @@ pub trait Host {
     /// The direction of the listener that the current request came through. Asked for where the configuration names no
     /// scope for its shared state.
     fn direction(&self) -> Result<Direction, HostError>;
+
+    /// All headers of the current response, pseudo-headers included. Valid in the response callback only.
+    fn response_headers(&self) -> Result<Headers, HostError>;
+
+    /// The `size` bytes of a response's body that have come. Valid in the callback that says how many.
+    fn response_body(&self, size: usize) -> Result<Vec<u8>, HostError>;
 
     /// The status of the current response, `None` when it has none or an unreadable one. Valid in the response
     /// callback only.

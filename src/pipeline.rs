@@ -1,9 +1,9 @@
 //! The one request path.
 //!
 //! ```text
-//! request:   classify ▸ switch ▸ limits ▸ (wait) ▸ forward
-//! response:  outcome ▸ failure: fallback
-//! end:       the ticket is settled ▸ metrics
+//! request:   classify ▸ switch ▸ breaker? ▸ limits ▸ (wait) ▸ breaker! ▸ forward
+//! response:  outcome ▸ failure: stale answer, fallback
+//! end:       the ticket is settled ▸ breaker ▸ metrics
 //! ```
 //!
 //! [`Filter::on_request`] decides and hands out a [`Ticket`], which the adapter keeps with the stream and gives back to
@@ -11,9 +11,16 @@
 //! [`Filter::resume`]. What a request took before it was refused is given back at once: a refused request leaves no trace
 //! in the state of the limits that admitted it.
 
+use std::time::Duration;
+
 use crate::config::Outcomes;
+use crate::degrade::breaker::rule::BreakerRule;
+use crate::degrade::breaker::watched::{self, Admission};
+use crate::degrade::breaker::{self};
+use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
+use crate::degrade::stale::{Candidate, Capture, Origin, Progress};
 use crate::degrade::switch;
 use crate::filter::{Filter, Plan, first_allowing};
 use crate::headers::Headers;
@@ -27,7 +34,7 @@ use crate::monitor::outcome::Outcome;
 use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::classify;
 use crate::operation::request::Request;
-use crate::reply::{Protocol, Reply};
+use crate::reply::{DEADLINE_EXCEEDED, Protocol, Reply};
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -73,8 +80,13 @@ pub struct Ticket {
     kind: StreamKind,
     end: ResponseEnd,
     taken: Reservation,
+    breaker: Guard,
+    /// How long after the request went on the response headers came.
+    latency: Option<Duration>,
     /// Only of a request whose answer may be replaced.
     memory: Option<Box<Memory>>,
+    /// The copy of an answer that is being made.
+    capture: Option<Box<Capture>>,
 }
 
 /// How far the request has come.
@@ -86,7 +98,9 @@ enum Fate {
     Forwarded,
     /// Answered by the service, or by Envoy for want of one.
     Answered(Outcome),
-    /// Answered so, but the client was given something else.
+    /// Answered by another filter's refusal, which says nothing about the service.
+    RefusedElsewhere,
+    /// Answered by a failure, in place of which the client was given something else.
     Replaced,
     /// Answered by the filter.
     Refused(Outcome),
@@ -107,31 +121,62 @@ enum ResponseEnd {
     Seen,
 }
 
+/// How the request stands with its breaker, known by index.
+#[derive(Debug)]
+enum Guard {
+    /// It has none, or no more.
+    None,
+    /// It is to be asked before the request goes on.
+    Ahead(usize),
+    /// It let the request pass and is owed a result.
+    Passed(usize, Admission),
+}
+
 /// What is kept of a request whose answer may be replaced: its headers are out of reach by then.
 #[derive(Debug)]
 struct Memory {
     caller: Caller,
-    /// Index of the rule for failures.
-    rule: usize,
+    /// Index of the rule for failures, if there is one.
+    rule: Option<usize>,
+    /// What to look for among the answers that are kept.
+    candidate: Option<Candidate>,
+    /// When the request went on.
+    forwarded: Timestamp,
 }
 
 /// Why a request is refused.
 enum Refused {
     /// By the switch with this index.
     Switch(usize),
+    /// By the breaker with this index.
+    Breaker(usize, watched::Refusal),
     /// By a limit.
     Limit(limit::reservation::Refusal),
 }
 
+/// What `outrigger_fallbacks_total` calls an answer that was kept.
+const STALE: &str = "stale";
+
+impl Memory {
+    /// What a fallback needs to know, and no more.
+    fn of_caller(request: &Request<'_>, fallback: Option<&Fallback>) -> Self {
+        let caller = Caller::of(request, fallback);
+        Self { caller, rule: None, candidate: None, forwarded: Timestamp::default() }
+    }
+}
+
 impl Ticket {
-    /// Whether the request speaks gRPC, whose status comes at the end of the stream.
-    pub fn is_grpc(&self) -> bool {
+    fn is_grpc(&self) -> bool {
         self.protocol == Protocol::Grpc
     }
 
-    /// Takes note that the response has come to its end. One whose end was not seen was cut off.
-    pub fn end_of_response(&mut self) {
-        self.end = ResponseEnd::Seen;
+    fn has_failed(&self) -> bool {
+        self.fate == Fate::Answered(Outcome::Failure)
+    }
+
+    /// Whether a breaker waits for the result.
+    const fn is_probe(&self) -> bool {
+        matches!(&self.breaker, Guard::Passed(_, admission) if admission.is_probe())
     }
 }
 
@@ -153,7 +198,10 @@ impl Filter {
             kind: if request.upgrade { StreamKind::Tunnel } else { StreamKind::Exchange },
             end: ResponseEnd::Open,
             taken: Reservation::default(),
+            breaker: Guard::None,
+            latency: None,
             memory: None,
+            capture: None,
         };
         let Some(plan) = self.plans.get(operation) else {
             return (Decision::Forward(edits(&request)), ticket);
@@ -162,30 +210,39 @@ impl Filter {
 
         let asker = Asker { host, worker, request: &request, operation: self.operation_name(operation), now };
         let decision = match self.admit(plan, &asker, &mut ticket) {
+            Ok(wait) if wait.time.is_zero() => Decision::Forward(edits(&request)),
             Ok(wait) => {
-                ticket.memory = self.remember(plan, &request);
-                if wait.time.is_zero() {
-                    Decision::Forward(edits(&request))
-                } else {
-                    worker.waiting.set(worker.waiting.get().saturating_add(1));
-                    ticket.fate = Fate::Waiting(wait.limit);
-                    Decision::Wait(edits(&request), now.saturating_add(wait.time))
-                }
+                worker.waiting.set(worker.waiting.get().saturating_add(1));
+                ticket.fate = Fate::Waiting(wait.limit);
+                Decision::Wait(edits(&request), now.saturating_add(wait.time))
             }
-            Err(refused) => Decision::Reply(Box::new(self.refuse(&refused, &asker, &mut ticket))),
+            Err(refused) => {
+                let memory = match &refused {
+                    Refused::Switch(index) => Memory::of_caller(&request, self.switch_fallback(*index)),
+                    Refused::Limit(refusal) => Memory::of_caller(&request, self.limit_fallback(refusal.limit)),
+                    Refused::Breaker(index, _) => self.remember(plan, &asker, self.breakers.get(*index)),
+                };
+                Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, &mut ticket)))
+            }
         };
         (decision, ticket)
     }
 
-    /// Lets a request go on whose wait is over.
-    pub fn resume(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
-        if let Fate::Waiting(limit) = ticket.fate {
-            worker.waiting.set(worker.waiting.get().saturating_sub(1));
-            ticket.fate = Fate::Forwarded;
-            if let Some(limit) = self.limits.get(limit) {
-                limit.observe_wait(host, worker, host.now().saturating_since(ticket.started));
-            }
+    /// Lets a request go on whose wait is over, unless a breaker has opened meanwhile: then there is a reply.
+    pub fn resume(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Option<Box<Reply>> {
+        let Fate::Waiting(limit) = ticket.fate else {
+            return None;
+        };
+        let now = host.now();
+        worker.waiting.set(worker.waiting.get().saturating_sub(1));
+        ticket.fate = Fate::Forwarded;
+        if let Some(limit) = self.limits.get(limit) {
+            limit.observe_wait(host, worker, now.saturating_since(ticket.started));
         }
+        let refused = self.claim(host, worker, now, ticket).err()?;
+        ticket.taken.give_back(&self.limits, host, worker, now);
+        let memory = ticket.memory.take()?;
+        Some(Box::new(self.refuse(host, worker, &refused, &memory, ticket)))
     }
 
     /// Takes note of a response when its headers are there, and says what becomes of it; the filter's own replies count already
@@ -202,24 +259,48 @@ impl Filter {
                 return untouched;
             }
         };
-        let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status));
-        if let Some(reply) = replacement {
-            ticket.fate = Fate::Replaced;
-            return Answer::Replace(Box::new(reply));
+        if let Some(forwarded) = ticket.memory.as_ref().map(|memory| memory.forwarded) {
+            let now = host.now();
+            ticket.latency = Some(now.saturating_since(forwarded));
+            let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status, now));
+            if failed.is_some() || ticket.is_probe() {
+                // What is streamed may last longer than a probe has.
+                self.settle_breaker(host, worker, ticket, now);
+            }
+            if let Some(reply) = replacement {
+                ticket.fate = Fate::Replaced;
+                return Answer::Replace(Box::new(reply));
+            }
+            ticket.capture = self.capture(host, worker, ticket, now);
         }
         Answer::Pass(self.quota_fields(host, worker, ticket))
     }
 
-    /// Takes note of how a gRPC stream ended, when it is logged.
-    pub fn on_log(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
-        if ticket.fate != Fate::Forwarded || !ticket.is_grpc() {
+    /// Takes `size` bytes of the response's body into the copy that is being made of it.
+    pub fn on_response_body(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, size: usize) {
+        let Some(capture) = &mut ticket.capture else {
             return;
+        };
+        let part = host.response_body(size).unwrap_or_else(|error| {
+            worker.trouble.host_error(host, error);
+            Vec::new()
+        });
+        let progress = if part.len() == size { capture.push(&part, host.now()) } else { Progress::Enough };
+        if progress == Progress::Enough
+            && let Some(capture) = ticket.capture.take()
+        {
+            capture.abandon(host, worker);
         }
-        match host.grpc_status() {
-            Ok(Some(status)) => ticket.fate = Fate::Answered(unless_refused(host, Outcome::of_grpc_status(status))),
-            Ok(None) => {}
-            Err(error) => worker.trouble.host_error(host, error),
+    }
+
+    /// Takes note that the response has come to its end; one whose end is not seen was cut off. The status of gRPC comes
+    /// with it.
+    pub fn on_response_end(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+        ticket.end = ResponseEnd::Seen;
+        if let Some(capture) = ticket.capture.take() {
+            capture.finish(host, worker, host.now());
         }
+        grpc_outcome(host, worker, ticket);
     }
 
     /// Settles what the request held. Its stream has ended.
@@ -228,14 +309,26 @@ impl Filter {
             return;
         };
         let now = host.now();
+        // A gRPC stream that ended without trailers has the status that the proxy makes up.
+        grpc_outcome(host, worker, &mut ticket);
         if let Fate::Waiting(_) = ticket.fate {
             worker.waiting.set(worker.waiting.get().saturating_sub(1));
             ticket.taken.give_back(&self.limits, host, worker, now);
         }
         ticket.taken.release(&self.limits, host, worker, now);
+        if let Some(capture) = ticket.capture.take() {
+            capture.abandon(host, worker);
+        }
+        if ticket.fate == Fate::Answered(Outcome::Success) && cut_off(host, worker, &ticket) {
+            ticket.fate = Fate::Answered(Outcome::Failure);
+        }
+        if let Fate::Forwarded = ticket.fate {
+            self.spare_breaker(host, worker, &mut ticket, now);
+        }
+        self.settle_breaker(host, worker, &mut ticket, now);
         let outcome = match ticket.fate {
             Fate::Forwarded | Fate::Waiting(_) => Outcome::Cancelled,
-            Fate::Answered(Outcome::Success) if cut_off(host, worker, &ticket) => Outcome::Failure,
+            Fate::RefusedElsewhere => Outcome::ClientError,
             Fate::Replaced => Outcome::Degraded,
             Fate::Answered(outcome) | Fate::Refused(outcome) => outcome,
         };
@@ -262,53 +355,137 @@ impl Filter {
         }
     }
 
-    /// Asks everything that may refuse the request, in order. Nothing is taken by those before the limits.
+    /// Asks everything that may refuse the request, in order. What was taken is given back if something does.
     fn admit(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) -> Result<Wait, Refused> {
-        if let Some(switch) = self.switched_off(plan, asker.request) {
+        let Asker { host, worker, request, now, .. } = *asker;
+        let guarded = !plan.switches.is_empty() || !plan.breakers.is_empty();
+        // A preflight is not what it asks for.
+        let guarded = guarded && !request.is_preflight();
+        if guarded && let Some(switch) = self.switch_that_gives_up(plan, request) {
             return Err(Refused::Switch(switch));
         }
-        ticket.taken.take(&self.limits, &plan.limits, asker).map_err(Refused::Limit)
+        let breakers: &[usize] = if guarded { &plan.breakers } else { &[] };
+        let breaker = first_allowing(breakers, &self.breakers, |it| &it.spec().selection, request);
+        if let Some((index, breaker)) = breaker {
+            breaker.peek(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            ticket.breaker = Guard::Ahead(index);
+        }
+        let wait = ticket.taken.take(&self.limits, &plan.limits, asker).map_err(Refused::Limit)?;
+        if breaker.is_some() || !plan.on_failure.is_empty() {
+            ticket.memory = Some(Box::new(self.remember(plan, asker, breaker.map(|(_, breaker)| breaker))));
+        }
+        if wait.time.is_zero()
+            && let Err(refused) = self.claim(host, worker, now, ticket)
+        {
+            ticket.taken.give_back(&self.limits, host, worker, now);
+            return Err(refused);
+        }
+        Ok(wait)
     }
 
-    /// The index of the first switch that is on and gives up the request. A preflight is not what it asks for.
-    fn switched_off(&self, plan: &Plan, request: &Request<'_>) -> Option<usize> {
+    /// Asks the request's breaker, if it has one, right before the request goes on.
+    fn claim(&self, host: &dyn Host, worker: &Worker, now: Timestamp, ticket: &mut Ticket) -> Result<(), Refused> {
+        if let Some(memory) = &mut ticket.memory {
+            memory.forwarded = now;
+        }
+        let Guard::Ahead(index) = ticket.breaker else {
+            return Ok(());
+        };
+        ticket.breaker = Guard::None;
+        if let Some(breaker) = self.breakers.get(index) {
+            let admission = breaker.claim(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            ticket.breaker = Guard::Passed(index, admission);
+        }
+        Ok(())
+    }
+
+    /// Tells the breaker that let the request pass how it ended.
+    fn settle_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+        let Guard::Passed(index, admission) = std::mem::replace(&mut ticket.breaker, Guard::None) else {
+            return;
+        };
+        let Some(breaker) = self.breakers.get(index) else {
+            return;
+        };
+        let outcome = match ticket.fate {
+            Fate::Answered(Outcome::Failure) => breaker::tally::Outcome::Failure,
+            // Not answered yet: the headers of a gRPC stream, which say nothing bad.
+            Fate::Answered(_) | Fate::Forwarded => breaker::tally::Outcome::Success,
+            Fate::Waiting(_) | Fate::RefusedElsewhere | Fate::Replaced | Fate::Refused(_) => {
+                return breaker.give_back(host, worker, admission, now);
+            }
+        };
+        let latency = ticket.latency.unwrap_or_else(|| now.saturating_since(ticket.started));
+        breaker.report(host, worker, admission, outcome, latency, now);
+    }
+
+    /// Takes the request out of what its breaker judges by: its client left, which says nothing about the service.
+    fn spare_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+        let Guard::Passed(index, admission) = std::mem::replace(&mut ticket.breaker, Guard::None) else {
+            return;
+        };
+        if let Some(breaker) = self.breakers.get(index) {
+            breaker.give_back(host, worker, admission, now);
+        }
+    }
+
+    /// The index of the first switch that is on and gives up the request.
+    fn switch_that_gives_up(&self, plan: &Plan, request: &Request<'_>) -> Option<usize> {
         let mut switches = plan.switches.iter().filter_map(|index| Some((*index, self.switches.get(*index)?)));
-        let (index, _) = switches.find(|(_, switch)| switch.gives_up(request))?;
-        if request.is_preflight() { None } else { Some(index) }
+        switches.find(|(_, switch)| switch.gives_up(request)).map(|(index, _)| index)
     }
 
-    fn refuse(&self, refused: &Refused, asker: &Asker<'_>, ticket: &mut Ticket) -> Reply {
-        let (reason, outcome, fallback) = match refused {
+    /// What the request is told that is refused.
+    fn refuse(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        refused: &Refused,
+        memory: &Memory,
+        ticket: &mut Ticket,
+    ) -> Reply {
+        let operation = self.operation_name(ticket.operation);
+        match refused {
             Refused::Switch(index) => {
                 let Some(switch) = self.switches.get(*index) else {
                     return Reply::default();
                 };
-                (switch.reason(), Outcome::Degraded, switch.spec().fallback)
+                ticket.fate = Fate::Refused(Outcome::Degraded);
+                let (reason, retry_after) = (switch.reason(), Some(switch::RETRY_AFTER));
+                let fallback = self.switch_fallback(*index);
+                self.tell(host, worker, reason, fallback);
+                reason.count(host, worker, Enforcement::Enforced);
+                let refusal = Refusal { reason, kind: Kind::Degraded, retry_after };
+                refusal.reply(fallback, &memory.caller, operation, &self.monitor)
             }
             Refused::Limit(refusal) => {
                 let Some(limit) = self.limits.get(refusal.limit) else {
                     return Reply::default();
                 };
-                (limit.reason(), Outcome::Limited, limit.spec().fallback)
+                ticket.fate = Fate::Refused(Outcome::Limited);
+                let fallback = self.limit_fallback(refusal.limit);
+                self.tell(host, worker, limit.reason(), fallback);
+                limit.count_refusal(host, worker);
+                limit::refusal::reply(limit, refusal.denial, fallback, &memory.caller, operation, &self.monitor)
             }
-        };
-        ticket.fate = Fate::Refused(outcome);
-        reason.count(asker.host, asker.worker, Enforcement::Enforced);
-        let fallback = self.fallback(fallback);
-        self.show(asker.host, asker.worker, reason, fallback);
-        let caller = Caller::of(asker.request, fallback);
-        match refused {
-            Refused::Switch(_) => {
-                let refusal = Refusal { reason, kind: Kind::Degraded, retry_after: Some(switch::RETRY_AFTER) };
-                refusal.reply(fallback, &caller, asker.operation, &self.monitor)
+            Refused::Breaker(index, refusal) => {
+                let Some(breaker) = self.breakers.get(*index) else {
+                    return Reply::default();
+                };
+                ticket.fate = Fate::Refused(Outcome::Broken);
+                breaker.reason().count(host, worker, Enforcement::Enforced);
+                self.detail(host, worker, breaker.cause());
+                let refusal =
+                    Refusal { reason: breaker.reason(), kind: Kind::Degraded, retry_after: Some(refusal.retry_after) };
+                let own = self.fallback(breaker.spec().fallback);
+                let now = memory.forwarded;
+                self.substitute(host, worker, &refusal, own, memory, operation, Origin::Spared, now).unwrap_or_else(
+                    || {
+                        self.tell(host, worker, refusal.reason, None);
+                        refusal.reply(None, &memory.caller, operation, &self.monitor)
+                    },
+                )
             }
-            Refused::Limit(refusal) => match self.limits.get(refusal.limit) {
-                Some(limit) => {
-                    let denial = refusal.denial;
-                    limit::refusal::reply(limit, denial, fallback, &caller, asker.operation, &self.monitor)
-                }
-                None => Reply::default(),
-            },
         }
     }
 
@@ -320,31 +497,92 @@ impl Filter {
         plan: &Plan,
         ticket: &Ticket,
         status: u16,
+        now: Timestamp,
     ) -> Option<Reply> {
         let memory = ticket.memory.as_deref()?;
-        let rule = self.on_failure.get(memory.rule)?;
-        if ticket.kind == StreamKind::Tunnel || !rule.replaces(status) {
+        let rule = self.rule(memory)?;
+        if ticket.kind == StreamKind::Tunnel || !rule.spec().replaces(status) {
             return None;
         }
-        let fallback = self.fallback(rule.fallback)?;
-        self.show(host, worker, &plan.failure, Some(fallback));
         let refusal = Refusal { reason: &plan.failure, kind: Kind::Degraded, retry_after: None };
-        Some(refusal.reply(Some(fallback), &memory.caller, self.operation_name(ticket.operation), &self.monitor))
+        let operation = self.operation_name(ticket.operation);
+        let reply = self.substitute(host, worker, &refusal, None, memory, operation, Origin::Failed(status), now)?;
+        self.detail(host, worker, &status.to_string());
+        Some(reply)
     }
 
-    /// What the response may need to know of the request.
-    fn remember(&self, plan: &Plan, request: &Request<'_>) -> Option<Box<Memory>> {
-        let (rule, spec) = first_allowing(&plan.on_failure, &self.on_failure, |spec| &spec.selection, request)?;
-        Some(Box::new(Memory { caller: Caller::of(request, self.fallback(spec.fallback)), rule }))
+    /// The reply that was prepared for a refusal: a fallback of its own, a stale answer, or the fallback of the rule for
+    /// failures.
+    #[expect(clippy::too_many_arguments, reason = "one step of the path, not an interface")]
+    fn substitute(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        refusal: &Refusal<'_>,
+        own: Option<&Fallback>,
+        memory: &Memory,
+        operation: &str,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Option<Reply> {
+        let rule = self.rule(memory);
+        if own.is_none()
+            && let (Some(stale), Some(candidate)) = (rule.and_then(FailureRule::stale), &memory.candidate)
+            && let Some(kept) = stale.lookup(host, worker, candidate, now)
+        {
+            refusal.reason.count_fallback(host, worker, STALE);
+            self.log_reason(host, worker, refusal.reason);
+            return Some(refusal.mark(kept.into_reply(origin), &self.monitor));
+        }
+        let fallback = own.or_else(|| self.fallback(rule?.spec().fallback))?;
+        self.tell(host, worker, refusal.reason, Some(fallback));
+        Some(refusal.reply(Some(fallback), &memory.caller, operation, &self.monitor))
     }
 
-    /// Says in metrics and access log that something else was served, and why.
-    fn show(&self, host: &dyn Host, worker: &Worker, reason: &Reason, fallback: Option<&Fallback>) {
+    /// Begins to copy a good answer, if its rule keeps answers and this one may be kept.
+    fn capture(&self, host: &dyn Host, worker: &Worker, ticket: &Ticket, now: Timestamp) -> Option<Box<Capture>> {
+        if ticket.fate != Fate::Answered(Outcome::Success) {
+            return None;
+        }
+        let memory = ticket.memory.as_deref()?;
+        let (stale, candidate) = (self.rule(memory)?.stale()?, memory.candidate.as_ref()?);
+        let response = host.response_headers().map_err(|error| worker.trouble.host_error(host, error)).ok()?;
+        stale.begin(host, worker, candidate, &response, now).map(Box::new)
+    }
+
+    /// What the response, or a breaker that refuses, may need to know of the request.
+    fn remember(&self, plan: &Plan, asker: &Asker<'_>, breaker: Option<&BreakerRule>) -> Memory {
+        let Asker { host, worker, request, operation, now } = *asker;
+        let rule = first_allowing(&plan.on_failure, &self.on_failure, |rule| &rule.spec().selection, request);
+        let fallbacks = [breaker.and_then(|it| it.spec().fallback), rule.and_then(|(_, it)| it.spec().fallback)];
+        let fallbacks = fallbacks.into_iter().filter_map(|index| self.fallback(index));
+        let stale = rule.and_then(|(_, rule)| rule.stale());
+        Memory {
+            caller: Caller::of(request, fallbacks),
+            candidate: stale.and_then(|stale| stale.candidate(host, worker, request, operation)),
+            rule: rule.map(|(index, _)| index),
+            forwarded: now,
+        }
+    }
+
+    /// Says in metrics and access log why something else is served, and what.
+    fn tell(&self, host: &dyn Host, worker: &Worker, reason: &Reason, fallback: Option<&Fallback>) {
         if let Some(fallback) = fallback {
             reason.count_fallback(host, worker, &fallback.name);
         }
+        self.log_reason(host, worker, reason);
+    }
+
+    fn log_reason(&self, host: &dyn Host, worker: &Worker, reason: &Reason) {
         if self.monitor.access_log {
             reason.log(host, worker);
+        }
+    }
+
+    /// Makes visible to the access log what the reason does not say: the status of the failure, or why a breaker is open.
+    fn detail(&self, host: &dyn Host, worker: &Worker, detail: &str) {
+        if self.monitor.access_log {
+            worker.report(host, host.set_log_field(LogField::Detail, detail));
         }
     }
 
@@ -409,6 +647,18 @@ impl Filter {
     fn fallback(&self, index: Option<usize>) -> Option<&Fallback> {
         self.fallbacks.get(index?)
     }
+
+    fn switch_fallback(&self, switch: usize) -> Option<&Fallback> {
+        self.fallback(self.switches.get(switch)?.spec().fallback)
+    }
+
+    fn limit_fallback(&self, limit: usize) -> Option<&Fallback> {
+        self.fallback(self.limits.get(limit)?.spec().fallback)
+    }
+
+    fn rule(&self, memory: &Memory) -> Option<&FailureRule> {
+        self.on_failure.get(memory.rule?)
+    }
 }
 
 fn edits(request: &Request<'_>) -> Edits {
@@ -421,33 +671,44 @@ fn edits(request: &Request<'_>) -> Edits {
 /// Takes note of the outcome as far as the response's headers tell it. Returns the status of a failure.
 fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16>, HostError> {
     match (ticket.protocol, plan.outcomes) {
+        (Protocol::Http, Outcomes::All) => {}
         (Protocol::Http, Outcomes::AsNeeded) => {
             ticket.fate = Fate::Answered(Outcome::Unknown);
             return Ok(None);
         }
-        (Protocol::Http, Outcomes::All) => {}
         // The status comes at the end, unless there is nothing else.
         (Protocol::Grpc, _) if ticket.memory.is_none() => return Ok(None),
         (Protocol::Grpc, _) => {
             if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
-                let outcome = unless_refused(host, Outcome::of_grpc_status(status));
-                ticket.fate = Fate::Answered(outcome);
-                let http = if status == 4 { 504 } else { 503 };
-                return Ok((outcome == Outcome::Failure).then_some(http));
+                ticket.fate = answered(host, Outcome::of_grpc_status(status));
+                // The statuses that stand for `UNAVAILABLE` and `DEADLINE_EXCEEDED`.
+                let http = if status == DEADLINE_EXCEEDED { 504 } else { 503 };
+                return Ok(ticket.has_failed().then_some(http));
             }
         }
     }
     let Some(status) = host.response_status()? else {
         return Ok(None);
     };
-    let outcome = unless_refused(host, Outcome::of_status(status));
     if status == 101 {
         ticket.kind = StreamKind::Tunnel;
     }
-    if ticket.protocol == Protocol::Http || outcome != Outcome::Success {
-        ticket.fate = Fate::Answered(outcome);
+    if ticket.protocol == Protocol::Http || 400 <= status {
+        ticket.fate = answered(host, Outcome::of_status(status));
     }
-    Ok((outcome == Outcome::Failure).then_some(status))
+    Ok(ticket.has_failed().then_some(status))
+}
+
+/// Takes note of how a gRPC stream ended, if that is not known yet.
+fn grpc_outcome(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+    if ticket.fate != Fate::Forwarded || !ticket.is_grpc() {
+        return;
+    }
+    match host.grpc_status() {
+        Ok(Some(status)) => ticket.fate = answered(host, Outcome::of_grpc_status(status)),
+        Ok(None) => {}
+        Err(error) => worker.trouble.host_error(host, error),
+    }
 }
 
 fn number(value: &[u8]) -> Option<u32> {
@@ -456,10 +717,12 @@ fn number(value: &[u8]) -> Option<u32> {
 
 /// A failure that is marked as some filter's refusal says nothing about the service. Where the mark cannot be read there is
 /// none.
-fn unless_refused(host: &dyn Host, outcome: Outcome) -> Outcome {
+fn answered(host: &dyn Host, outcome: Outcome) -> Fate {
     match outcome {
-        Outcome::Failure if matches!(host.response_header("x-envoy-ratelimited"), Ok(Some(_))) => Outcome::ClientError,
-        outcome => outcome,
+        Outcome::Failure if matches!(host.response_header("x-envoy-ratelimited"), Ok(Some(_))) => {
+            Fate::RefusedElsewhere
+        }
+        outcome => Fate::Answered(outcome),
     }
 }
 

@@ -9,18 +9,30 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::degrade::breaker::Breaker;
+use crate::degrade::breaker::watched::Watches;
+use crate::degrade::stale::Memories;
 use crate::host::{Host, HostError};
 use crate::monitor::in_use::InUse;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::trouble::Trouble;
 use crate::shared::by_key::ByKey;
 use crate::shared::leased::Leases;
-use crate::shared::live::Meters;
+use crate::shared::live::{Latest, Meters};
 use crate::shared::roster::{BEAT, Roster};
 use crate::shared::seed::Seed;
 use crate::shared::shares::{Context, Holdings};
 use crate::shared::vacancies::Vacancies;
 use crate::time::Timestamp;
+
+/// The breakers of one worker.
+#[derive(Debug, Default)]
+pub struct Breakers {
+    /// The parameters that hold for each.
+    pub parameters: Latest<Breaker>,
+    /// What was last seen of each, and what the others have not been told yet.
+    pub watches: Watches,
+}
 
 /// The store of one worker. Lost when the virtual machine traps: what it held then comes back by itself.
 #[derive(Debug, Default)]
@@ -39,6 +51,10 @@ pub struct Worker {
     pub holdings: Rc<Holdings>,
     /// Which workers are alive.
     pub roster: Roster,
+    /// The breakers' parameters, and what this worker knows of their states.
+    pub breakers: Breakers,
+    /// What is remembered of stale answers.
+    pub stale: Memories,
     /// How many requests wait in queues.
     pub waiting: Cell<usize>,
     /// The secret under which keys are hashed.

@@ -218,6 +218,7 @@ fn baseline() -> Config {
             plain_fallback("nothing", 204),
         ],
         switches: vec![],
+        breakers: vec![],
         on_failure: vec![],
         monitor: Monitor {
             access_log: false,
@@ -237,6 +238,7 @@ fn nothing() -> Config {
         operations: vec![Operation::other()],
         limits: vec![],
         switches: vec![],
+        breakers: vec![],
         on_failure: vec![],
         fallbacks: vec![],
         monitor: Monitor {

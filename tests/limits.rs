@@ -70,8 +70,7 @@ impl Sidecar {
             }
         };
         let _ = self.filter.on_response(&*self.host, &self.worker, &mut ticket);
-        ticket.end_of_response();
-        self.filter.on_log(&*self.host, &self.worker, &mut ticket);
+        self.filter.on_response_end(&*self.host, &self.worker, &mut ticket);
         self.filter.on_done(&*self.host, &self.worker, ticket);
         reply
     }

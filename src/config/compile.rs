@@ -39,7 +39,7 @@ pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
         scope: document.scope.map(|it| it.0),
         limits: limits(document.limits.unwrap_or_default(), &known)?,
         switches: degrade::switches(document.switches.unwrap_or_default(), &known)?,
-
+        breakers: degrade::breakers(document.breakers.unwrap_or_default(), &known)?,
         on_failure: degrade::on_failure(document.on_failure.unwrap_or_default(), &known)?,
         monitor: monitor(&document.monitor.unwrap_or_default()),
         operations,

@@ -18,7 +18,7 @@ pub(super) struct Document {
     pub(super) limits: Option<Vec<Limit>>,
     pub(super) fallbacks: Option<Vec<Fallback>>,
     pub(super) switches: Option<Vec<Switch>>,
-    breakers: Option<NotYet>,
+    pub(super) breakers: Option<Vec<Breaker>>,
     pub(super) on_failure: Option<Vec<OnFailure>>,
     retries: Option<NotYet>,
     deadlines: Option<NotYet>,
@@ -171,7 +171,7 @@ pub(super) struct Breaker {
     pub(super) trip: Trip,
     pub(super) open_for: Option<Span>,
     pub(super) max_open_for: Option<Span>,
-    pub(super) probes: Option<Whole<1, 100>>,
+    pub(super) probes: Option<Whole<1, 16>>,
     pub(super) fallback: Option<String>,
 }
 
@@ -201,7 +201,7 @@ pub(super) struct OnFailure {
 #[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Stale {
     pub(super) max_age: Span,
-    pub(super) max_bytes: Option<Whole<1024, 67_108_864>>,
+    pub(super) max_bytes: Option<Whole<4096, 67_108_864>>,
     pub(super) key: Option<KeyParts>,
 }
 

@@ -43,7 +43,7 @@
 //!
 //! * [`ratio`], [`ring`], [`trip`]: when it trips; [`ramp`]: how traffic comes back.
 //! * [`state`]: what all workers share; [`machine`]: what happens to it; [`record`]: its bytes.
-//! * [`tally`], [`watch`]: what a worker keeps; [`watched`]: the breaker as the pipeline uses it.
+//! * [`tally`], [`watch`]: what a worker keeps; [`watched`]: the breaker as one of them uses it; [`rule`]: as it is configured.
 
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ pub mod ramp;
 pub mod ratio;
 pub mod record;
 pub mod ring;
+pub mod rule;
 pub mod state;
 pub mod tally;
 pub mod trip;

@@ -1,6 +1,8 @@
 //! What takes the place of an answer that says failure.
 
+use crate::degrade::stale::{self, Stale};
 use crate::operation::selection::Selection;
+use crate::worker::Worker;
 
 /// A rule for failures of the service, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +11,36 @@ pub struct FailureSpec {
     pub selection: Selection,
     /// Which of them, by status.
     pub statuses: Vec<Statuses>,
-    /// Index of the fallback that is served.
+    /// Whether the last good answer is served, and which are kept.
+    pub stale: Option<stale::Spec>,
+    /// Index of the fallback that is served if no answer is kept.
     pub fallback: Option<usize>,
+}
+
+/// A rule at work.
+#[derive(Debug)]
+pub struct FailureRule {
+    spec: FailureSpec,
+    stale: Option<Stale>,
+}
+
+impl FailureRule {
+    /// The rule of this specification, the `index`-th of its configuration, with its state under `scope`.
+    pub fn new(index: usize, spec: FailureSpec, scope: &str, worker: &Worker) -> Self {
+        let prefix = format!("outrigger/{scope}/stale/{index}/");
+        let stale = spec.stale.clone().map(|stale| Stale::new(prefix, stale, &worker.stale));
+        Self { spec, stale }
+    }
+
+    /// The parameters.
+    pub fn spec(&self) -> &FailureSpec {
+        &self.spec
+    }
+
+    /// The answers that are kept.
+    pub fn stale(&self) -> Option<&Stale> {
+        self.stale.as_ref()
+    }
 }
 
 impl FailureSpec {

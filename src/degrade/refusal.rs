@@ -38,14 +38,20 @@ impl Refusal<'_> {
             Some(fallback) => fallback.reply(caller, self.reason.as_str(), operation, self.kind.grpc_status()),
             None => self.kind.problem(),
         };
-        self.reason.details().clone_into(&mut reply.details);
         reply.discourage_retries(caller.protocol, self.retry_after);
-        if monitor.reason_header {
-            self.reason.show(&mut reply);
-        }
+        let mut reply = self.mark(reply, monitor);
         match caller.protocol {
             Protocol::Http => {}
             Protocol::Grpc => reply.speak_grpc(format!("refused by {}", self.reason.as_str())),
+        }
+        reply
+    }
+
+    /// The reply with the reason in it.
+    pub fn mark(&self, mut reply: Reply, monitor: &Monitor) -> Reply {
+        self.reason.details().clone_into(&mut reply.details);
+        if monitor.reason_header {
+            self.reason.show(&mut reply);
         }
         reply
     }

@@ -20,6 +20,7 @@ pub(super) const CAS_MISMATCH: u32 = 8;
 pub(super) type Status = u32;
 
 /// Buffers of the ABI.
+const RESPONSE_BODY: u32 = 1;
 const PLUGIN_CONFIGURATION: u32 = 7;
 
 /// Header maps of the ABI.
@@ -121,7 +122,7 @@ mod export {
     use std::alloc::{Layout, alloc};
     use std::ptr::null_mut;
 
-    use super::super::machine::{self, Flow};
+    use super::super::machine::{self, End, Flow};
 
     /// Says which version of the ABI this is.
     #[unsafe(no_mangle)]
@@ -174,10 +175,12 @@ mod export {
 
     #[unsafe(no_mangle)]
     extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, end_of_stream: u32) -> u32 {
-        machine::with(|it| it.response_headers(stream));
-        if end_of_stream != 0 {
-            machine::with(|it| it.response_end(stream));
-        }
+        flow(machine::with(|it| it.response_headers(stream, end(end_of_stream))))
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_response_body(stream: u32, size: usize, end_of_stream: u32) -> u32 {
+        machine::with(|it| it.response_body(stream, size, end(end_of_stream)));
         flow(Flow::Continue)
     }
 
@@ -192,6 +195,10 @@ mod export {
     extern "C" fn proxy_on_done(context: u32) -> u32 {
         machine::with(|it| it.done(context));
         1
+    }
+
+    fn end(end_of_stream: u32) -> End {
+        if end_of_stream == 0 { End::Later } else { End::Here }
     }
 
     /// The ABI's actions.
@@ -242,6 +249,14 @@ pub(super) fn plugin_configuration() -> Result<Option<Vec<u8>>, Status> {
     // SAFETY: see the module.
     let status =
         unsafe { import::proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, &mut out.data, &mut out.size) };
+    optional(status, out)
+}
+
+/// The part of a response's body that a callback is about.
+pub(super) fn response_body(size: usize) -> Result<Option<Vec<u8>>, Status> {
+    let mut out = Returned::new();
+    // SAFETY: see the module.
+    let status = unsafe { import::proxy_get_buffer_bytes(RESPONSE_BODY, 0, size, &mut out.data, &mut out.size) };
     optional(status, out)
 }
 
@@ -366,11 +381,15 @@ pub(super) fn set_tick_period(milliseconds: u32) -> Result<(), Status> {
     check(unsafe { import::proxy_set_tick_period_milliseconds(milliseconds) })
 }
 
-/// Lets a held request go on, from another context's callback. Fails if the stream is gone.
-pub(super) fn continue_request(context: u32) -> Result<(), Status> {
-    const REQUEST: u32 = 0;
+/// Makes a stream the current one of another context's callback. Fails if it is gone.
+pub(super) fn set_effective_context(context: u32) -> Result<(), Status> {
     // SAFETY: no pointers.
-    check(unsafe { import::proxy_set_effective_context(context) })?;
+    check(unsafe { import::proxy_set_effective_context(context) })
+}
+
+/// Lets the held request of the current stream go on.
+pub(super) fn continue_request() -> Result<(), Status> {
+    const REQUEST: u32 = 0;
     // SAFETY: no pointers.
     check(unsafe { import::proxy_continue_stream(REQUEST) })
 }

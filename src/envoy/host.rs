@@ -83,6 +83,14 @@ impl Host for Envoy<'_> {
         })
     }
 
+    fn response_headers(&self) -> Result<Headers, HostError> {
+        abi::header_block(Map::Response).map(Headers::from_block).map_err(failed("response_headers"))
+    }
+
+    fn response_body(&self, size: usize) -> Result<Vec<u8>, HostError> {
+        abi::response_body(size).map(Option::unwrap_or_default).map_err(failed("response_body"))
+    }
+
     fn response_status(&self) -> Result<Option<u16>, HostError> {
         let status = abi::header(Map::Response, ":status").map_err(failed("response_headers"))?;
         Ok(status.and_then(|it| std::str::from_utf8(&it).ok()?.parse().ok()))

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::abi;
 use super::host::{Envoy, root_id};
+use super::machine::Flow;
 use super::queue::Queue;
 use super::stream::Stream;
 use super::streams::Streams;
@@ -52,7 +53,7 @@ impl Installed {
     /// The direction of the current request as far as it matters: asked for only where it decides over the scope of
     /// something shared.
     pub(super) fn direction(&self) -> Direction {
-        if self.config.scope.is_some() || self.config.limits.is_empty() {
+        if self.config.scope.is_some() || !self.config.has_shared_state() {
             return Direction::Unspecified;
         }
         self.host().direction().unwrap_or_else(|error| {
@@ -107,15 +108,23 @@ impl Installed {
             }
             let now = host.now();
             while let Some(stream) = self.queue.release(now) {
-                streams.with(stream, Stream::resume);
-                if let Err(status) = abi::continue_request(stream) {
-                    self.report(Err(HostError { call: "continue_request", status }));
-                }
+                self.resume(streams, stream);
             }
             if let Some(due) = self.queue.next() {
                 self.timer.wake_at(due);
             }
         });
+    }
+
+    /// Lets a held request go on, or has it answered. Its stream is made the current one first: an answer goes to that.
+    fn resume(&self, streams: &Streams, stream: u32) {
+        let resumed = abi::set_effective_context(stream).and_then(|()| match streams.with(stream, Stream::resume) {
+            Some(Flow::Pause) => Ok(()),
+            Some(Flow::Continue) | None => abi::continue_request(),
+        });
+        if let Err(status) = resumed {
+            self.report(Err(HostError { call: "continue_request", status }));
+        }
     }
 }
 

@@ -25,6 +25,15 @@ pub(super) enum Flow {
     Pause,
 }
 
+/// Where a response ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With this.
+    Here,
+    /// More comes.
+    Later,
+}
+
 /// The machine. Its worker's store is shared by all configurations; see [`Worker`].
 #[derive(Default)]
 pub(super) struct Machine {
@@ -83,11 +92,16 @@ impl Machine {
     }
 
     /// A response's headers are there.
-    pub(super) fn response_headers(&self, stream: u32) {
-        self.streams.with(stream, Stream::response_headers);
+    pub(super) fn response_headers(&self, stream: u32, end: End) -> Flow {
+        self.streams.with(stream, |it| it.response_headers(end)).unwrap_or(Flow::Continue)
     }
 
-    /// All that a response says of its outcome is there: its trailers, or its headers if nothing follows them.
+    /// A part of a response's body is there.
+    pub(super) fn response_body(&self, stream: u32, size: usize, end: End) {
+        self.streams.with(stream, |it| it.response_body(size, end));
+    }
+
+    /// A response's trailers are there, which end it.
     pub(super) fn response_end(&self, stream: u32) {
         self.streams.with(stream, Stream::response_end);
     }

@@ -79,7 +79,7 @@ impl Stream {
                 }
             }
         }
-        if end == End::OfStream {
+        if end == End::Here {
             self.response_end();
         }
         Flow::Continue
@@ -91,7 +91,7 @@ impl Stream {
         if let Some(ticket) = &mut self.ticket {
             installed.filter(self.direction).on_response_body(&installed.host(), installed.worker(), ticket, size);
         }
-        if end == End::OfStream {
+        if end == End::Here {
             self.response_end();
         }
     }

@@ -12,6 +12,8 @@ pub enum Outcome {
     Failure,
     /// A limit refused it.
     Limited,
+    /// A breaker refused it.
+    Broken,
     /// It was given up, or its failure was replaced.
     Degraded,
     /// The client went away before there was a response.
@@ -22,7 +24,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// The word in the metric.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Outcome {
             Self::ClientError => "client_error",
             Self::Failure => "failure",
             Self::Limited => "limited",
+            Self::Broken => "broken",
             Self::Degraded => "degraded",
             Self::Cancelled => "cancelled",
             Self::Unknown => "unknown",

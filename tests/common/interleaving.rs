@@ -192,6 +192,14 @@ impl Host for Turn<'_> {
         self.proxy.direction()
     }
 
+    fn response_headers(&self) -> Result<Headers, HostError> {
+        self.proxy.response_headers()
+    }
+
+    fn response_body(&self, size: usize) -> Result<Vec<u8>, HostError> {
+        self.proxy.response_body(size)
+    }
+
     fn response_status(&self) -> Result<Option<u16>, HostError> {
         self.proxy.response_status()
     }

@@ -33,6 +33,7 @@ pub struct MemoryHost {
     response: RefCell<Vec<(String, String)>>,
     grpc_status: Cell<Option<u32>>,
     broken_off: Cell<bool>,
+    body: RefCell<Vec<u8>>,
     log_fields: RefCell<BTreeMap<&'static str, String>>,
     calls: RefCell<BTreeMap<&'static str, usize>>,
     failing: RefCell<BTreeSet<&'static str>>,
@@ -76,6 +77,11 @@ impl MemoryHost {
 
     pub fn set_grpc_status(&self, status: Option<u32>) {
         self.grpc_status.set(status);
+    }
+
+    /// The part of the response's body that has come.
+    pub fn set_body(&self, body: &[u8]) {
+        *self.body.borrow_mut() = body.to_vec();
     }
 
     /// Whether the service breaks off its responses.
@@ -224,6 +230,16 @@ impl Host for MemoryHost {
     fn direction(&self) -> Result<Direction, HostError> {
         self.called("direction")?;
         Ok(Direction::Inbound)
+    }
+
+    fn response_headers(&self) -> Result<Headers, HostError> {
+        self.called("response_headers")?;
+        Ok(Headers::from_pairs(&self.response.borrow()))
+    }
+
+    fn response_body(&self, size: usize) -> Result<Vec<u8>, HostError> {
+        self.called("response_body")?;
+        Ok(self.body.borrow().iter().copied().take(size).collect())
     }
 
     fn response_status(&self) -> Result<Option<u16>, HostError> {

@@ -83,16 +83,28 @@ impl Sidecar {
     }
 
     /// The service answers with these headers, and the stream ends. Returns what becomes of the answer.
-    pub fn answer_with(&self, mut ticket: Ticket, response: &[(&str, &str)]) -> Answer {
+    pub fn answer_with(&self, ticket: Ticket, response: &[(&str, &str)]) -> Answer {
+        self.answer_with_body(ticket, response, b"")
+    }
+
+    /// The same with a body.
+    pub fn answer_with_body(&self, mut ticket: Ticket, response: &[(&str, &str)], body: &[u8]) -> Answer {
         self.host.set_response(response);
-        let answer = self.on_timer(|| self.filter.on_response(&*self.host, &self.worker, &mut ticket));
-        ticket.end_of_response();
+        let answer = self.on_timer(|| {
+            let answer = self.filter.on_response(&*self.host, &self.worker, &mut ticket);
+            if let Answer::Pass(_) = answer {
+                self.host.set_body(body);
+                self.filter.on_response_body(&*self.host, &self.worker, &mut ticket, body.len());
+                self.filter.on_response_end(&*self.host, &self.worker, &mut ticket);
+            }
+            answer
+        });
         self.end(ticket);
         answer
     }
 
-    pub fn resume(&self, ticket: &mut Ticket) {
-        self.on_timer(|| self.filter.resume(&*self.host, &self.worker, ticket));
+    pub fn resume(&self, ticket: &mut Ticket) -> Option<Box<Reply>> {
+        self.on_timer(|| self.filter.resume(&*self.host, &self.worker, ticket))
     }
 
     /// A whole life: the reply if it was refused.

@@ -3,7 +3,10 @@
 use super::{Known, Names, list};
 use crate::config::document;
 use crate::config::error::ConfigError;
+use crate::degrade::breaker::rule::BreakerSpec;
+use crate::degrade::breaker::{Breaker, Invalid, Settings};
 use crate::degrade::failure::{FailureSpec, Statuses};
+use crate::degrade::stale;
 use crate::degrade::switch::SwitchSpec;
 
 pub(super) fn switches(given: Vec<document::Switch>, known: &Known<'_>) -> Result<Vec<SwitchSpec>, ConfigError> {
@@ -22,6 +25,45 @@ pub(super) fn switches(given: Vec<document::Switch>, known: &Known<'_>) -> Resul
     Ok(switches)
 }
 
+pub(super) fn breakers(given: Vec<document::Breaker>, known: &Known<'_>) -> Result<Vec<BreakerSpec>, ConfigError> {
+    let mut names = Names::new("breakers");
+    let mut breakers = Vec::with_capacity(given.len());
+    for (index, breaker) in given.into_iter().enumerate() {
+        names.add(index, &breaker.name.0)?;
+        let path = format!("breakers[{index}]");
+        breakers.push(BreakerSpec {
+            breaker: self::breaker(&breaker, &path)?,
+            selection: known.select(breaker.operations, breaker.tiers, breaker.methods, &path)?,
+            fallback: known.fallback(breaker.fallback, &path)?,
+            name: breaker.name.0,
+        });
+    }
+    Ok(breakers)
+}
+
+fn breaker(given: &document::Breaker, path: &str) -> Result<Breaker, ConfigError> {
+    let trip = &given.trip;
+    let defaults = Settings::default();
+    if trip.consecutive_failures.is_none() && trip.failure_ratio.is_none() && trip.slow_ratio.is_none() {
+        let problem = "must have at least one of consecutive_failures, failure_ratio and slow_ratio";
+        return Err(ConfigError::at(format!("{path}.trip"), problem));
+    }
+    let open_for = given.open_for.map_or(defaults.open_for, |it| it.0);
+    let settings = Settings {
+        consecutive_failures: trip.consecutive_failures.map(|it| it.0),
+        failure_ratio: trip.failure_ratio.map(|it| it.0),
+        slow_ratio: trip.slow_ratio.map(|it| it.0),
+        slow_after: trip.slow_after.map(|it| it.0),
+        min_requests: trip.min_requests.map_or(defaults.min_requests, |it| it.0),
+        window: trip.window.map_or(defaults.window, |it| it.0),
+        open_for,
+        max_open_for: given.max_open_for.map_or(defaults.max_open_for.max(open_for), |it| it.0),
+        probes: given.probes.map_or(defaults.probes, |it| it.0),
+    };
+    Breaker::new(&settings)
+        .map_err(|Invalid { setting, rule }| ConfigError::at(format!("{path}.{setting}"), format!("must {rule}")))
+}
+
 pub(super) fn on_failure(given: Vec<document::OnFailure>, known: &Known<'_>) -> Result<Vec<FailureSpec>, ConfigError> {
     let mut rules = Vec::with_capacity(given.len());
     for (index, rule) in given.into_iter().enumerate() {
@@ -36,8 +78,21 @@ pub(super) fn on_failure(given: Vec<document::OnFailure>, known: &Known<'_>) -> 
         rules.push(FailureSpec {
             selection: known.select(rule.operations, rule.tiers, rule.methods, &path)?,
             statuses,
+            stale: rule.stale.map(|stale| self::stale(stale, known)),
             fallback: known.fallback(rule.fallback, &path)?,
         });
     }
     Ok(rules)
+}
+
+/// What is kept unless the rule says otherwise: a mebibyte.
+const DEFAULT_MAX_BYTES: u32 = 1 << 20;
+
+fn stale(given: document::Stale, known: &Known<'_>) -> stale::Spec {
+    stale::Spec {
+        max_age: given.max_age.0,
+        max_bytes: given.max_bytes.map_or(DEFAULT_MAX_BYTES, |it| it.0),
+        key: given.key.map(|it| it.0).unwrap_or_default().into_iter().map(|it| it.0).collect(),
+        client_ip: known.client_ip.clone(),
+    }
 }
