@@ -867,6 +867,11 @@ fn an_answer_that_takes_too_long_is_given_up_and_so_is_one_whose_worker_is_lost(
     shop.host.set_now(START + time - 1 + REWRITE);
     assert!(other.good("/a", "two"));
     assert_eq!(other.instead("/a").as_deref(), Some("two"));
+
+    let shop = Shop::new();
+    drop(shop.begin(&get("/a", &[]), &ok(GOOD)));
+    shop.host.set_now(START - HOUR);
+    assert!(Shop::on(&shop.host, spec(1 << 20)).good("/a", "two"), "the clock went back");
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -1070,6 +1075,10 @@ fn an_answer_in_the_wrong_slot_is_not_served() {
     let [first, second] = [0, 1].map(|slot| shop.host.record(&format!("{PREFIX}{slot}")).unwrap());
     shop.host.put_record(&format!("{PREFIX}0"), &second);
     assert_eq!(shop.instead("/a"), None);
+    let mut same_turn = second.clone();
+    same_turn[17..25].copy_from_slice(&first[17..25]);
+    shop.host.put_record(&format!("{PREFIX}0"), &same_turn);
+    assert_eq!(shop.instead("/a"), None);
     // Nor one of an earlier turn of the slot.
     let mut earlier = first.clone();
     earlier[17] ^= 1;
@@ -1115,23 +1124,28 @@ fn a_proxy_that_refuses_costs_the_answer_and_is_counted() {
 fn a_worker_that_was_stopped_for_long_writes_nowhere() {
     const MAX_BYTES: u32 = 40_000;
     for full in [false, true] {
-        for stop in 0..8 {
+        for stop in 0..12 {
             let host = MemoryHost::new();
             host.set_now(START);
             host.put_record(SEED, &[7; 16]);
             let slow = Shop::on(&host, spec(MAX_BYTES));
             let fast = Rc::new(Shop::on(&host, spec(MAX_BYTES)));
-            let body = "x".repeat(9_500);
-            let headers = [("cache-control", "max-age=60"), ("content-length", "9500")];
+            let body = "x".repeat(4_000);
+            let headers = [("cache-control", "max-age=60"), ("content-length", "4000")];
+            let long = [("cache-control", "max-age=60"), ("content-length", "9500")];
             let fill = move |shop: &Shop, prefix: &str| {
-                for path in 0..4 {
-                    shop.host.advance(SECOND);
-                    shop.answer(&get(&format!("/{prefix}{path}"), &[]), &ok(&headers), body.as_bytes());
+                // The second time, what was there goes; several of them for one long answer.
+                for turn in 0..10 {
+                    shop.host.advance(3 * SECOND);
+                    let path = format!("/{prefix}{}", turn % 5);
+                    shop.answer(&get(&path, &[]), &ok(&headers), body.as_bytes());
+                    assert!(spoken_for(&shop.host) <= u64::from(MAX_BYTES), "{stop}, {turn}");
                 }
             };
             if full {
                 fill(&fast, "before");
             }
+            let before = host.now();
             let writes = Cell::new(0);
             let others = Rc::clone(&fast);
             let filled = fill.clone();
@@ -1142,9 +1156,9 @@ fn a_worker_that_was_stopped_for_long_writes_nowhere() {
                     filled(&others, "meanwhile");
                 }
             });
-            let mut capture = slow.begin(&get("/slow", &[]), &ok(&headers));
+            let mut capture = slow.begin(&get("/slow", &[]), &ok(&long));
             // Its clock was read before.
-            let now = at(START + 5 * SECOND);
+            let now = before;
             if let Some(mut capture) = capture.take() {
                 let _ = capture.push("y".repeat(9_500).as_bytes(), now);
                 capture.finish(&*host, &slow.worker, now);
@@ -1152,14 +1166,81 @@ fn a_worker_that_was_stopped_for_long_writes_nowhere() {
             host.interfere(|_| {});
             assert!(spoken_for(&host) <= u64::from(MAX_BYTES), "{stop}: {}", spoken_for(&host));
             for path in ["/slow", "/meanwhile0", "/meanwhile1", "/meanwhile2", "/meanwhile3"] {
-                let letter = if path == "/slow" { "y" } else { "x" };
-                let body = fast.instead(path);
-                assert!(body.is_none_or(|body| body == letter.repeat(9_500)), "{stop}: {path}");
+                let expected = if path == "/slow" { "y".repeat(9_500) } else { "x".repeat(4_000) };
+                assert!(fast.instead(path).is_none_or(|body| body == expected), "{stop}: {path}");
             }
             fill(&fast, "after");
             assert!(fast.instead("/after3").is_some(), "and all goes on");
         }
     }
+}
+
+/// An answer of so many bytes.
+fn sized(length: &str) -> Headers {
+    ok(&[("cache-control", "max-age=60"), ("content-length", length)])
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn who_was_taken_for_lost_cannot_write_into_the_next_turn_of_its_slot() {
+    let host = MemoryHost::new();
+    host.set_now(START);
+    let (slow, fast) = (Shop::on(&host, spec(40_000)), Shop::on(&host, spec(40_000)));
+    let body = "x".repeat(9_500);
+    let mut late = slow.begin(&get("/slow", &[]), &sized("9500")).unwrap();
+    let _ = late.push(body.as_bytes(), at(START));
+    host.advance(31 * SECOND);
+    for path in ["/1", "/2", "/3"] {
+        assert!(fast.answer(&get(path, &[]), &sized("9500"), body.as_bytes()));
+    }
+    let next = fast.begin(&get("/next", &[]), &sized("20")).unwrap();
+    let mut other = fast.begin(&get("/other", &[]), &sized("9500")).unwrap();
+    let _ = other.push(body.as_bytes(), host.now());
+
+    late.finish(&*host, &slow.worker, at(START));
+
+    assert!(spoken_for(&host) <= 40_000);
+    next.abandon(&*host, &fast.worker);
+    fast.finish(other);
+    assert!(spoken_for(&host) <= 40_000);
+    assert_eq!(fast.instead("/other"), Some(body), "nor does it keep the next one out");
+    assert_eq!(fast.instead("/slow"), None);
+}
+
+/// Three slots are given up, and while one worker empties them, others fill two of them and give one up again.
+#[wasm_bindgen_test(unsupported = test)]
+fn who_has_emptied_a_slot_frees_no_later_turn_of_it() {
+    const NOW: u64 = START + MINUTE;
+    let host = MemoryHost::new();
+    host.set_now(START);
+    let (slow, fast) = (Shop::on(&host, spec(40_000)), Rc::new(Shop::on(&host, spec(40_000))));
+    let body = "x".repeat(3_000);
+    for page in 0..12 {
+        host.advance(SECOND);
+        assert!(fast.answer(&get(&format!("/{page}"), &[]), &sized("3000"), body.as_bytes()));
+    }
+    host.set_now(NOW);
+    let (writes, others) = (Cell::new(0), Rc::clone(&fast));
+    host.interfere(move |host| {
+        writes.set(writes.get() + 1);
+        // The index, and the first two slots.
+        if writes.get() == 4 {
+            for (now, path) in [(NOW - 11 * SECOND, "/x"), (NOW - 11 * SECOND, "/y"), (NOW, "/slow"), (NOW, "/y")] {
+                host.set_now(now);
+                assert!(others.answer(&get(path, &[]), &sized("3000"), &[b'x'; 3_000]), "{path}");
+            }
+        }
+    });
+    assert!(slow.begin(&get("/slow", &[]), &sized("9500")).is_none(), "there is one by now");
+    host.interfere(|_| {});
+
+    // A slot that is wrongly free has room for less than it holds.
+    let small = fast.begin(&get("/small", &[]), &sized("10")).unwrap();
+    for page in 20..40 {
+        host.advance(SECOND);
+        assert!(fast.answer(&get(&format!("/{page}"), &[]), &sized("3000"), body.as_bytes()));
+        assert!(spoken_for(&host) <= 40_000, "{page}: {}", spoken_for(&host));
+    }
+    small.abandon(&*host, &fast.worker);
 }
 
 /// Workers that keep an answer each, whole in one step.
@@ -1284,9 +1365,12 @@ fn who_is_taken_for_lost_and_is_not_does_no_harm_in_any_order() {
         for (worker, (path, served)) in ["/a", "/b"].into_iter().zip(served).enumerate() {
             assert!(served.is_none_or(|it| it == Keepers::body(path, worker)), "{:?}", course.order);
         }
-        // And it can go on: all but what is charged is empty.
-        assert!(shop.good("/c", "three"));
-        assert!(spoken_for(&shop.host) <= 39_000, "{:?}", course.order);
+        // And it can go on: what nobody is charged with is empty.
+        let response = ok(&[("cache-control", "max-age=60"), ("content-length", "9505")]);
+        for path in ["/5", "/6", "/7", "/8"] {
+            shop.answer(&get(path, &[]), &response, Keepers::body(path, 0).as_bytes());
+            assert!(spoken_for(&shop.host) <= 39_000, "{:?}", course.order);
+        }
     });
     assert!(450 < kept, "{kept}");
 }
