@@ -11,7 +11,8 @@ promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
 h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client` and `libnghttp2-14`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
-wasm_tests=(token_bucket table config operation limits leases window leaky_bucket concurrency several breaker stale)
+wasm_tests=(token_bucket table config operation limits leases window leaky_bucket concurrency several
+  breaker stale budget metastable retry deadlines)
 # The test target that drives real Envoys.
 envoy_test=envoy
 

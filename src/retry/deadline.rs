@@ -1,30 +1,121 @@
 //! How much time a request still has.
+//!
+//! Work for a caller who has gone is lost, and it is most of the work in an overload. So a request carries the time that it
+//! still has, relative, because clocks of machines differ; each hop takes off what it used and passes on the rest.
+//!
+//! The time is the smallest of `grpc-timeout` (gRPC over HTTP/2), `x-envoy-expected-rq-timeout-ms` (set by the caller's Envoy),
+//! the header that the rule names, and the rule's default. The default is thus also the most that a caller may ask for, and there
+//! should be one: the router takes what it is told in place of the route's timeout, even if that is shorter.
+//!
+//! What a header may say:
+//!
+//! | value | taken for |
+//! | --- | --- |
+//! | milliseconds in decimal digits (`grpc-timeout`: one to eight digits and a unit) | that time |
+//! | more than [`LONGEST`] | absent: it is what clients say that would wait for ever |
+//! | zero | no time left |
+//! | a sign, a fraction, spaces, no digits, more than fit 64 bits, anything else | absent |
+//!
+//! Of a header that is there twice the first counts.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::operation::request::Request;
+use smallvec::SmallVec;
 
-/// The time that the caller said it would wait: the smaller of `grpc-timeout` (gRPC over HTTP/2) and
-/// `x-envoy-expected-rq-timeout-ms` (set by the caller's Envoy). `None` if it said nothing that makes sense.
-pub fn known(request: &Request<'_>) -> Option<Duration> {
-    let grpc = request.headers.get("grpc-timeout").and_then(grpc_timeout);
-    let envoy = request.headers.get("x-envoy-expected-rq-timeout-ms").and_then(number).map(Duration::from_millis);
-    match (grpc, envoy) {
-        (Some(grpc), Some(envoy)) => Some(grpc.min(envoy)),
-        (grpc, envoy) => grpc.or(envoy),
+use crate::operation::request::Request;
+use crate::retry::router;
+use crate::time::Timestamp;
+
+/// The longest deadline. In milliseconds it fits the eight digits of `grpc-timeout`, and no timer of the proxy overflows.
+pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The shortest time that is any. The router counts in milliseconds and takes 0 for no limit at all.
+pub const SHORTEST: Duration = Duration::from_millis(1);
+
+const GRPC: &str = "grpc-timeout";
+const ENVOY: &str = "x-envoy-expected-rq-timeout-ms";
+
+/// How requests say how much time they have. The default is a rule that reads what callers' Envoys and gRPC libraries say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadlineRule {
+    /// Lower-case name of the header that has it in milliseconds.
+    pub header: Option<String>,
+    /// The most that a request has, whatever it says; [`SHORTEST`] … [`LONGEST`].
+    pub default: Option<Duration>,
+}
+
+/// The deadline of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    started: Timestamp,
+    total: Duration,
+    grpc: Carrier,
+    envoy: Carrier,
+}
+
+/// Whether the caller used a header to say its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    Used,
+    Unused,
+}
+
+impl DeadlineRule {
+    /// The deadline of a request that came in at `started`; `None` if nobody says anything that makes sense.
+    pub fn read(&self, request: &Request<'_>, started: Timestamp) -> Option<Deadline> {
+        let grpc = grpc_timeout(request);
+        let envoy = milliseconds(request, ENVOY);
+        let named = self.header.as_deref().and_then(|name| milliseconds(request, name));
+        let total = [grpc, envoy, named, self.default].into_iter().flatten().min()?;
+        Some(Deadline { started, total, grpc: Carrier::of(grpc), envoy: Carrier::of(envoy) })
     }
 }
 
+impl Deadline {
+    /// What is left at `now`; `None` if that is less than [`SHORTEST`], so that the request is to be refused. Never more than
+    /// there was at first, even if the clock goes back.
+    pub fn left(&self, now: Timestamp) -> Option<Duration> {
+        let left = self.total.saturating_sub(now.saturating_since(self.started));
+        (SHORTEST <= left).then_some(left)
+    }
+
+    /// The headers that pass on what is left: the one that the rule names, whether the caller sent it or not, and those others by
+    /// which the caller said its time. `x-envoy-expected-rq-timeout-ms` is among them because a router that is told to respect
+    /// it (`respect_expected_rq_timeout`) would otherwise take the time from before.
+    pub fn fields<'r>(&self, rule: &'r DeadlineRule, left: Duration) -> SmallVec<[(&'r str, Cow<'static, str>); 3]> {
+        let named = rule.header.as_deref().map(|name| (name, router::milliseconds(left)));
+        let envoy = self.envoy.is_used().then(|| (ENVOY, router::milliseconds(left)));
+        let grpc = self.grpc.is_used().then(|| (GRPC, Cow::Owned(format!("{}m", router::milliseconds(left)))));
+        [named, envoy, grpc].into_iter().flatten().collect()
+    }
+}
+
+impl Carrier {
+    fn of(value: Option<Duration>) -> Self {
+        if value.is_some() { Self::Used } else { Self::Unused }
+    }
+
+    fn is_used(self) -> bool {
+        self == Self::Used
+    }
+}
+
+/// The time that the caller said it would wait, by the headers that need no rule. `None` if it said nothing that makes sense.
+pub fn known(request: &Request<'_>) -> Option<Duration> {
+    [grpc_timeout(request), milliseconds(request, ENVOY)].into_iter().flatten().min()
+}
+
 /// One to eight digits and a unit: `H`, `M`, `S`, `m`, `u` or `n`.
-fn grpc_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
+fn grpc_timeout(request: &Request<'_>) -> Option<Duration> {
+    let (unit, digits) = request.headers.get(GRPC)?.split_last()?;
     if 8 < digits.len() {
         return None;
     }
     let amount = number(digits)?;
-    Some(match unit {
-        b'H' => Duration::from_secs(amount * 3600),
-        b'M' => Duration::from_secs(amount * 60),
+    sensible(match unit {
+        b'H' => Duration::from_secs(amount.saturating_mul(3600)),
+        b'M' => Duration::from_secs(amount.saturating_mul(60)),
         b'S' => Duration::from_secs(amount),
         b'm' => Duration::from_millis(amount),
         b'u' => Duration::from_micros(amount),
@@ -33,6 +124,16 @@ fn grpc_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
+fn milliseconds(request: &Request<'_>, name: &str) -> Option<Duration> {
+    sensible(Duration::from_millis(number(request.headers.get(name)?)?))
+}
+
+fn sensible(time: Duration) -> Option<Duration> {
+    (time <= LONGEST).then_some(time)
+}
+
+/// Digits only: the standard parser would take a plus sign too.
 fn number(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let digits = std::str::from_utf8(digits).ok()?;
+    digits.bytes().all(|it| it.is_ascii_digit()).then_some(digits)?.parse().ok()
 }

@@ -1,0 +1,315 @@
+//! Retry policy: which requests may be retried, how often, and what the router is told.
+//!
+//! Envoy's router makes the retries, below the filter, which sees the last answer only. So all is decided when the request goes
+//! on, in this order; the first rule that speaks decides:
+//!
+//! | the request | decision | retries |
+//! | --- | --- | --- |
+//! | is a [long stream](crate::retry::stream); it gets no timeout either | none | 0 |
+//! | matches a rule that allows one attempt | none | 0 |
+//! | is a retry itself: only the one nearest to the user retries, or retries of retries multiply | `is_retry` | 0 |
+//! | might do harm if done twice | `not_idempotent` | 0 |
+//! | has less time than it usually takes, and the wait before a retry | `no_time` | 0 |
+//! | finds the [budget](crate::retry::budget) empty | `no_budget` | 0 |
+//! | else | `made`, once per retry made | up to `max_attempts` − 1, as many as are paid for |
+//!
+//! **The route's own retry policy.** `x-envoy-max-retries` is set in every case, and stands in place of the route's number: 0
+//! means that the route's own policy does not retry this request either, otherwise a budget would bound nothing. When retries are
+//! allowed, what is retried is what the rule says *and* what the route's policy says, for the router adds the two; the route's
+//! number and its time for each attempt stand only where the rule has none. What the client sent is removed in every case
+//! ([`router::sent_by_client`]).
+//!
+//! **Idempotent** are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, §9.2.2), and any request that carries the header by
+//! which the service knows a repetition, if one is configured (`Idempotency-Key`, draft-ietf-httpapi-idempotency-key-header).
+//! gRPC has no methods that tell, so only those listed may be repeated, whatever the headers.
+//!
+//! A request body that is larger than the route's or listener's buffer limit cannot be sent twice: the router then gives up its
+//! retries by itself. What was set aside comes back unused.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::operation::request::Request;
+use crate::retry::budget::{Account, Budget, SetAside};
+use crate::retry::router::{self, Field};
+use crate::retry::stream;
+use crate::time::Timestamp;
+
+/// The most attempts that a rule may allow, the first included. Five is what gRPC allows (proposal A6); Google's SRE book advises
+/// three.
+pub const MAX_ATTEMPTS: u32 = 5;
+
+/// What Envoy's router waits at most before the first retry, if the route does not say otherwise.
+pub const BACKOFF: Duration = Duration::from_millis(25);
+
+/// What may be retried, by the words of `x-envoy-retry-on`. Not `envoy-ratelimited`: who refuses asks not to be asked again. Not
+/// those that need lists of their own (`retriable-status-codes`, `retriable-headers`).
+pub const HTTP_CONDITIONS: [&str; 7] =
+    ["5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "refused-stream", "retriable-4xx"];
+
+/// What may be retried of gRPC, by the words of `x-envoy-retry-grpc-on`. Not `resource-exhausted`, which is how a limit refuses.
+pub const GRPC_CONDITIONS: [&str; 4] = ["cancelled", "deadline-exceeded", "internal", "unavailable"];
+
+/// A retry rule's parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts for one request, the first included; 1 … [`MAX_ATTEMPTS`].
+    pub max_attempts: u32,
+    /// What is retried.
+    pub retry_on: Conditions,
+    /// Time for each attempt of a request that may be retried; the router takes an attempt that exceeds it for a reset. A request
+    /// that may not be retried has all the time there is.
+    pub per_try_timeout: Option<Duration>,
+    /// Time for all attempts.
+    pub timeout: Option<Duration>,
+    /// Lower-case name of the header by which the service knows a repetition.
+    pub idempotency_key: Option<String>,
+    /// Paths of gRPC methods that may be repeated, as `/shop.Orders/Get`.
+    pub grpc_methods: Vec<String>,
+    /// What happens to an attempt whose time is over.
+    pub hedging: Hedging,
+    /// What pays for the retries.
+    pub budget: Budget,
+}
+
+/// What happens to an attempt whose time is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hedging {
+    /// It is given up for the next one, or as the route says.
+    #[default]
+    Off,
+    /// It goes on beside the next one, and the first answer wins. The next one is paid for like any retry.
+    On,
+}
+
+/// What is retried, as the router wants it said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    http: String,
+    grpc: String,
+}
+
+/// The word in `outrigger_retries_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A retry was made.
+    Made,
+    /// Nobody would pay for one.
+    NoBudget,
+    /// It might do harm.
+    NotIdempotent,
+    /// The request is one itself.
+    IsRetry,
+    /// The caller would not wait for it.
+    NoTime,
+}
+
+/// Whether a request may be retried, as far as its headers tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eligibility {
+    /// Yes.
+    Eligible,
+    /// No, and that is worth counting.
+    Ineligible(Decision),
+    /// No: the rule allows one attempt.
+    OneAttempt,
+    /// No, nor has it an end that a timeout could be meant for.
+    LongStream,
+}
+
+/// What is known of the time that a request has and needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// What [is left](crate::retry::deadline::Deadline::left) until its deadline, if it has one.
+    pub left: Option<Duration>,
+    /// What requests of its operation [usually](crate::retry::usual::UsualTime::time) need, if that is known.
+    pub usual: Option<Duration>,
+}
+
+/// What is to be done about a request that goes on.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Advice<'p> {
+    /// The retries it may have.
+    pub set_aside: SetAside,
+    /// Why it has none, if that is worth counting.
+    pub decision: Option<Decision>,
+    /// Headers to be set on it.
+    pub fields: SmallVec<[Field<'p>; 6]>,
+}
+
+impl Decision {
+    /// How many there are.
+    pub const COUNT: usize = 5;
+
+    /// The word in the metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::NoBudget => "no_budget",
+            Self::NotIdempotent => "not_idempotent",
+            Self::IsRetry => "is_retry",
+            Self::NoTime => "no_time",
+        }
+    }
+}
+
+impl Conditions {
+    /// The conditions of these words, each of [`HTTP_CONDITIONS`] or [`GRPC_CONDITIONS`].
+    ///
+    /// The two kinds are independent: a gRPC call that ends with `UNAVAILABLE` is retried because of `unavailable`, not because
+    /// of `5xx`, for its HTTP status is 200.
+    ///
+    /// # Errors
+    ///
+    /// The index of the first word that is none of them.
+    pub fn new(words: &[impl AsRef<str>]) -> Result<Self, usize> {
+        let mut conditions = Self::default();
+        for (index, word) in words.iter().map(AsRef::as_ref).enumerate() {
+            let list = match () {
+                () if HTTP_CONDITIONS.contains(&word) => &mut conditions.http,
+                () if GRPC_CONDITIONS.contains(&word) => &mut conditions.grpc,
+                () => return Err(index),
+            };
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(word);
+        }
+        Ok(conditions)
+    }
+}
+
+impl RetryPolicy {
+    /// Whether the request may be retried, as far as its headers tell.
+    pub fn eligibility(&self, request: &Request<'_>) -> Eligibility {
+        if stream::is_long(request) {
+            return Eligibility::LongStream;
+        }
+        if self.max_attempts <= 1 {
+            return Eligibility::OneAttempt;
+        }
+        if is_retry(request) {
+            return Eligibility::Ineligible(Decision::IsRetry);
+        }
+        match self.may_repeat(request) {
+            Repetition::Harmless => Eligibility::Eligible,
+            Repetition::Harmful => Eligibility::Ineligible(Decision::NotIdempotent),
+        }
+    }
+
+    /// Decides about a request that goes on now, and sets tokens aside for its retries. `workers` as in
+    /// [`Account::set_aside`].
+    pub fn advise(
+        &self,
+        eligibility: Eligibility,
+        time: Time,
+        account: &mut Account,
+        workers: u32,
+        now: Timestamp,
+    ) -> Advice<'_> {
+        let total = match eligibility {
+            Eligibility::LongStream => None,
+            _ => shorter(self.timeout, time.left),
+        };
+        let (set_aside, decision) = match eligibility {
+            Eligibility::LongStream | Eligibility::OneAttempt => (SetAside::nothing(), None),
+            Eligibility::Ineligible(decision) => (SetAside::nothing(), Some(decision)),
+            Eligibility::Eligible if time.usual.zip(total).is_some_and(is_futile) => {
+                (SetAside::nothing(), Some(Decision::NoTime))
+            }
+            Eligibility::Eligible => {
+                let set_aside = account.set_aside(&self.budget, self.max_attempts.saturating_sub(1), workers, now);
+                let decision = (set_aside.retries() == 0).then_some(Decision::NoBudget);
+                (set_aside, decision)
+            }
+        };
+        let fields = self.fields(&set_aside, total);
+        Advice { set_aside, decision, fields }
+    }
+
+    fn fields(&self, set_aside: &SetAside, total: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
+        let mut fields = SmallVec::new();
+        fields.push((router::MAX_RETRIES, number(set_aside.retries())));
+        if let Some(total) = total {
+            fields.push(router::timeout(total));
+        }
+        if set_aside.retries() == 0 {
+            return fields;
+        }
+        if !self.retry_on.http.is_empty() {
+            fields.push((router::RETRY_ON, Cow::Borrowed(self.retry_on.http.as_str())));
+        }
+        if !self.retry_on.grpc.is_empty() {
+            fields.push((router::RETRY_GRPC_ON, Cow::Borrowed(self.retry_on.grpc.as_str())));
+        }
+        let per_try = self.per_try_timeout.filter(|per_try| total.is_none_or(|total| *per_try < total));
+        if let Some(per_try) = per_try {
+            fields.push((router::PER_TRY_TIMEOUT, router::milliseconds(per_try)));
+            match self.hedging {
+                Hedging::Off => {}
+                Hedging::On => fields.push((router::HEDGE, Cow::Borrowed("true"))),
+            }
+        }
+        fields
+    }
+
+    fn may_repeat(&self, request: &Request<'_>) -> Repetition {
+        let harmless = match request.grpc {
+            true => self.grpc_methods.iter().any(|method| method.as_bytes() == request.path),
+            false => is_idempotent(request.method) || self.has_key(request),
+        };
+        if harmless { Repetition::Harmless } else { Repetition::Harmful }
+    }
+
+    /// An empty key tells nothing apart.
+    fn has_key(&self, request: &Request<'_>) -> bool {
+        let key = self.idempotency_key.as_deref().and_then(|name| request.headers.get(name));
+        key.is_some_and(|key| !key.trim_ascii().is_empty())
+    }
+}
+
+/// Whether a retry could not end in time however soon the first attempt fails: it would be work for nobody. (A retry that comes
+/// later is ended by the router when the time is up.)
+fn is_futile((usual, total): (Duration, Duration)) -> bool {
+    total < usual.saturating_add(BACKOFF)
+}
+
+/// What it does to do the request twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repetition {
+    Harmless,
+    Harmful,
+}
+
+/// Whether the caller's Envoy, or its gRPC library, sent the request before: `x-envoy-attempt-count` counts attempts from 1 (and
+/// is there if the caller's virtual host has `include_request_attempt_count`), `grpc-previous-rpc-attempts` those before (gRPC
+/// proposal A6). A number that is none is a first attempt's.
+fn is_retry(request: &Request<'_>) -> bool {
+    let more_than = |name, number| count(request, name).is_some_and(|count| number < count);
+    more_than("x-envoy-attempt-count", 1) || more_than("grpc-previous-rpc-attempts", 0)
+}
+
+fn count(request: &Request<'_>, name: &str) -> Option<u32> {
+    std::str::from_utf8(request.headers.get(name)?).ok()?.parse().ok()
+}
+
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Without an allocation for the few numbers that there are.
+fn number(retries: u32) -> Cow<'static, str> {
+    const WORDS: [&str; MAX_ATTEMPTS as usize] = ["0", "1", "2", "3", "4"];
+    let word = usize::try_from(retries).ok().and_then(|index| WORDS.get(index));
+    word.map_or_else(|| Cow::Owned(retries.to_string()), |word| Cow::Borrowed(*word))
+}

@@ -1,0 +1,299 @@
+//! Retry policy: who may be retried, how often, and what the router hears about it.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use outrigger::headers::Headers;
+use outrigger::monitor::outcome::Outcome;
+use outrigger::operation::request::Request;
+use outrigger::retry::budget::{Account, Budget, SetAside};
+use outrigger::retry::policy::{
+    Advice, BACKOFF, Conditions, Decision, Eligibility, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging, MAX_ATTEMPTS,
+    RetryPolicy, Time,
+};
+use outrigger::retry::{router, stream};
+use outrigger::time::Timestamp;
+use wasm_bindgen_test::wasm_bindgen_test;
+
+const NOW: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
+
+fn policy() -> RetryPolicy {
+    RetryPolicy {
+        max_attempts: 3,
+        retry_on: Conditions::new(&["5xx", "reset", "unavailable", "connect-failure"]).unwrap(),
+        per_try_timeout: Some(Duration::from_millis(300)),
+        timeout: Some(Duration::from_secs(1)),
+        idempotency_key: Some("idempotency-key".into()),
+        grpc_methods: vec!["/shop.Orders/Get".into()],
+        hedging: Hedging::Off,
+        budget: Budget::default(),
+    }
+}
+
+fn eligibility(policy: &RetryPolicy, method: &str, path: &str, headers: &[(&str, &str)]) -> Eligibility {
+    let mut all = vec![(":method", method), (":path", path), (":authority", "shop.example.com")];
+    all.extend(headers);
+    policy.eligibility(&Request::read(&Headers::from_pairs(&all)))
+}
+
+fn get(headers: &[(&str, &str)]) -> Eligibility {
+    eligibility(&policy(), "GET", "/", headers)
+}
+
+fn advise<'p>(policy: &'p RetryPolicy, eligibility: Eligibility, time: Time) -> Advice<'p> {
+    policy.advise(eligibility, time, &mut Account::default(), 1, NOW)
+}
+
+/// As `name: value` lines.
+fn fields(advice: &Advice<'_>) -> Vec<String> {
+    advice.fields.iter().map(|(name, value)| format!("{name}: {value}")).collect()
+}
+
+fn time(left: u64, usual: u64) -> Time {
+    Time { left: Some(Duration::from_millis(left)), usual: Some(Duration::from_millis(usual)) }
+}
+
+const NOT_IDEMPOTENT: Eligibility = Eligibility::Ineligible(Decision::NotIdempotent);
+const IS_RETRY: Eligibility = Eligibility::Ineligible(Decision::IsRetry);
+
+// === who ===
+
+#[wasm_bindgen_test(unsupported = test)]
+fn idempotent_methods_are_retried_and_others_with_a_key() {
+    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+        assert_eq!(eligibility(&policy(), method, "/", &[]), Eligibility::Eligible, "{method}");
+    }
+    for method in ["POST", "PATCH", "get", "LOCK", ""] {
+        assert_eq!(eligibility(&policy(), method, "/", &[]), NOT_IDEMPOTENT, "{method}");
+        let key = |value| [("idempotency-key", value)];
+        assert_eq!(eligibility(&policy(), method, "/", &key("7")), Eligibility::Eligible, "{method}");
+        assert_eq!(eligibility(&policy(), method, "/", &key(" ")), NOT_IDEMPOTENT, "{method}");
+    }
+    let keyless = RetryPolicy { idempotency_key: None, ..policy() };
+    assert_eq!(eligibility(&keyless, "POST", "/", &[("idempotency-key", "7")]), NOT_IDEMPOTENT);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn grpc_methods_are_retried_if_they_are_listed() {
+    for (path, expected) in [
+        ("/shop.Orders/Get", Eligibility::Eligible),
+        ("/shop.Orders/Get?x=1", Eligibility::Eligible),
+        ("/shop.Orders/GetAll", NOT_IDEMPOTENT),
+        ("/shop.Orders/get", NOT_IDEMPOTENT),
+        ("/", NOT_IDEMPOTENT),
+    ] {
+        for content_type in ["application/grpc", "application/grpc+proto"] {
+            let headers = [("content-type", content_type), ("idempotency-key", "7")];
+            assert_eq!(eligibility(&policy(), "POST", path, &headers), expected, "{path}");
+        }
+    }
+    // Without being gRPC it is a POST.
+    assert_eq!(eligibility(&policy(), "POST", "/shop.Orders/Get", &[]), NOT_IDEMPOTENT);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_retry_is_not_retried() {
+    for (header, value, expected) in [
+        ("x-envoy-attempt-count", "1", Eligibility::Eligible),
+        ("x-envoy-attempt-count", "2", IS_RETRY),
+        ("x-envoy-attempt-count", "0", Eligibility::Eligible),
+        ("x-envoy-attempt-count", "-2", Eligibility::Eligible),
+        ("x-envoy-attempt-count", "two", Eligibility::Eligible),
+        ("x-envoy-attempt-count", "", Eligibility::Eligible),
+        ("grpc-previous-rpc-attempts", "0", Eligibility::Eligible),
+        ("grpc-previous-rpc-attempts", "1", IS_RETRY),
+    ] {
+        assert_eq!(get(&[(header, value)]), expected, "{header}: {value}");
+    }
+    // It counts as what it is, whatever its method.
+    assert_eq!(eligibility(&policy(), "POST", "/", &[("x-envoy-attempt-count", "2")]), IS_RETRY);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn long_streams_are_left_alone() {
+    for headers in [
+        [("upgrade", "websocket")],
+        [("accept", "text/event-stream")],
+        [("accept", "application/json, Text/Event-Stream;q=0.9")],
+    ] {
+        assert_eq!(get(&headers), Eligibility::LongStream, "{headers:?}");
+    }
+    assert_eq!(eligibility(&policy(), "CONNECT", "", &[]), Eligibility::LongStream);
+    for accept in ["*/*", "text/event-streams", "text/html;q=text/event-stream", ""] {
+        assert_eq!(get(&[("accept", accept)]), Eligibility::Eligible, "{accept}");
+    }
+    let headers = Headers::from_pairs(&[("accept", "text/html"), ("accept", "text/event-stream")]);
+    assert!(stream::is_long(&Request::read(&headers)));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn one_attempt_is_no_retry() {
+    let policy = RetryPolicy { max_attempts: 1, ..policy() };
+    let eligibility = eligibility(&policy, "POST", "/", &[]);
+    assert_eq!(eligibility, Eligibility::OneAttempt);
+    let advice = advise(&policy, eligibility, Time::default());
+    assert_eq!(advice.decision, None);
+    assert_eq!(fields(&advice), ["x-envoy-max-retries: 0", "x-envoy-upstream-rq-timeout-ms: 1000"]);
+}
+
+// === what the router hears ===
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_that_may_be_retried_says_all() {
+    let policy = policy();
+    let advice = advise(&policy, Eligibility::Eligible, Time::default());
+    assert_eq!(advice.set_aside.retries(), 2);
+    assert_eq!(advice.decision, None);
+    let expected = [
+        "x-envoy-max-retries: 2",
+        "x-envoy-upstream-rq-timeout-ms: 1000",
+        "x-envoy-retry-on: 5xx,reset,connect-failure",
+        "x-envoy-retry-grpc-on: unavailable",
+        "x-envoy-upstream-rq-per-try-timeout-ms: 300",
+    ];
+    assert_eq!(fields(&advice), expected);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_that_may_not_says_so_and_its_time() {
+    let policy = policy();
+    for decision in [Decision::NotIdempotent, Decision::IsRetry] {
+        let advice = advise(&policy, Eligibility::Ineligible(decision), Time::default());
+        assert_eq!(advice.decision, Some(decision));
+        assert_eq!(advice.set_aside, SetAside::nothing());
+        assert_eq!(fields(&advice), ["x-envoy-max-retries: 0", "x-envoy-upstream-rq-timeout-ms: 1000"]);
+    }
+    let advice = advise(&policy, Eligibility::LongStream, time(500, 1));
+    assert_eq!((fields(&advice), advice.decision), (vec!["x-envoy-max-retries: 0".to_owned()], None));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_the_rule_leaves_open_is_left_to_the_route() {
+    let policy = RetryPolicy {
+        retry_on: Conditions::default(),
+        per_try_timeout: None,
+        timeout: None,
+        hedging: Hedging::On,
+        ..policy()
+    };
+    let advice = advise(&policy, Eligibility::Eligible, Time::default());
+    assert_eq!(fields(&advice), ["x-envoy-max-retries: 2"]);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_budget_decides_how_many() {
+    let policy = RetryPolicy { max_attempts: MAX_ATTEMPTS, ..policy() };
+    let mut account = Account::default();
+    let mut advise = |expected: u32| {
+        let advice = policy.advise(Eligibility::Eligible, Time::default(), &mut account, 1, NOW);
+        assert_eq!(advice.set_aside.retries(), expected);
+        assert_eq!(fields(&advice)[0], format!("x-envoy-max-retries: {expected}"));
+        assert_eq!(advice.decision, (expected == 0).then_some(Decision::NoBudget));
+        assert_eq!(fields(&advice).iter().any(|it| it.starts_with("x-envoy-retry-on")), 0 < expected);
+        assert_eq!(fields(&advice).iter().any(|it| it.contains("per-try")), 0 < expected);
+        advice.set_aside
+    };
+    let first = advise(4);
+    let second = advise(1);
+    let third = advise(0);
+    for set_aside in [first, second, third] {
+        account.settle(&policy.budget, set_aside, Some(0), Outcome::Cancelled, 1, NOW);
+    }
+    // A request that may not be retried takes nothing.
+    let advice = policy.advise(NOT_IDEMPOTENT, Time::default(), &mut account, 1, NOW);
+    assert_eq!(advice.set_aside, SetAside::nothing());
+    let advice = policy.advise(Eligibility::Eligible, time(20, 30), &mut account, 1, NOW);
+    assert_eq!(advice.set_aside, SetAside::nothing());
+    assert_eq!(account.set_aside(&policy.budget, u32::MAX, 1, NOW).retries(), 5);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_retry_that_could_not_end_in_time_is_none() {
+    let policy = RetryPolicy { timeout: None, ..policy() };
+    let backoff = u64::try_from(BACKOFF.as_millis()).unwrap();
+    for (left, usual, decision) in [
+        (100 + backoff, 100, None),
+        (99 + backoff, 100, Some(Decision::NoTime)),
+        (1, 100, Some(Decision::NoTime)),
+        (backoff, 0, None),
+    ] {
+        let advice = advise(&policy, Eligibility::Eligible, time(left, usual));
+        assert_eq!(advice.decision, decision, "{left} ms left, {usual} ms needed");
+        assert_eq!(advice.set_aside.retries(), if decision.is_none() { 2 } else { 0 });
+        assert_eq!(fields(&advice)[1], format!("x-envoy-upstream-rq-timeout-ms: {left}"));
+    }
+    // Unknown is enough; and what the rule allows is an end of time too.
+    for time in [Time { usual: None, ..time(1, 0) }, Time { left: None, ..time(0, 100) }, Time::default()] {
+        assert_eq!(advise(&policy, Eligibility::Eligible, time).decision, None);
+    }
+    let policy = RetryPolicy { timeout: Some(Duration::from_millis(120)), ..policy };
+    assert_eq!(advise(&policy, Eligibility::Eligible, time(500, 100)).decision, Some(Decision::NoTime));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_router_never_waits_longer_than_the_caller() {
+    let policy = policy();
+    let header = |left: Duration| {
+        let advice = advise(&policy, Eligibility::Eligible, Time { left: Some(left), usual: None });
+        fields(&advice)[1].clone()
+    };
+    let millis = Duration::from_millis;
+    assert_eq!(header(millis(999)), "x-envoy-upstream-rq-timeout-ms: 999");
+    assert_eq!(header(millis(1001)), "x-envoy-upstream-rq-timeout-ms: 1000");
+    assert_eq!(header(millis(1000) - Duration::from_nanos(1)), "x-envoy-upstream-rq-timeout-ms: 999");
+    // 0 would be for ever.
+    assert_eq!(header(Duration::from_nanos(1)), "x-envoy-upstream-rq-timeout-ms: 1");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_attempt_has_less_time_than_all_or_no_limit_of_its_own() {
+    let policy = RetryPolicy { hedging: Hedging::On, ..policy() };
+    for (left, expected) in [(301, 2), (300, 0), (299, 0)] {
+        let advice = advise(&policy, Eligibility::Eligible, Time { usual: None, ..time(left, 0) });
+        let of_attempts = fields(&advice).into_iter().filter(|it| it.contains("per-try"));
+        assert_eq!(of_attempts.count(), expected, "{left}");
+    }
+    let advice = advise(&policy, Eligibility::Eligible, Time::default());
+    assert_eq!(fields(&advice).last().unwrap(), "x-envoy-hedge-on-per-try-timeout: true");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn conditions_are_sorted_out_and_none_is_made_up() {
+    let all: Vec<&str> = HTTP_CONDITIONS.into_iter().chain(GRPC_CONDITIONS).collect();
+    assert!(Conditions::new(&all).is_ok());
+    for word in ["envoy-ratelimited", "resource-exhausted", "retriable-status-codes", "5XX", "5xx,reset", ""] {
+        assert_eq!(Conditions::new(&["5xx", word]), Err(1), "{word}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_client_does_not_tell_the_router() {
+    assert!(router::CONTROL.is_sorted());
+    let ours = [
+        router::MAX_RETRIES,
+        router::RETRY_ON,
+        router::RETRY_GRPC_ON,
+        router::TIMEOUT,
+        router::PER_TRY_TIMEOUT,
+        router::HEDGE,
+    ];
+    assert!(ours.iter().all(|name| router::CONTROL.contains(name)));
+    let mut pairs = vec![(":method", "GET"), ("x-envoy-attempt-count", "1"), ("x-envoy", "1"), ("x-app", "web")];
+    pairs.extend(router::CONTROL.map(|name| (name, "9")));
+    pairs.extend([("x-envoy-expected-rq-timeout-ms", "9"), (router::RETRY_ON, "again")]);
+    let headers = Headers::from_pairs(&pairs);
+    let request = Request::read(&headers);
+    let sent: Vec<&str> = router::sent_by_client(&request).map(|name| std::str::from_utf8(name).unwrap()).collect();
+    let mut expected = router::CONTROL.to_vec();
+    expected.push(router::RETRY_ON);
+    assert_eq!(sent, expected);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_words_of_the_metric() {
+    let all = [Decision::Made, Decision::NoBudget, Decision::NotIdempotent, Decision::IsRetry, Decision::NoTime];
+    assert_eq!(all.len(), Decision::COUNT);
+    assert_eq!(all.map(Decision::as_str), ["made", "no_budget", "not_idempotent", "is_retry", "no_time"]);
+    assert_eq!(all.map(|it| it as usize), [0, 1, 2, 3, 4]);
+}
