@@ -1,0 +1,147 @@
+//! What a request costs in calls of the proxy, by kind, for typical configurations. It is the measure of speed that never
+//! varies: on Envoy most of what a filter costs is the crossing of its boundary.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::sidecar::{MILLISECOND, Sidecar, pass_until};
+use outrigger::pipeline::Decision;
+use wasm_bindgen_test::wasm_bindgen_test;
+
+/// The table as it was when somebody last looked at it and found it good.
+const EXPECTED: &str = include_str!("hostcalls.txt");
+
+const BUCKET: &str = r#""token_bucket": { "max_tokens": 100000, "tokens_per_fill": 100000, "fill_interval": "1s" }"#;
+
+/// Twenty operations; the last is what [`request`] is.
+fn twenty_operations() -> String {
+    let operation =
+        |n| format!(r#"{{ "name": "o{n}", "tier": "P2", "match": {{ "methods": ["GET"], "paths": ["/o{n}/*"] }} }}"#);
+    let mut list: Vec<String> = (1..20).map(operation).collect();
+    list.push(r#"{ "name": "reviews", "tier": "P3", "match": { "paths": ["/reviews/*"] } }"#.to_owned());
+    format!(r#""operations": [{}]"#, list.join(", "))
+}
+
+/// By the row's name. `grpc` in a name makes the requests calls, and `refused` says what becomes of them.
+fn configurations() -> Vec<(&'static str, String)> {
+    let limits = |limits: &str| format!(r#"{{ {}, "limits": [{limits}] }}"#, twenty_operations());
+    let one = |rest: &str| limits(&format!(r#"{{ "name": "a", {rest} }}"#));
+    let user = r#""key": ["header:x-user-id"]"#;
+    let reference =
+        format!(r#"{{ "name": "all", {BUCKET} }}, {{ "name": "user", "tiers": ["P3"], {user}, {BUCKET} }}"#);
+    let empty = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "24h" }"#;
+    let flights = r#""concurrency": { "max_in_flight": 1000 }"#;
+    vec![
+        ("nothing", "{}".to_owned()),
+        ("nothing, no access log", r#"{ "monitor": { "access_log": false } }"#.to_owned()),
+        ("nothing, grpc", "{}".to_owned()),
+        ("twenty operations", limits("")),
+        ("token bucket", one(BUCKET)),
+        ("token bucket, told", {
+            let limit = format!(r#"{{ "name": "a", {BUCKET} }}"#);
+            format!(r#"{{ "limits": [{limit}], "monitor": {{ "ratelimit_headers_on_success": true }} }}"#)
+        }),
+        ("token bucket, refused", one(empty)),
+        ("token bucket per user", one(&format!("{user}, {BUCKET}"))),
+        ("token bucket per address", one(&format!(r#""key": ["client_ip"], {BUCKET}"#))),
+        ("token bucket and one per user", limits(&reference)),
+        ("leaky bucket", one(r#""leaky_bucket": { "capacity": 50, "drain": 100000, "drain_interval": "1s" }"#)),
+        ("window", one(r#""window": { "max_requests": 1000000, "interval": "1s" }"#)),
+        ("concurrency", one(flights)),
+        ("concurrency per user", one(&format!("{user}, {flights}"))),
+    ]
+}
+
+/// Ten thousand requests a second, through one worker.
+const BETWEEN: u64 = MILLISECOND / 10;
+
+/// A whole life, at the instant.
+fn serve(sidecar: &Sidecar, nanos: u64, content_type: &str) -> Decision {
+    pass_until([sidecar], nanos);
+    sidecar.host.set_response(&[(":status", "200")]);
+    sidecar.host.set_grpc_status(Some(0));
+    // The sidecar's own headers come first; the last of a name is what counts.
+    let headers = [(":path", "/reviews/17"), ("x-user-id", "u1"), ("content-type", content_type)];
+    let (decision, mut ticket) = sidecar.ask(&headers);
+    let (host, worker) = (&*sidecar.host, &*sidecar.worker);
+    let _ = sidecar.filter.on_response(host, worker, &mut ticket);
+    sidecar.filter.on_log(host, worker, &mut ticket);
+    sidecar.end(ticket);
+    decision
+}
+
+/// Calls per request by name, in thousandths, when the first requests have defined metrics and filled leases.
+fn measure(name: &str, configuration: &str) -> BTreeMap<&'static str, usize> {
+    const REQUESTS: usize = 4_000;
+    let sidecar = Sidecar::new(configuration);
+    sidecar.host.set_peer("192.0.2.1:40000");
+    let content_type = if name.contains("grpc") { "application/grpc" } else { "text/plain" };
+    let mut instants = (sidecar.now()..).step_by(BETWEEN as usize);
+    for nanos in instants.by_ref().take(REQUESTS) {
+        let _ = serve(&sidecar, nanos, content_type);
+    }
+    sidecar.host.take_calls();
+    for nanos in instants.take(REQUESTS) {
+        match serve(&sidecar, nanos, content_type) {
+            Decision::Forward(_) => assert!(!name.contains("refused"), "{name}"),
+            Decision::Wait(..) => panic!("{name}: nothing waits here"),
+            Decision::Reply(_) => assert!(name.contains("refused"), "{name}"),
+        }
+    }
+    let calls = sidecar.host.take_calls();
+    calls
+        .into_iter()
+        .map(|(call, count)| (call, (count * 1_000).div_ceil(REQUESTS)))
+        .filter(|(_, it)| 0 < *it)
+        .collect()
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn every_call_of_the_proxy_is_accounted_for() {
+    let mut table = String::new();
+    for (name, configuration) in configurations() {
+        table.push_str(name);
+        table.push('\n');
+        for (call, thousandths) in measure(name, &configuration) {
+            table.push_str(&format!("    {:<18}{}.{:03}\n", call, thousandths / 1_000, thousandths % 1_000));
+        }
+    }
+    assert!(
+        table.trim() == EXPECTED.trim(),
+        "the calls per request are no longer those of tests/hostcalls.txt. If the change is meant, put this there:\n\n{table}"
+    );
+}
+
+/// The budget, which the table above could slowly outgrow.
+#[wasm_bindgen_test(unsupported = test)]
+fn no_request_that_goes_on_costs_more_than_it_may() {
+    for (name, configuration) in configurations() {
+        let calls = measure(name, &configuration);
+        let count = |names: &[&str]| -> usize { names.iter().filter_map(|it| calls.get(it)).sum() };
+        let shared = count(&["shared_get", "shared_set"]);
+        let most = match name {
+            it if it.starts_with("concurrency per") => 4_010,
+            it if it.contains(" per ") => 2_010,
+            // A place in a queue is not taken in advance, nor is a window's.
+            "leaky bucket" | "window" => 2_010,
+            _ => 100,
+        };
+        assert!(shared <= most, "{name}: {shared} thousandths of a shared operation");
+        if name.contains("refused") || name.contains("told") {
+            continue;
+        }
+        assert_eq!(count(&["request_headers"]), 1_000, "{name}: one call brings all headers");
+        assert!(
+            count(&["response_status", "response_header", "grpc_status"]) <= 1_000,
+            "{name}: one brings the outcome"
+        );
+        assert!(count(&["get_property", "direction"]) == 0, "{name}");
+        assert!(count(&["peer_address"]) <= if name.contains("address") { 1_000 } else { 0 }, "{name}");
+        let scalar =
+            count(&["now", "shared_set", "set_property", "increment_metric", "record_metric", "define_metric"]);
+        assert!(scalar <= 14_000, "{name}: {scalar} thousandths of a scalar call");
+    }
+}
