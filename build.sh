@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds, tests and demonstrates Outrigger. `./build.sh help` lists the commands.
 #
-# Needs rustup, python3, node and a C compiler. Everything else goes into ./.tools, at the versions below.
+# Needs rustup, python3, node with npm and a C compiler. Everything else goes into ./.tools, at the versions below.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
@@ -37,7 +37,7 @@ Usage: ./build.sh COMMAND
   bench          measure what the filter costs beside others, and write it into README.md; ten minutes, Linux only
   bench --quick  the same in a minute, to see that it works; changes no file
 
-Needs: rustup, python3 with pip, node, a C compiler. The rest is installed into ./.tools.
+Needs: rustup, python3 with pip, node with npm, a C compiler. The rest is installed into ./.tools.
 Set ENVOY or PROMTOOL to use a binary of your own.
 HELP
 }

@@ -187,7 +187,8 @@ pub trait Host {
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
 
     /// The gRPC status that the current stream ended with, from trailers, headers or the HTTP status. `None` when the
-    /// stream ended without a response. Valid when the stream is logged.
+    /// stream ended without a response. Valid from the callback on that has them: trailers, headers that nothing follows,
+    /// or the end of the stream.
     fn grpc_status(&self) -> Result<Option<u32>, HostError>;
 
     /// How the current stream ended. Valid when it is logged and after; asked only for a response that was not seen to its
