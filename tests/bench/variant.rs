@@ -88,7 +88,7 @@ pub(crate) fn all() -> Vec<Variant> {
         },
         Variant {
             name: "Outrigger, refusing",
-            shows: "the reference policy with its global limit used up: every request gets a 429",
+            shows: "the reference policy with its global limit used up: every request gets a 429, none is forwarded",
             status: Status::Refused,
             filter: Choice::Wasm(Filter::new(&policy::refusing())),
         },
