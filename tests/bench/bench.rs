@@ -56,6 +56,7 @@ pub(crate) async fn start(bootstrap: Bootstrap) -> Envoy {
 pub(crate) async fn run(plan: Plan) -> Results {
     let begin = Instant::now();
     let machine = machine::describe();
+    LOADER.take();
     let cluster = Upstream::start().cluster();
     let variants = variant::all();
     let mut proxies = Vec::new();

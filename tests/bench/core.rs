@@ -13,10 +13,12 @@ pub(crate) const LOADER: Core = Core(0);
 pub(crate) const ENVOYS: Core = Core(1);
 
 impl Core {
-    /// Moves this program there, with all its threads. Processes that it starts from now on start there too.
+    /// Moves the main thread there. Threads and processes that it starts from now on run there too; those that it
+    /// started before stay where they are.
     pub(crate) fn take(self) {
         let status = Command::new("taskset")
-            .args(["--all-tasks", "--cpu-list", "--pid", &self.0.to_string(), &process::id().to_string()])
+            // The process id is that of the main thread.
+            .args(["--cpu-list", "--pid", &self.0.to_string(), &process::id().to_string()])
             .stdout(Stdio::null())
             .status()
             .expect("taskset (package util-linux) can be started");
