@@ -28,6 +28,7 @@ use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::SwitchSpec;
 use crate::limit::rule::LimitSpec;
 use crate::operation::Operation;
+use crate::retry::rule::{DeadlineSpec, RetrySpec};
 
 /// A configuration that is complete and consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,10 @@ pub struct Config {
     pub breakers: Vec<BreakerSpec>,
     /// The rules for failures of the service in the order given.
     pub on_failure: Vec<FailureSpec>,
+    /// The rules for retries in the order given.
+    pub retries: Vec<RetrySpec>,
+    /// The rules for deadlines in the order given.
+    pub deadlines: Vec<DeadlineSpec>,
     /// The fallbacks that policies refer to by index.
     pub fallbacks: Vec<Fallback>,
     /// What is shown of decisions.

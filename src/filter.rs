@@ -4,6 +4,9 @@
 //! [`Worker`]. For each operation it knows the plan: which policies apply, in order. So a
 //! request costs what applies to it, however much else is configured.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use crate::config::{Config, Monitor, Outcomes};
 use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::failure::FailureRule;
@@ -16,6 +19,9 @@ use crate::monitor::reason::Reason;
 use crate::operation::Operations;
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
+use crate::retry::policy::Decision;
+use crate::retry::rule::{DeadlineSpec, RetryRule};
+use crate::retry::usual::UsualTime;
 use crate::worker::Worker;
 
 /// A configuration put to work under a scope.
@@ -27,7 +33,11 @@ pub struct Filter {
     pub(crate) switches: Vec<Switch>,
     pub(crate) breakers: Vec<BreakerRule>,
     pub(crate) on_failure: Vec<FailureRule>,
+    pub(crate) retries: Vec<RetryRule>,
+    pub(crate) deadlines: Vec<DeadlineSpec>,
     pub(crate) fallbacks: Vec<Fallback>,
+    /// Why a request is refused that has no time left.
+    pub(crate) expired: Reason,
     pub(crate) monitor: Monitor,
 }
 
@@ -39,11 +49,16 @@ pub(crate) struct Plan {
     /// Those that refuse in the order configured, then those that only count.
     pub(crate) limits: Vec<usize>,
     pub(crate) on_failure: Vec<usize>,
+    pub(crate) retries: Vec<usize>,
+    pub(crate) deadlines: Vec<usize>,
     /// Why an answer was replaced.
     pub(crate) failure: Reason,
+    /// How long its requests take, where it matters: where there are retries or deadlines.
+    pub(crate) usual_time: Option<Rc<RefCell<UsualTime>>>,
     /// Of which responses the status is read.
     pub(crate) outcomes: Outcomes,
     pub(crate) requests: [Handle; Outcome::COUNT],
+    pub(crate) retried: [Handle; Decision::COUNT],
     pub(crate) duration: Handle,
 }
 
@@ -64,37 +79,57 @@ impl Filter {
     pub fn new(config: &Config, default_scope: &str, worker: &Worker) -> Self {
         let scope = config.scope.as_deref().unwrap_or(default_scope);
         let on_failure = config.on_failure.iter().cloned().enumerate();
+        let retries = config.retries.iter().cloned().enumerate();
+        let plan = |operation| Plan::new(operation, config, scope, worker);
         Self {
-            plans: (0..config.operations.len()).map(|operation| Plan::new(operation, config)).collect(),
+            plans: (0..config.operations.len()).map(plan).collect(),
             operations: Operations::new(config.operations.clone()),
             limits: config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, worker)).collect(),
             switches: config.switches.iter().cloned().map(Switch::new).collect(),
             breakers: config.breakers.iter().map(|spec| BreakerRule::new(spec.clone(), scope, worker)).collect(),
             on_failure: on_failure.map(|(index, spec)| FailureRule::new(index, spec, scope, worker)).collect(),
+            retries: retries.map(|(index, spec)| RetryRule::new(index, spec, scope, worker)).collect(),
+            deadlines: config.deadlines.clone(),
             fallbacks: config.fallbacks.clone(),
+            expired: Reason::plain("deadline"),
             monitor: config.monitor,
         }
     }
 }
 
 impl Plan {
-    fn new(operation: usize, config: &Config) -> Self {
+    fn new(operation: usize, config: &Config, scope: &str, worker: &Worker) -> Self {
+        let name = config.operations.get(operation).map_or("", |it| &it.name);
         let mut limits = including(operation, &config.limits, |spec| &spec.selection);
         // Shadow limits count only what the others admit.
         limits.sort_by_key(|index| config.limits.get(*index).is_some_and(|spec| !spec.enforced));
         let on_failure = including(operation, &config.on_failure, |spec| &spec.selection);
         let breakers = including(operation, &config.breakers, |spec| &spec.selection);
-        let judged = !on_failure.is_empty() || !breakers.is_empty();
+        let retries = including(operation, &config.retries, |spec| &spec.selection);
+        let deadlines = including(operation, &config.deadlines, |spec| &spec.selection);
+        let timed = !retries.is_empty() || !deadlines.is_empty();
+        let judged = timed || !on_failure.is_empty() || !breakers.is_empty();
         Self {
             switches: including(operation, &config.switches, |spec| &spec.selection),
             breakers,
             limits,
             on_failure,
-            failure: Reason::new("failure", config.operations.get(operation).map_or("", |it| &it.name)),
+            retries,
+            deadlines,
+            failure: Reason::new("failure", name),
+            usual_time: timed.then(|| worker.usual_times.of(&format!("{scope}/{name}"))),
             outcomes: if judged { Outcomes::All } else { config.monitor.outcomes },
             requests: Default::default(),
+            retried: Default::default(),
             duration: Handle::default(),
         }
+    }
+}
+
+impl Plan {
+    /// Whether a policy needs to know how requests end.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.usual_time.is_some() || !self.breakers.is_empty() || !self.on_failure.is_empty()
     }
 }
 

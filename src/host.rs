@@ -191,6 +191,9 @@ pub trait Host {
     /// or the end of the stream.
     fn grpc_status(&self) -> Result<Option<u32>, HostError>;
 
+    /// How often the current request was sent to the service, as far as the proxy knows. Valid when it is logged and after.
+    fn attempts(&self) -> Result<Option<u32>, HostError>;
+
     /// How the current stream ended. Valid when it is logged and after; asked only for a response that was not seen to its
     /// end.
     fn ended(&self) -> Result<Ended, HostError>;

@@ -1,9 +1,9 @@
 //! The one request path.
 //!
 //! ```text
-//! request:   classify ▸ switch ▸ breaker? ▸ limits ▸ (wait) ▸ breaker! ▸ forward
+//! request:   classify ▸ switch ▸ breaker? ▸ deadline? ▸ limits ▸ (wait) ▸ breaker! ▸ deadline! ▸ retry advice ▸ forward
 //! response:  outcome ▸ failure: stale answer, fallback
-//! end:       the ticket is settled ▸ breaker ▸ metrics
+//! end:       the ticket is settled ▸ breaker, budget ▸ metrics
 //! ```
 //!
 //! [`Filter::on_request`] decides and hands out a [`Ticket`], which the adapter keeps with the stream and gives back to
@@ -11,7 +11,10 @@
 //! [`Filter::resume`]. What a request took before it was refused is given back at once: a refused request leaves no trace
 //! in the state of the limits that admitted it.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use crate::config::Outcomes;
 use crate::degrade::breaker::rule::BreakerRule;
@@ -35,26 +38,33 @@ use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::classify;
 use crate::operation::request::Request;
 use crate::reply::{DEADLINE_EXCEEDED, Protocol, Reply};
+use crate::retry::budget::SetAside;
+use crate::retry::deadline::{Deadline, DeadlineRule};
+use crate::retry::policy::{self, Eligibility, Time};
+use crate::retry::usual::Room;
+use crate::retry::{router, stream};
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
 /// What is to happen to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Decision {
+pub enum Decision<'f> {
     /// It goes on, with these changes.
-    Forward(Edits),
+    Forward(Edits<'f>),
     /// It is to be held, with these changes made, and to be [resumed](Filter::resume) at the instant.
-    Wait(Edits, Timestamp),
+    Wait(Edits<'f>, Timestamp),
     /// It is answered by the filter.
     Reply(Box<Reply>),
 }
 
 /// Changes to a request's headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Edits {
+pub struct Edits<'f> {
     /// Names of headers to be removed.
     pub remove: Vec<Vec<u8>>,
+    /// Headers to be set after that, each in place of all its values.
+    pub set: SmallVec<[(&'f str, Cow<'f, str>); 8]>,
 }
 
 /// What is to happen to a response.
@@ -81,6 +91,10 @@ pub struct Ticket {
     end: ResponseEnd,
     taken: Reservation,
     breaker: Guard,
+    deadline: Option<Due>,
+    retry: Retry,
+    /// When it went on.
+    forwarded: Timestamp,
     /// How long after the request went on the response headers came.
     latency: Option<Duration>,
     /// Only of a request whose answer may be replaced.
@@ -140,8 +154,24 @@ struct Memory {
     rule: Option<usize>,
     /// What to look for among the answers that are kept.
     candidate: Option<Candidate>,
-    /// When the request went on.
-    forwarded: Timestamp,
+}
+
+/// A deadline, and the index of the rule that says where it stands; without a rule, where callers' proxies write it.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    deadline: Deadline,
+    rule: Option<usize>,
+}
+
+/// How the request stands with its rule for retries, known by index.
+#[derive(Debug)]
+enum Retry {
+    /// It has none, or no more.
+    None,
+    /// It is to be asked when the request goes on.
+    Ahead(usize, Eligibility),
+    /// It set these tokens aside.
+    Paid(usize, SetAside),
 }
 
 /// Why a request is refused.
@@ -150,9 +180,14 @@ enum Refused {
     Switch(usize),
     /// By the breaker with this index.
     Breaker(usize, watched::Refusal),
+    /// For want of time.
+    Deadline,
     /// By a limit.
     Limit(limit::reservation::Refusal),
 }
+
+/// Where callers' proxies and libraries write how much time there is.
+static CALLERS_PROXY: DeadlineRule = DeadlineRule { header: None, default: None };
 
 /// What `outrigger_fallbacks_total` calls an answer that was kept.
 const STALE: &str = "stale";
@@ -160,8 +195,12 @@ const STALE: &str = "stale";
 impl Memory {
     /// What a fallback needs to know, and no more.
     fn of_caller(request: &Request<'_>, fallback: Option<&Fallback>) -> Self {
-        let caller = Caller::of(request, fallback);
-        Self { caller, rule: None, candidate: None, forwarded: Timestamp::default() }
+        Self { caller: Caller::of(request, fallback), rule: None, candidate: None }
+    }
+
+    /// What is known without a request.
+    fn of_nobody(protocol: Protocol) -> Self {
+        Self { caller: Caller::new(protocol), rule: None, candidate: None }
     }
 }
 
@@ -182,7 +221,7 @@ impl Ticket {
 
 impl Filter {
     /// Decides about a request when its headers are there.
-    pub fn on_request(&self, host: &dyn Host, worker: &Worker) -> (Decision, Ticket) {
+    pub fn on_request(&self, host: &dyn Host, worker: &Worker) -> (Decision<'_>, Ticket) {
         let headers = host.request_headers().unwrap_or_else(|error| {
             worker.trouble.host_error(host, error);
             Headers::default()
@@ -199,6 +238,9 @@ impl Filter {
             end: ResponseEnd::Open,
             taken: Reservation::default(),
             breaker: Guard::None,
+            deadline: None,
+            retry: Retry::None,
+            forwarded: now,
             latency: None,
             memory: None,
             capture: None,
@@ -209,17 +251,19 @@ impl Filter {
         self.log_operation(host, worker, operation);
 
         let asker = Asker { host, worker, request: &request, operation: self.operation_name(operation), now };
-        let decision = match self.admit(plan, &asker, &mut ticket) {
-            Ok(wait) if wait.time.is_zero() => Decision::Forward(edits(&request)),
+        let mut edits = edits(&request);
+        let decision = match self.admit(plan, &asker, &mut ticket, &mut edits) {
+            Ok(wait) if wait.time.is_zero() => Decision::Forward(edits),
             Ok(wait) => {
                 worker.waiting.set(worker.waiting.get().saturating_add(1));
                 ticket.fate = Fate::Waiting(wait.limit);
-                Decision::Wait(edits(&request), now.saturating_add(wait.time))
+                Decision::Wait(edits, now.saturating_add(wait.time))
             }
             Err(refused) => {
                 let memory = match &refused {
                     Refused::Switch(index) => Memory::of_caller(&request, self.switch_fallback(*index)),
                     Refused::Limit(refusal) => Memory::of_caller(&request, self.limit_fallback(refusal.limit)),
+                    Refused::Deadline => Memory::of_caller(&request, None),
                     Refused::Breaker(index, _) => self.remember(plan, &asker, self.breakers.get(*index)),
                 };
                 Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, &mut ticket)))
@@ -228,10 +272,12 @@ impl Filter {
         (decision, ticket)
     }
 
-    /// Lets a request go on whose wait is over, unless a breaker has opened meanwhile: then there is a reply.
-    pub fn resume(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Option<Box<Reply>> {
-        let Fate::Waiting(limit) = ticket.fate else {
-            return None;
+    /// Lets a request go on whose wait is over, unless a breaker has opened meanwhile or its time is over too: then there is a
+    /// reply.
+    pub fn resume(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Decision<'_> {
+        let mut edits = Edits::default();
+        let (Fate::Waiting(limit), Some(plan)) = (ticket.fate, self.plans.get(ticket.operation)) else {
+            return Decision::Forward(edits);
         };
         let now = host.now();
         worker.waiting.set(worker.waiting.get().saturating_sub(1));
@@ -239,10 +285,11 @@ impl Filter {
         if let Some(limit) = self.limits.get(limit) {
             limit.observe_wait(host, worker, now.saturating_since(ticket.started));
         }
-        let refused = self.claim(host, worker, now, ticket).err()?;
-        ticket.taken.give_back(&self.limits, host, worker, now);
-        let memory = ticket.memory.take()?;
-        Some(Box::new(self.refuse(host, worker, &refused, &memory, ticket)))
+        let Err(refused) = self.let_go(host, worker, plan, now, ticket, &mut edits) else {
+            return Decision::Forward(edits);
+        };
+        let memory = ticket.memory.take().unwrap_or_else(|| Box::new(Memory::of_nobody(ticket.protocol)));
+        Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, ticket)))
     }
 
     /// Takes note of a response when its headers are there, and says what becomes of it; the filter's own replies count already
@@ -259,9 +306,9 @@ impl Filter {
                 return untouched;
             }
         };
-        if let Some(forwarded) = ticket.memory.as_ref().map(|memory| memory.forwarded) {
+        if plan.is_judged() {
             let now = host.now();
-            ticket.latency = Some(now.saturating_since(forwarded));
+            ticket.latency = Some(now.saturating_since(ticket.forwarded));
             let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status, now));
             if failed.is_some() || ticket.is_probe() {
                 // What is streamed may last longer than a probe has.
@@ -326,6 +373,7 @@ impl Filter {
             self.spare_breaker(host, worker, &mut ticket, now);
         }
         self.settle_breaker(host, worker, &mut ticket, now);
+        self.settle_retries(host, worker, plan, &mut ticket, now);
         let outcome = match ticket.fate {
             Fate::Forwarded | Fate::Waiting(_) => Outcome::Cancelled,
             Fate::RefusedElsewhere => Outcome::ClientError,
@@ -356,7 +404,13 @@ impl Filter {
     }
 
     /// Asks everything that may refuse the request, in order. What was taken is given back if something does.
-    fn admit(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) -> Result<Wait, Refused> {
+    fn admit<'f>(
+        &'f self,
+        plan: &Plan,
+        asker: &Asker<'_>,
+        ticket: &mut Ticket,
+        edits: &mut Edits<'f>,
+    ) -> Result<Wait, Refused> {
         let Asker { host, worker, request, now, .. } = *asker;
         let guarded = !plan.switches.is_empty() || !plan.breakers.is_empty();
         // A preflight is not what it asks for.
@@ -370,24 +424,77 @@ impl Filter {
             breaker.peek(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
             ticket.breaker = Guard::Ahead(index);
         }
-        let wait = ticket.taken.take(&self.limits, &plan.limits, asker).map_err(Refused::Limit)?;
+        let left = self.check_time(plan, asker, ticket, edits)?;
+        let wait = ticket.taken.take(&self.limits, &plan.limits, asker, left).map_err(Refused::Limit)?;
         if breaker.is_some() || !plan.on_failure.is_empty() {
             ticket.memory = Some(Box::new(self.remember(plan, asker, breaker.map(|(_, breaker)| breaker))));
         }
-        if wait.time.is_zero()
-            && let Err(refused) = self.claim(host, worker, now, ticket)
-        {
-            ticket.taken.give_back(&self.limits, host, worker, now);
-            return Err(refused);
+        if wait.time.is_zero() {
+            self.let_go(host, worker, plan, now, ticket, edits)?;
         }
         Ok(wait)
     }
 
-    /// Asks the request's breaker, if it has one, right before the request goes on.
-    fn claim(&self, host: &dyn Host, worker: &Worker, now: Timestamp, ticket: &mut Ticket) -> Result<(), Refused> {
-        if let Some(memory) = &mut ticket.memory {
-            memory.forwarded = now;
+    /// Finds the rules for deadline and retries, and refuses a request that has too little time left. Returns what it has.
+    fn check_time(
+        &self,
+        plan: &Plan,
+        asker: &Asker<'_>,
+        ticket: &mut Ticket,
+        edits: &mut Edits<'_>,
+    ) -> Result<Option<Duration>, Refused> {
+        let Asker { request, now, .. } = *asker;
+        let Some(usual_time) = &plan.usual_time else {
+            return Ok(None);
+        };
+        let deadline = first_allowing(&plan.deadlines, &self.deadlines, |it| &it.selection, request);
+        let retry = first_allowing(&plan.retries, &self.retries, |it| &it.spec().selection, request);
+        if deadline.is_none() && retry.is_none() {
+            return Ok(None);
         }
+        edits.remove.extend(router::sent_by_client(request).map(<[u8]>::to_vec));
+        if let Some((index, rule)) = retry {
+            ticket.retry = Retry::Ahead(index, rule.spec().policy.eligibility(request));
+        }
+        if stream::is_long(request) {
+            return Ok(None);
+        }
+        let read = match deadline {
+            Some((_, spec)) => spec.rule.read(request, now),
+            None => CALLERS_PROXY.read(request, now),
+        };
+        ticket.deadline = read.map(|read| Due { deadline: read, rule: deadline.map(|(index, _)| index) });
+        let Some(read) = read else {
+            return Ok(None);
+        };
+        let left = read.left(now).ok_or(Refused::Deadline)?;
+        match usual_time.borrow_mut().judge(left, now) {
+            Room::Enough | Room::Trial => Ok(Some(left)),
+            Room::TooLittle => Err(Refused::Deadline),
+        }
+    }
+
+    /// Asks what is asked right before the request goes on. What was taken of limits is given back if it does not.
+    fn let_go<'f>(
+        &'f self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        now: Timestamp,
+        ticket: &mut Ticket,
+        edits: &mut Edits<'f>,
+    ) -> Result<(), Refused> {
+        ticket.forwarded = now;
+        let gone =
+            self.claim(host, worker, now, ticket).and_then(|()| self.advise(host, worker, plan, now, ticket, edits));
+        gone.inspect_err(|_| {
+            self.spare_breaker(host, worker, ticket, now);
+            ticket.taken.give_back(&self.limits, host, worker, now);
+        })
+    }
+
+    /// Asks the request's breaker, if it has one.
+    fn claim(&self, host: &dyn Host, worker: &Worker, now: Timestamp, ticket: &mut Ticket) -> Result<(), Refused> {
         let Guard::Ahead(index) = ticket.breaker else {
             return Ok(());
         };
@@ -397,6 +504,86 @@ impl Filter {
             ticket.breaker = Guard::Passed(index, admission);
         }
         Ok(())
+    }
+
+    /// Tells the router and the service how much time there is, and the router what it may retry.
+    fn advise<'f>(
+        &'f self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        now: Timestamp,
+        ticket: &mut Ticket,
+        edits: &mut Edits<'f>,
+    ) -> Result<(), Refused> {
+        let mut left = None;
+        if let Some(due) = &ticket.deadline {
+            let time = due.deadline.left(now).ok_or(Refused::Deadline)?;
+            left = Some(time);
+            let spec = due.rule.and_then(|index| self.deadlines.get(index));
+            let fields = due.deadline.fields(spec.map_or(&CALLERS_PROXY, |spec| &spec.rule), time);
+            for (name, value) in fields {
+                edits.set.push((name, value));
+            }
+        }
+        let Retry::Ahead(index, eligibility) = ticket.retry else {
+            edits.set.extend(left.map(router::timeout));
+            return Ok(());
+        };
+        ticket.retry = Retry::None;
+        if let Some(rule) = self.retries.get(index) {
+            let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
+            let advice = rule.advise(host, worker, eligibility, Time { left, usual }, now);
+            ticket.retry = Retry::Paid(index, advice.set_aside);
+            for (name, value) in advice.fields {
+                edits.set.push((name, value));
+            }
+            if let Some(decision) = advice.decision {
+                self.count_retries(host, worker, plan, ticket.operation, decision, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the budget how the request ended, and takes back what it did not use of it.
+    fn settle_retries(&self, host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, now: Timestamp) {
+        let outcome = match ticket.fate {
+            Fate::Answered(outcome) => outcome,
+            Fate::Replaced => Outcome::Failure,
+            Fate::Waiting(_) | Fate::Forwarded | Fate::RefusedElsewhere | Fate::Refused(_) => Outcome::Cancelled,
+        };
+        if outcome == Outcome::Success
+            && ticket.kind == StreamKind::Exchange
+            && let (Some(usual_time), Some(latency)) = (&plan.usual_time, ticket.latency)
+        {
+            usual_time.borrow_mut().record(latency, now);
+        }
+        let Retry::Paid(index, set_aside) = std::mem::replace(&mut ticket.retry, Retry::None) else {
+            return;
+        };
+        let Some(rule) = self.retries.get(index) else {
+            return;
+        };
+        let made = if set_aside.retries() == 0 { Some(0) } else { retries_made(host, worker) };
+        if let Some(made @ 1..) = made {
+            self.count_retries(host, worker, plan, ticket.operation, policy::Decision::Made, made);
+        }
+        rule.settle(worker, set_aside, made, outcome, now);
+    }
+
+    fn count_retries(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        operation: usize,
+        decision: policy::Decision,
+        amount: u32,
+    ) {
+        if let Some(handle) = plan.retried.get(decision as usize) {
+            let name = || metrics::retries_total(self.operation_name(operation), decision.as_str());
+            worker.report(host, handle.add(host, &worker.metrics, u64::from(amount), name));
+        }
     }
 
     /// Tells the breaker that let the request pass how it ended.
@@ -458,6 +645,13 @@ impl Filter {
                 let refusal = Refusal { reason, kind: Kind::Degraded, retry_after };
                 refusal.reply(fallback, &memory.caller, operation, &self.monitor)
             }
+            Refused::Deadline => {
+                ticket.fate = Fate::Refused(Outcome::Expired);
+                self.tell(host, worker, &self.expired, None);
+                self.expired.count(host, worker, Enforcement::Enforced);
+                let refusal = Refusal { reason: &self.expired, kind: Kind::Expired, retry_after: None };
+                refusal.reply(None, &memory.caller, operation, &self.monitor)
+            }
             Refused::Limit(refusal) => {
                 let Some(limit) = self.limits.get(refusal.limit) else {
                     return Reply::default();
@@ -478,7 +672,7 @@ impl Filter {
                 let refusal =
                     Refusal { reason: breaker.reason(), kind: Kind::Degraded, retry_after: Some(refusal.retry_after) };
                 let own = self.fallback(breaker.spec().fallback);
-                let now = memory.forwarded;
+                let now = host.now();
                 self.substitute(host, worker, &refusal, own, memory, operation, Origin::Spared, now).unwrap_or_else(
                     || {
                         self.tell(host, worker, refusal.reason, None);
@@ -552,7 +746,7 @@ impl Filter {
 
     /// What the response, or a breaker that refuses, may need to know of the request.
     fn remember(&self, plan: &Plan, asker: &Asker<'_>, breaker: Option<&BreakerRule>) -> Memory {
-        let Asker { host, worker, request, operation, now } = *asker;
+        let Asker { host, worker, request, operation, .. } = *asker;
         let rule = first_allowing(&plan.on_failure, &self.on_failure, |rule| &rule.spec().selection, request);
         let fallbacks = [breaker.and_then(|it| it.spec().fallback), rule.and_then(|(_, it)| it.spec().fallback)];
         let fallbacks = fallbacks.into_iter().filter_map(|index| self.fallback(index));
@@ -561,7 +755,6 @@ impl Filter {
             caller: Caller::of(request, fallbacks),
             candidate: stale.and_then(|stale| stale.candidate(host, worker, request, operation)),
             rule: rule.map(|(index, _)| index),
-            forwarded: now,
         }
     }
 
@@ -661,11 +854,22 @@ impl Filter {
     }
 }
 
-fn edits(request: &Request<'_>) -> Edits {
+fn edits<'f>(request: &Request<'_>) -> Edits<'f> {
     if !request.has_own_headers {
         return Edits::default();
     }
-    Edits { remove: request.own_headers().map(<[u8]>::to_vec).collect() }
+    Edits { remove: request.own_headers().map(<[u8]>::to_vec).collect(), set: SmallVec::new() }
+}
+
+/// How many retries the router made; `None` if nobody knows.
+fn retries_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
+    match host.attempts() {
+        Ok(attempts) => attempts.map(|attempts| attempts.saturating_sub(1)),
+        Err(error) => {
+            worker.trouble.host_error(host, error);
+            None
+        }
+    }
 }
 
 /// Takes note of the outcome as far as the response's headers tell it. Returns the status of a failure.
@@ -677,7 +881,7 @@ fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16
             return Ok(None);
         }
         // The status comes at the end, unless there is nothing else.
-        (Protocol::Grpc, _) if ticket.memory.is_none() => return Ok(None),
+        (Protocol::Grpc, _) if !plan.is_judged() => return Ok(None),
         (Protocol::Grpc, _) => {
             if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
                 ticket.fate = answered(host, Outcome::of_grpc_status(status));

@@ -5,7 +5,7 @@
 //! advance, the hash seed, the handles of metrics, and when a trouble was last logged. The compiled configuration ([`Filter`](crate::filter::Filter))
 //! holds parameters only.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::host::{Host, HostError};
 use crate::monitor::in_use::InUse;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::trouble::Trouble;
+use crate::retry::budget::Account;
+use crate::retry::usual::UsualTime;
 use crate::shared::by_key::ByKey;
 use crate::shared::leased::Leases;
 use crate::shared::live::{Latest, Meters};
@@ -55,6 +57,10 @@ pub struct Worker {
     pub breakers: Breakers,
     /// What is remembered of stale answers.
     pub stale: Memories,
+    /// What this worker has of retry budgets.
+    pub accounts: ByKey<RefCell<Account>>,
+    /// How long requests of operations take.
+    pub usual_times: ByKey<RefCell<UsualTime>>,
     /// How many requests wait in queues.
     pub waiting: Cell<usize>,
     /// The secret under which keys are hashed.
@@ -74,6 +80,13 @@ impl Worker {
         if let Err(error) = done {
             self.trouble.host_error(host, error);
         }
+    }
+
+    /// How many workers share what is the sidecar's, this one included, which says that it is one of them. If that cannot be
+    /// told, as many as there were.
+    pub fn sharers(&self, host: &dyn Host, now: Timestamp) -> u32 {
+        self.report(host, self.roster.sign(host, &self.trouble, now).map(|_| ()));
+        self.roster.alive()
     }
 
     /// Says that this worker is alive if it holds anything. Returns when to do so again, `None` if there is no need.

@@ -220,6 +220,8 @@ fn baseline() -> Config {
         switches: vec![],
         breakers: vec![],
         on_failure: vec![],
+        retries: vec![],
+        deadlines: vec![],
         monitor: Monitor {
             access_log: false,
             reason_header: false,
@@ -240,6 +242,8 @@ fn nothing() -> Config {
         switches: vec![],
         breakers: vec![],
         on_failure: vec![],
+        retries: vec![],
+        deadlines: vec![],
         fallbacks: vec![],
         monitor: Monitor {
             access_log: true,
@@ -411,8 +415,6 @@ fn says_of_every_field_that_is_not_built_that_it_is_not_supported_yet() {
     let check = |pointer: &str, value: &str, path: &str| refuses(pointer, value, &format!("{path}: not supported yet"));
     check("/placement", r#""upstream""#, "placement");
     check("/placement", r#""downstream""#, "placement");
-    check("/retries", r#"[{"max_attempts": 3}]"#, "retries");
-    check("/deadlines", r#"[{"default": "3s"}]"#, "deadlines");
 }
 
 // === fields that nobody knows, and fields that are missing ===========================================================

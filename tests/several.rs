@@ -195,7 +195,7 @@ fn is_admitted(decision: &Decision) -> bool {
     !matches!(decision, Decision::Reply(_))
 }
 
-fn reply(decision: &Decision) -> Option<&Reply> {
+fn reply<'a>(decision: &'a Decision<'_>) -> Option<&'a Reply> {
     if let Decision::Reply(reply) = decision { Some(reply) } else { None }
 }
 

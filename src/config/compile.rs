@@ -3,6 +3,7 @@
 
 mod degrade;
 mod fallback;
+mod retry;
 
 use std::collections::BTreeSet;
 
@@ -41,6 +42,8 @@ pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
         switches: degrade::switches(document.switches.unwrap_or_default(), &known)?,
         breakers: degrade::breakers(document.breakers.unwrap_or_default(), &known)?,
         on_failure: degrade::on_failure(document.on_failure.unwrap_or_default(), &known)?,
+        retries: retry::retries(document.retries.unwrap_or_default(), &known)?,
+        deadlines: retry::deadlines(document.deadlines.unwrap_or_default(), &known)?,
         monitor: monitor(&document.monitor.unwrap_or_default()),
         operations,
         fallbacks,

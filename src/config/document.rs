@@ -6,6 +6,7 @@ use super::error::ConfigError;
 use super::reader;
 use super::term::{Cost, FailureStatus, HostPattern, KeyParts, MAX_TOKENS, Method, Origin, Path, RateLimitHeaders};
 use super::value::{HeaderName, Name, NonEmpty, NotYet, Pairs, Ratio, Span, VersionText, Whole, objects, words};
+use crate::retry::policy;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
@@ -20,8 +21,8 @@ pub(super) struct Document {
     pub(super) switches: Option<Vec<Switch>>,
     pub(super) breakers: Option<Vec<Breaker>>,
     pub(super) on_failure: Option<Vec<OnFailure>>,
-    retries: Option<NotYet>,
-    deadlines: Option<NotYet>,
+    pub(super) retries: Option<Vec<Retry>>,
+    pub(super) deadlines: Option<Vec<Deadline>>,
     pub(super) monitor: Option<Monitor>,
 }
 
@@ -205,6 +206,40 @@ pub(super) struct Stale {
     pub(super) key: Option<KeyParts>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Retry {
+    pub(super) operations: Option<NonEmpty<String>>,
+    pub(super) tiers: Option<NonEmpty<Tier>>,
+    pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) max_attempts: Option<Whole<1, { policy::MAX_ATTEMPTS }>>,
+    pub(super) retry_on: Option<NonEmpty<String>>,
+    pub(super) per_try_timeout: Option<Span>,
+    pub(super) timeout: Option<Span>,
+    pub(super) idempotency_key: Option<HeaderName>,
+    pub(super) grpc_methods: Option<NonEmpty<String>>,
+    pub(super) hedge: Option<bool>,
+    pub(super) budget: Option<Budget>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Budget {
+    pub(super) ratio: Option<f64>,
+    pub(super) min_per_second: Option<f64>,
+    pub(super) ttl: Option<Span>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(super) struct Deadline {
+    pub(super) operations: Option<NonEmpty<String>>,
+    pub(super) tiers: Option<NonEmpty<Tier>>,
+    pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) header: Option<HeaderName>,
+    pub(super) default: Option<Span>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Monitor {
@@ -217,7 +252,7 @@ pub(super) struct Monitor {
 
 objects!(Document, ClientIp, Operation, Match, HeaderMatch, Limit, Fallback, Monitor);
 objects!(TokenBucket, LeakyBucket, Window, Concurrency);
-objects!(Cors, Switch, Breaker, Trip, OnFailure, Stale);
+objects!(Cors, Switch, Breaker, Trip, OnFailure, Stale, Retry, Budget, Deadline);
 words!(Tier, r#""P0", "P1", "P2" or "P3""#, "P0" => P0, "P1" => P1, "P2" => P2, "P3" => P3);
 words!(Missing, r#""shared" or "skip""#, "shared" => Shared, "skip" => Skip);
 words!(FailureMode, r#""allow" or "deny""#, "allow" => Allow, "deny" => Deny);

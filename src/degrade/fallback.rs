@@ -40,9 +40,14 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Somebody of whom nothing else is known.
+    pub const fn new(protocol: Protocol) -> Self {
+        Self { protocol, origin: None, request_id: None }
+    }
+
     /// What the fallback needs to know of the request, and no more.
     pub fn of<'f>(request: &Request<'_>, fallbacks: impl IntoIterator<Item = &'f Fallback>) -> Self {
-        let mut caller = Self { protocol: Protocol::of(request), origin: None, request_id: None };
+        let mut caller = Self::new(Protocol::of(request));
         for fallback in fallbacks {
             if fallback.cors.is_some() && caller.origin.is_none() {
                 caller.origin = text(request, "origin");

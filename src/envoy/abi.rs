@@ -5,7 +5,7 @@
 //!
 //! The unsafe code of the crate is in this file. Its argument is the same everywhere: pointers passed to the host are to
 //! live slices with their length, and buffers that the host returns were made by the module's own allocator
-//! ([`export::proxy_on_memory_allocate`], of exactly that size), so they may be taken over as a `Vec`.
+//! (`proxy_on_memory_allocate` below, of exactly that size), so they may be taken over as a `Vec`.
 
 #![allow(unsafe_code)]
 

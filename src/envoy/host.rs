@@ -105,6 +105,11 @@ impl Host for Envoy<'_> {
         Ok(status.as_deref().and_then(as_integer).and_then(|it| u32::try_from(it).ok()))
     }
 
+    fn attempts(&self) -> Result<Option<u32>, HostError> {
+        let attempts = abi::property(b"upstream\0request_attempt_count").map_err(failed("get_property"))?;
+        Ok(attempts.as_deref().and_then(as_integer).and_then(|it| u32::try_from(it).ok()))
+    }
+
     fn ended(&self) -> Result<Ended, HostError> {
         let flags = abi::property(b"response\0flags").map_err(failed("get_property"))?;
         let flags = flags.as_deref().and_then(as_integer).unwrap_or(0);

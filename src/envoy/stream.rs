@@ -56,8 +56,11 @@ impl Stream {
             return Flow::Continue;
         };
         match installed.filter(self.direction).resume(&installed.host(), installed.worker(), ticket) {
-            None => Flow::Continue,
-            Some(reply) => send(installed, &reply),
+            Decision::Reply(reply) => send(installed, &reply),
+            Decision::Forward(edits) | Decision::Wait(edits, _) => {
+                apply(installed, &edits);
+                Flow::Continue
+            }
         }
     }
 
@@ -116,9 +119,12 @@ impl Stream {
     }
 }
 
-fn apply(installed: &Installed, edits: &Edits) {
+fn apply(installed: &Installed, edits: &Edits<'_>) {
     for name in &edits.remove {
         report(installed, "remove_header", abi::remove_header(Map::Request, name));
+    }
+    for (name, value) in &edits.set {
+        report(installed, "replace_header", abi::replace_header(Map::Request, name, value));
     }
 }
 

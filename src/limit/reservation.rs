@@ -61,19 +61,25 @@ impl Refusal {
 
 impl Reservation {
     /// Takes what the request needs of all limits with these indices that apply to it, those that only count last. Returns
-    /// how long it must wait.
+    /// how long it must wait, less than what is `left`, if that is known; otherwise less than what the caller said it has.
     ///
     /// # Errors
     ///
     /// A limit refuses it: then nothing was taken of any.
-    pub fn take(&mut self, limits: &[Limit], indices: &[usize], asker: &Asker<'_>) -> Result<Wait, Refusal> {
+    pub fn take(
+        &mut self,
+        limits: &[Limit],
+        indices: &[usize],
+        asker: &Asker<'_>,
+        left: Option<Duration>,
+    ) -> Result<Wait, Refusal> {
         let mut wait = Wait::default();
         let applicable = indices.iter().filter_map(|index| Some((*index, limits.get(*index)?)));
         let mut applicable = applicable.filter(|(_, limit)| limit.spec().selection.allows(asker.request));
         while let Some((index, limit)) = applicable.next() {
             if !limit.spec().enforced {
                 // Those that only count come last, and count what is not refused.
-                self.check_wait(limits, asker, wait)?;
+                self.check_wait(limits, asker, wait, left)?;
             }
             let denial = match limit.take(asker) {
                 Verdict::Pass => continue,
@@ -96,7 +102,7 @@ impl Reservation {
             }
             limit.count_refusal(asker.host, asker.worker);
         }
-        self.check_wait(limits, asker, wait)
+        self.check_wait(limits, asker, wait, left)
     }
 
     /// Gives back all of it: the request is not forwarded.
@@ -129,11 +135,18 @@ impl Reservation {
 
     /// A queue is no use to a request whose caller will have gone before it is let on, and no worker holds more than
     /// [`MAX_WAITING`] requests.
-    fn check_wait(&mut self, limits: &[Limit], asker: &Asker<'_>, wait: Wait) -> Result<Wait, Refusal> {
+    fn check_wait(
+        &mut self,
+        limits: &[Limit],
+        asker: &Asker<'_>,
+        wait: Wait,
+        left: Option<Duration>,
+    ) -> Result<Wait, Refusal> {
         if wait.time.is_zero() {
             return Ok(wait);
         }
-        let in_time = deadline::known(asker.request).is_none_or(|left| wait.time < left);
+        let left = left.or_else(|| deadline::known(asker.request));
+        let in_time = left.is_none_or(|left| wait.time < left);
         if in_time && asker.worker.waiting.get() < MAX_WAITING {
             return Ok(wait);
         }

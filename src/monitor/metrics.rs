@@ -13,6 +13,7 @@
 //! | `outrigger_breaker_state` | breaker | gauge | 0 closed, 1 half-open, 2 ramp, 3 open; on change |
 //! | `outrigger_breaker_transitions_total` | breaker, to, cause | counter | on change |
 //! | `outrigger_switch_on` | switch | gauge | at configuration: 1 on, 0 off |
+//! | `outrigger_retries_total` | operation, decision | counter | per retry made, and per request that got none |
 //! | `outrigger_queue_wait_milliseconds` | limit | histogram | when a request waited |
 //! | `outrigger_table_evictions_total` | limit, kind | counter | when a key takes another one's cell |
 //! | `outrigger_host_errors_total` | call | counter | when the proxy refuses a call, or a record or header is unusable |
@@ -80,7 +81,22 @@ impl Handle {
     ///
     /// The proxy refused to define or to raise it.
     pub fn count(&self, host: &dyn Host, metrics: &Metrics, name: impl FnOnce() -> String) -> Result<(), HostError> {
-        host.increment_metric(self.id(host, metrics, MetricKind::Counter, name)?, 1)
+        self.add(host, metrics, 1, name)
+    }
+
+    /// Raises the counter by `amount`, which is not zero.
+    ///
+    /// # Errors
+    ///
+    /// The proxy refused to define or to raise it.
+    pub fn add(
+        &self,
+        host: &dyn Host,
+        metrics: &Metrics,
+        amount: u64,
+        name: impl FnOnce() -> String,
+    ) -> Result<(), HostError> {
+        host.increment_metric(self.id(host, metrics, MetricKind::Counter, name)?, amount)
     }
 
     /// Adds a value to the histogram. `name` is asked for only the first time.
@@ -165,6 +181,11 @@ pub fn host_errors_total(call: &str) -> String {
 /// Name of the counter of lost races for a shared record.
 pub fn shared_conflicts_total(record: &str) -> String {
     name(&[("call", record)], "outrigger_shared_conflicts_total")
+}
+
+/// Name of the counter of retries that were made, and of requests that got none.
+pub fn retries_total(operation: &str, decision: &str) -> String {
+    name(&[("operation", operation), ("decision", decision)], "outrigger_retries_total")
 }
 
 /// Name of the gauge of a breaker's phase: 0 closed, 1 half-open, 2 ramp, 3 open.

@@ -14,6 +14,8 @@ pub enum Outcome {
     Limited,
     /// A breaker refused it.
     Broken,
+    /// There was no time left for it.
+    Expired,
     /// It was given up, or its failure was replaced.
     Degraded,
     /// The client went away before there was a response.
@@ -24,7 +26,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// The word in the metric.
     pub const fn as_str(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Outcome {
             Self::Failure => "failure",
             Self::Limited => "limited",
             Self::Broken => "broken",
+            Self::Expired => "expired",
             Self::Degraded => "degraded",
             Self::Cancelled => "cancelled",
             Self::Unknown => "unknown",

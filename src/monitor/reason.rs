@@ -37,6 +37,16 @@ impl Reason {
         }
     }
 
+    /// A reason that has no policy of a name.
+    pub fn plain(word: &str) -> Self {
+        Self {
+            text: word.to_owned(),
+            details: format!("outrigger_{word}"),
+            enforced: Handle::default(),
+            shadow: Handle::default(),
+        }
+    }
+
     /// The word.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -99,6 +99,11 @@ impl Roster {
         }
     }
 
+    /// How many workers there were when this one last looked, itself included.
+    pub fn alive(&self) -> u32 {
+        u32::try_from(self.alive.borrow().len()).unwrap_or(u32::MAX).max(1)
+    }
+
     fn draw(host: &dyn Host) -> Result<WorkerId, HostError> {
         let [a, b, c, d, ..] = host.random()?;
         Ok(WorkerId(u32::from_le_bytes([a, b, c, d])))

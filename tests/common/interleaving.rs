@@ -212,6 +212,10 @@ impl Host for Turn<'_> {
         self.proxy.grpc_status()
     }
 
+    fn attempts(&self) -> Result<Option<u32>, HostError> {
+        self.proxy.attempts()
+    }
+
     fn ended(&self) -> Result<Ended, HostError> {
         self.proxy.ended()
     }

@@ -33,6 +33,7 @@ pub struct MemoryHost {
     response: RefCell<Vec<(String, String)>>,
     grpc_status: Cell<Option<u32>>,
     broken_off: Cell<bool>,
+    attempts: Cell<Option<u32>>,
     body: RefCell<Vec<u8>>,
     log_fields: RefCell<BTreeMap<&'static str, String>>,
     calls: RefCell<BTreeMap<&'static str, usize>>,
@@ -82,6 +83,11 @@ impl MemoryHost {
     /// The part of the response's body that has come.
     pub fn set_body(&self, body: &[u8]) {
         *self.body.borrow_mut() = body.to_vec();
+    }
+
+    /// How often the router sent the request.
+    pub fn set_attempts(&self, attempts: Option<u32>) {
+        self.attempts.set(attempts);
     }
 
     /// Whether the service breaks off its responses.
@@ -256,6 +262,11 @@ impl Host for MemoryHost {
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {
         self.called("grpc_status")?;
         Ok(self.grpc_status.get())
+    }
+
+    fn attempts(&self) -> Result<Option<u32>, HostError> {
+        self.called("attempts")?;
+        Ok(self.attempts.get())
     }
 
     fn ended(&self) -> Result<Ended, HostError> {

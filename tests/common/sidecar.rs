@@ -53,7 +53,7 @@ impl Sidecar {
     }
 
     /// The decision about a request with these headers besides `GET /`.
-    pub fn ask(&self, headers: &[(&str, &str)]) -> (Decision, Ticket) {
+    pub fn ask(&self, headers: &[(&str, &str)]) -> (Decision<'_>, Ticket) {
         let mut request = vec![(":method", "GET"), (":path", "/"), (":authority", "shop.example.com")];
         request.extend(headers);
         self.host.set_request(&request);
@@ -103,7 +103,7 @@ impl Sidecar {
         answer
     }
 
-    pub fn resume(&self, ticket: &mut Ticket) -> Option<Box<Reply>> {
+    pub fn resume(&self, ticket: &mut Ticket) -> Decision<'_> {
         self.on_timer(|| self.filter.resume(&*self.host, &self.worker, ticket))
     }
 
