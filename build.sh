@@ -29,13 +29,14 @@ cmd_help() {
   cat <<'HELP'
 Usage: ./build.sh COMMAND
 
-  demo           build the filter, start it in an Envoy with a small shop behind it, and say what to try
-  demo --check   the same, but send those requests, compare every answer with what was promised, and stop
-  test           everything: module, check, native tests, wasm32 tests, scenarios on a real Envoy, demo --check
-  wasm           build the filter: dist/outrigger.wasm
-  check          formatting, lints and documentation
-  bench          measure what the filter costs beside others, and write it into README.md; ten minutes, Linux only
-  bench --quick  the same in a minute, to see that it works; changes no file
+  demo              build the filter, start it in an Envoy with a small shop behind it, and say what to try
+  demo --read-only  the same, with the policy's switch `read-only` on
+  demo --check      the same, but send those requests, compare every answer with what was promised, and stop
+  test              everything: module, check, native tests, wasm32 tests, scenarios on a real Envoy, demo --check
+  wasm              build the filter: dist/outrigger.wasm
+  check             formatting, lints and documentation
+  bench             measure what the filter costs beside others, and write it into README.md; ten minutes, Linux only
+  bench --quick     the same in a minute, to see that it works; changes no file
 
 Needs: rustup, python3 with pip, node with npm, a C compiler. The rest is installed into ./.tools.
 Set ENVOY or PROMTOOL to use a binary of your own.
@@ -135,21 +136,23 @@ cmd_test() {
 }
 
 cmd_demo() {
+  local part=
   case ${1:-} in
     '') ;;
+    --read-only) part=read-only ;;
     --check) cmd_wasm; check_demo; return ;;
-    *) fail "unknown option of demo: $1" "Run: ./build.sh demo, or: ./build.sh demo --check" ;;
+    *) fail "unknown option of demo: $1" "Run: ./build.sh demo, or with --read-only or --check" ;;
   esac
   cmd_wasm
   get_envoy
   heading "Starting the demo"
   need_ports
   trap 'exit 0' INT
-  start_demo
+  start_demo ${part:+"$part"}
   python3 envoy/demo.py wait "$demo_pid" || fail "Envoy did not start" "Its own message stands above."
   say "Envoy serves. Try this in another terminal; ~60 is a number that counts down from 60, 50+ one of at least 50:"
   say ""
-  python3 envoy/demo.py show
+  python3 envoy/demo.py show ${part:+"$part"}
   say "Envoy runs until you press Ctrl-C. Below is its access log."
   wait "$demo_pid" || fail "Envoy stopped by itself" "Its own message stands above."
 }
@@ -177,18 +180,23 @@ demo_pid=
 
 need_ports() {
   local port
-  for port in 10000 10001 9901; do
+  for port in 10000 10001 10002 9901; do
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-      fail "port $port on 127.0.0.1 is taken; the demo needs 10000 (traffic), 10001 (its shop) and 9901 (admin)" \
+      fail "port $port on 127.0.0.1 is taken; the demo needs 10000 (traffic), 10001 and 10002 (its shop), 9901 (admin)" \
         "Stop what listens there (lsof -i :$port or ss -ltnp shows it) and try again."
     fi
   done
 }
 
 # Starts Envoy in the background, its process in $demo_pid.
-start_demo() {
+start_demo() { # start_demo [read-only]
+  local config=envoy/envoy.yaml
+  if [ "${1:-}" = read-only ]; then
+    config=$tools/demo-read-only.yaml
+    sed '/"name": "read-only", "on"/s/false/true/' envoy/envoy.yaml >"$config"
+  fi
   # No hot restart, so that other Envoys on this machine do not matter; a log that is flushed while you look at it.
-  "$ENVOY" -c envoy/envoy.yaml --concurrency 2 --disable-hot-restart \
+  "$ENVOY" -c "$config" --concurrency 2 --disable-hot-restart \
     --log-level warning --component-log-level wasm:info,main:error --file-flush-interval-msec 100 &
   demo_pid=$!
 }
@@ -204,15 +212,21 @@ stop_demo() {
 check_demo() {
   get_envoy
   heading "Checking the demo"
+  check_part
+  say "The same with the switch \`read-only\` on:"
+  check_part read-only
+}
+
+check_part() { # check_part [read-only]
   local log
-  log=$tools/demo.log
+  log=$tools/demo${1:+-$1}.log
   need_ports
-  start_demo >"$log" 2>&1
+  start_demo "$@" >"$log" 2>&1
   if ! python3 envoy/demo.py wait "$demo_pid"; then
     tail -n 20 "$log" >&2
     fail "Envoy did not start" "The end of its log stands above; all of it is in ${log#"$root/"}."
   fi
-  python3 envoy/demo.py check "$log" ||
+  python3 envoy/demo.py check "$log" "$@" ||
     fail "the demo does not do what it prints" "Envoy's log is in ${log#"$root/"}; what is printed stands in envoy/demo.py."
   stop_demo
 }
