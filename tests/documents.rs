@@ -1,10 +1,11 @@
-//! Every configuration that the project shows is one that it accepts.
+//! Every configuration that the project shows is one that it accepts, and what it has is in the reference.
 //!
 //! Reads files, hence native only.
 
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -70,4 +71,59 @@ fn the_demo_and_the_istio_manifest_hold_one_policy() {
 
     let inline: serde_json::Value = serde_json::from_str(inline).unwrap();
     assert_eq!(inline, plugin);
+}
+
+/// The words in `code` in the first `columns` columns of the tables in a Markdown text.
+fn in_tables(markdown: &str, columns: usize) -> BTreeSet<&str> {
+    let rows = markdown.lines().filter(|line| line.starts_with('|'));
+    let cells = rows.flat_map(|row| row.split('|').skip(1).take(columns));
+    let code = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    code.flat_map(|code| code.split(|it: char| !it.is_ascii_alphanumeric() && it != '_')).collect()
+}
+
+/// What stands between `before` and `after` somewhere in a line of the file.
+fn between<'a>(source: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
+    let found = |line: &'a str| Some(line.split_once(before)?.1.split_once(after)?.0);
+    let found: BTreeSet<&str> = source.lines().filter_map(found).collect();
+    assert!(1 < found.len(), "nothing between {before:?} and {after:?}");
+    found
+}
+
+#[test]
+fn the_readme_explains_every_field_of_the_configuration() {
+    let (readme, document) = (read("README.md"), read("src/config/document.rs"));
+    let explained = in_tables(&readme, 2);
+    let fields = between(&document, "    pub(super) ", ": ").into_iter().filter(|it| !it.contains(' '));
+    for field in fields.map(|it| if it == "matcher" { "match" } else { it }) {
+        assert!(explained.contains(field), "{field}");
+    }
+}
+
+#[test]
+fn the_readme_explains_every_metric_and_every_word_in_one() {
+    let (readme, metrics) = (read("README.md"), read("src/monitor/metrics.rs"));
+    let (outcomes, trips) = (read("src/monitor/outcome.rs"), read("src/degrade/breaker/trip.rs"));
+    let names = between(&metrics, "//! | `", "` |");
+    for name in names.into_iter().chain(between(&outcomes, "=> \"", "\"")) {
+        assert!(readme.contains(&format!("\n| `{name}` |")), "{name}");
+    }
+    let explained = in_tables(&readme, 2);
+    for cause in between(&trips, "=> \"", "\"") {
+        assert!(explained.contains(cause), "{cause}");
+    }
+}
+
+#[test]
+fn the_manifests_make_a_label_of_every_label() {
+    let (metrics, bootstrap) = (read("src/monitor/metrics.rs"), read("envoy/envoy.yaml"));
+    let istio = read("envoy/istio/wasmplugin.yaml");
+    let list = istio.lines().find_map(|line| line.split_once("   operation,")).unwrap().1;
+    let listed: BTreeSet<&str> = list.split(',').chain(["operation"]).collect();
+    // The third column of the table of metrics.
+    let rows = metrics.lines().filter(|line| line.starts_with("//! | `"));
+    let labels = rows.filter_map(|row| row.split('|').nth(2)).flat_map(|cell| cell.split(',')).map(str::trim);
+    for label in labels.filter(|label| !label.is_empty()) {
+        assert!(bootstrap.contains(&format!("{{ tag_name: {label}, regex: '({label}=\\.=(.*?);\\.;)' }}")), "{label}");
+        assert!(listed.contains(label), "{label}");
+    }
 }
