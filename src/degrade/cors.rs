@@ -37,7 +37,8 @@ impl Cors {
 
 fn vary_by_origin(reply: &mut Reply) {
     match reply.headers.iter_mut().find(|(name, _)| name == "vary") {
-        Some((_, value)) if value.split(',').any(|it| matches!(it.trim(), "origin" | "Origin" | "*")) => {}
+        Some((_, value)) if value.split(',').any(|it| it.trim().eq_ignore_ascii_case("origin") || it.trim() == "*") => {
+        }
         Some((_, value)) => value.push_str(", origin"),
         None => reply.headers.push(("vary".into(), "origin".to_owned())),
     }

@@ -87,6 +87,14 @@ impl Sidecar {
         self.answer_with_body(ticket, response, b"")
     }
 
+    /// The same; the reply if the answer was replaced.
+    pub fn replacement(&self, ticket: Ticket, response: &[(&str, &str)]) -> Option<Reply> {
+        match self.answer_with(ticket, response) {
+            Answer::Pass(_) => None,
+            Answer::Replace(reply) => Some(*reply),
+        }
+    }
+
     /// The same with a body.
     pub fn answer_with_body(&self, mut ticket: Ticket, response: &[(&str, &str)], body: &[u8]) -> Answer {
         self.host.set_response(response);
@@ -168,6 +176,23 @@ pub fn take_shared_calls(host: &MemoryHost) -> usize {
 
 pub fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
     reply.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+}
+
+/// How many requests of the operation ended so, whatever its tier.
+pub fn ended(host: &MemoryHost, operation: &str, outcome: &str) -> u64 {
+    let name =
+        |tier| format!("operation=.={operation};.;tier=.={tier};.;outcome=.={outcome};.;outrigger_requests_total");
+    ["P0", "P1", "P2", "P3"].into_iter().map(|tier| host.metric(&name(tier))).sum()
+}
+
+/// How many requests were refused for the reason.
+pub fn refused(host: &MemoryHost, reason: &str) -> u64 {
+    host.metric(&format!("reason=.={reason};.;enforced=.=true;.;outrigger_refusals_total"))
+}
+
+/// How often the fallback was served for the reason.
+pub fn served(host: &MemoryHost, fallback: &str, reason: &str) -> u64 {
+    host.metric(&format!("fallback=.={fallback};.;reason=.={reason};.;outrigger_fallbacks_total"))
 }
 
 /// What a refusal names as its reason.
