@@ -875,14 +875,14 @@ fn retries_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
 /// Takes note of the outcome as far as the response's headers tell it. Returns the status of a failure.
 fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16>, HostError> {
     match (ticket.protocol, plan.outcomes) {
-        (Protocol::Http, Outcomes::All) => {}
-        (Protocol::Http, Outcomes::AsNeeded) => {
+        (_, Outcomes::AsNeeded) => {
             ticket.fate = Fate::Answered(Outcome::Unknown);
             return Ok(None);
         }
+        (Protocol::Http, Outcomes::All) => {}
         // The status comes at the end, unless there is nothing else.
-        (Protocol::Grpc, _) if !plan.is_judged() => return Ok(None),
-        (Protocol::Grpc, _) => {
+        (Protocol::Grpc, Outcomes::All) if !plan.is_judged() => return Ok(None),
+        (Protocol::Grpc, Outcomes::All) => {
             if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
                 ticket.fate = answered(host, Outcome::of_grpc_status(status));
                 // The statuses that stand for `UNAVAILABLE` and `DEADLINE_EXCEEDED`.

@@ -1,1 +1,505 @@
+//! Failures of the service on the request path: what takes their place, what is left alone, and what is told of it.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
+use outrigger::degrade::stale::MAX_CAPTURES;
+use outrigger::host::LogField;
+use outrigger::pipeline::{Answer, Ticket};
+use outrigger::reply::Reply;
+use wasm_bindgen_test::wasm_bindgen_test;
+
+const SHOP: &str = r#"{
+  "operations": [
+    { "name": "place-order", "tier": "P0", "match": { "paths": ["/orders"] } },
+    { "name": "reviews", "tier": "P3", "match": { "paths": ["/reviews/*"] } }
+  ],
+  "on_failure": [RULES],
+  "fallbacks": [
+    { "name": "empty", "status": 200, "json": { "reviews": [], "why": "%REASON% %REQUEST_ID%" } },
+    { "name": "sorry", "status": 503, "text": "sorry" },
+    { "name": "call", "status": 200, "grpc_status": 8 }
+  ]
+}"#;
+
+const EMPTY: &str = r#"{ "operations": ["reviews"], "fallback": "empty" }"#;
+
+fn shop(rules: &str) -> Sidecar {
+    Sidecar::new(&SHOP.replace("RULES", rules))
+}
+
+const REVIEWS: [(&str, &str); 2] = [(":path", "/reviews/17"), ("x-request-id", "i-1")];
+const CALL: [(&str, &str); 3] = [(":path", "/reviews/Get"), (":method", "POST"), ("content-type", "application/grpc")];
+
+/// What the client gets in place of this response; `None` if the response itself.
+fn replaced(sidecar: &Sidecar, request: &[(&str, &str)], response: &[(&str, &str)]) -> Option<Reply> {
+    let ticket = sidecar.begin(request).unwrap();
+    sidecar.replacement(ticket, response)
+}
+
+fn status(sidecar: &Sidecar, request: &[(&str, &str)], status: &str) -> Option<Reply> {
+    replaced(sidecar, request, &[(":status", status)])
+}
+
+// === which failures are replaced =====================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_failure_is_replaced_and_everything_else_left_alone() {
+    let sidecar = shop(EMPTY);
+    for failure in ["500", "502", "503", "504", "599"] {
+        let reply = status(&sidecar, &REVIEWS, failure).unwrap_or_else(|| panic!("{failure} passed"));
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.body, br#"{"reviews":[],"why":"failure/reviews i-1"}"#);
+        assert_eq!(reason(&reply), "failure/reviews");
+        assert_eq!(reply.details, "outrigger_failure_reviews");
+        assert_eq!(sidecar.host.log_field(LogField::Detail).as_deref(), Some(failure), "what it was");
+    }
+    assert_eq!(sidecar.host.log_field(LogField::Reason).as_deref(), Some("failure/reviews"));
+    assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 5);
+    assert_eq!(served(&sidecar.host, "empty", "failure/reviews"), 5);
+    for other in ["200", "204", "302", "400", "404", "429", "499"] {
+        assert_eq!(status(&sidecar, &REVIEWS, other), None, "{other}");
+    }
+    assert_eq!((ended(&sidecar.host, "reviews", "success"), ended(&sidecar.host, "reviews", "client_error")), (3, 4));
+    assert_eq!(ended(&sidecar.host, "reviews", "failure"), 0);
+    assert_eq!(refused(&sidecar.host, "failure/reviews"), 0, "nobody was refused");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_failure_that_no_rule_is_for_passes_and_leaves_no_trace_in_the_log() {
+    let sidecar = shop(EMPTY);
+    assert_eq!(status(&sidecar, &[(":path", "/orders")], "503"), None);
+    assert_eq!(ended(&sidecar.host, "place-order", "failure"), 1);
+    assert_eq!(sidecar.host.log_field(LogField::Reason), None);
+    assert_eq!(sidecar.host.log_field(LogField::Detail), None);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_statuses_of_a_rule_are_those_it_replaces() {
+    let sidecar = shop(r#"{ "statuses": [502, "504"], "fallback": "sorry" }"#);
+    for (failure, expected) in [("500", false), ("502", true), ("503", false), ("504", true)] {
+        assert_eq!(status(&sidecar, &REVIEWS, failure).is_some(), expected, "{failure}");
+    }
+    assert_eq!((ended(&sidecar.host, "reviews", "degraded"), ended(&sidecar.host, "reviews", "failure")), (2, 2));
+}
+
+/// A rule is chosen by what the request is, before anybody knows how it ends.
+#[wasm_bindgen_test(unsupported = test)]
+fn the_first_rule_for_the_request_is_the_only_one() {
+    let sidecar = shop(
+        r#"{ "operations": ["reviews"], "methods": ["POST"], "fallback": "sorry" },
+           { "operations": ["reviews"], "statuses": [502], "fallback": "empty" },
+           { "fallback": "sorry" }"#,
+    );
+    let post = [(":path", "/reviews/1"), (":method", "POST")];
+    assert_eq!(status(&sidecar, &post, "502").map(|it| it.status), Some(503));
+    assert_eq!(status(&sidecar, &REVIEWS, "502").map(|it| it.status), Some(200));
+    assert_eq!(status(&sidecar, &REVIEWS, "503"), None, "not what the third rule says");
+    let reply = status(&sidecar, &[(":path", "/about")], "503").unwrap();
+    assert_eq!(reason(&reply), "failure/other", "the reason names the operation");
+}
+
+/// Another filter's refusal says nothing about the service, and whoever refused meant it.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_failure_that_is_a_refusal_is_left_alone() {
+    let sidecar = shop(EMPTY);
+    let refusal = [(":status", "503"), ("x-envoy-ratelimited", "true")];
+    assert_eq!(replaced(&sidecar, &REVIEWS, &refusal), None);
+    assert_eq!(ended(&sidecar.host, "reviews", "client_error"), 1);
+    assert_eq!(sidecar.host.log_field(LogField::Reason), None);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn tunnels_are_left_alone() {
+    let sidecar = shop(r#"{ "fallback": "empty" }"#);
+    let upgrade = [(":path", "/reviews/1"), ("upgrade", "websocket"), ("connection", "upgrade")];
+    assert_eq!(status(&sidecar, &upgrade, "503"), None);
+    assert_eq!(status(&sidecar, &[(":method", "CONNECT"), (":path", "")], "503"), None);
+    assert_eq!((ended(&sidecar.host, "reviews", "failure"), ended(&sidecar.host, "other", "failure")), (1, 1));
+    assert_eq!(status(&sidecar, &upgrade, "101"), None);
+    assert_eq!(ended(&sidecar.host, "reviews", "success"), 1);
+    let names = sidecar.host.metric_names();
+    assert!(!names.iter().any(|name| name.contains("duration")), "{names:?}");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_reply_that_is_served_is_not_judged_again() {
+    let sidecar = shop(r#"{ "fallback": "sorry" }"#);
+    let mut ticket = sidecar.begin(&REVIEWS).unwrap();
+    sidecar.host.set_response(&[(":status", "500")]);
+    let first = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    assert!(matches!(first, Answer::Replace(_)));
+    // The reply comes by, with a status of its own.
+    assert_eq!(sidecar.replacement(ticket, &[(":status", "503")]), None);
+    assert_eq!(
+        (ended(&sidecar.host, "reviews", "degraded"), served(&sidecar.host, "sorry", "failure/reviews")),
+        (1, 1)
+    );
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_response_whose_status_cannot_be_read_passes() {
+    let sidecar = shop(EMPTY);
+    sidecar.host.break_call("response_status");
+    assert_eq!(status(&sidecar, &REVIEWS, "503"), None);
+    assert_eq!(sidecar.host.metric("call=.=response_status;.;outrigger_host_errors_total"), 1);
+    sidecar.host.repair("response_status");
+    assert_eq!(replaced(&sidecar, &REVIEWS, &[]), None, "nor one that has none");
+    assert_eq!(status(&sidecar, &REVIEWS, "five"), None);
+}
+
+// === gRPC ============================================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_grpc_failure_in_the_headers_is_replaced_by_a_status() {
+    let sidecar = shop(r#"{ "operations": ["reviews"], "fallback": "call" }"#);
+    for (code, status) in [("14", "503"), ("4", "504")] {
+        let response = [(":status", "200"), ("grpc-status", code), ("content-type", "application/grpc")];
+        let reply = replaced(&sidecar, &CALL, &response).unwrap_or_else(|| panic!("{code} passed"));
+        assert_eq!(reply.grpc_status, 8);
+        assert_eq!(reply.body, b"refused by failure/reviews");
+        assert_eq!(header(&reply, "grpc-retry-pushback-ms"), Some("-1"));
+        assert_eq!(sidecar.host.log_field(LogField::Detail).as_deref(), Some(status), "what the code stands for");
+    }
+    for code in ["0", "1", "5", "7", "8", "13", "16", "99"] {
+        let response = [(":status", "200"), ("grpc-status", code)];
+        assert_eq!(replaced(&sidecar, &CALL, &response), None, "{code}");
+    }
+    assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 2);
+    assert_eq!(ended(&sidecar.host, "reviews", "success"), 1);
+    assert_eq!(ended(&sidecar.host, "reviews", "client_error"), 7);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_statuses_of_a_rule_choose_among_grpc_codes_by_what_they_stand_for() {
+    let sidecar = shop(r#"{ "statuses": [504], "fallback": "call" }"#);
+    let call = |code| replaced(&sidecar, &CALL, &[(":status", "200"), ("grpc-status", code)]).is_some();
+    assert_eq!((call("14"), call("4")), (false, true));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_page_that_says_failure_is_one_to_a_grpc_call_too() {
+    let sidecar = shop(EMPTY);
+    let reply = status(&sidecar, &CALL, "503").unwrap();
+    assert_eq!(reply.grpc_status, 14, "a page that says success is no answer to a call");
+    assert_eq!(status(&sidecar, &CALL, "404"), None);
+    let refusal = [(":status", "200"), ("grpc-status", "14"), ("x-envoy-ratelimited", "true")];
+    assert_eq!(replaced(&sidecar, &CALL, &refusal), None);
+    assert_eq!((ended(&sidecar.host, "reviews", "degraded"), ended(&sidecar.host, "reviews", "client_error")), (1, 2));
+}
+
+/// The client has the headers already. It is a failure all the same.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_grpc_failure_in_the_trailers_comes_too_late_and_counts() {
+    let sidecar = shop(EMPTY);
+    sidecar.host.set_grpc_status(Some(14));
+    assert_eq!(status(&sidecar, &CALL, "200"), None);
+    sidecar.host.set_grpc_status(Some(0));
+    assert_eq!(status(&sidecar, &CALL, "200"), None);
+    assert_eq!((ended(&sidecar.host, "reviews", "failure"), ended(&sidecar.host, "reviews", "success")), (1, 1));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_grpc_stream_whose_client_leaves_before_the_trailers_is_cancelled() {
+    let sidecar = shop(EMPTY);
+    let mut ticket = sidecar.begin(&CALL).unwrap();
+    sidecar.host.set_response(&[(":status", "200")]);
+    sidecar.host.set_grpc_status(None);
+    let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    sidecar.end(ticket);
+    assert_eq!(ended(&sidecar.host, "reviews", "cancelled"), 1);
+}
+
+// === responses that break off ========================================================================================
+
+/// The service answers with 200 and part of a body, and then the stream ends.
+fn broken_off(sidecar: &Sidecar, mut ticket: Ticket) {
+    sidecar.host.set_response(&[(":status", "200"), ("cache-control", "max-age=60")]);
+    let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    sidecar.host.set_body(b"half");
+    sidecar.filter.on_response_body(&*sidecar.host, &sidecar.worker, &mut ticket, 4);
+    sidecar.end(ticket);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_response_that_the_service_breaks_off_is_a_failure_and_one_that_the_client_leaves_is_not() {
+    let sidecar = shop(EMPTY);
+    sidecar.host.set_broken_off(true);
+    broken_off(&sidecar, sidecar.begin(&REVIEWS).unwrap());
+    assert_eq!(ended(&sidecar.host, "reviews", "failure"), 1);
+    sidecar.host.set_broken_off(false);
+    broken_off(&sidecar, sidecar.begin(&REVIEWS).unwrap());
+    assert_eq!((ended(&sidecar.host, "reviews", "failure"), ended(&sidecar.host, "reviews", "success")), (1, 1));
+    // A tunnel ends as its sides like, and a whole response is whole.
+    sidecar.host.set_broken_off(true);
+    broken_off(&sidecar, sidecar.begin(&[(":path", "/reviews/1"), ("upgrade", "websocket")]).unwrap());
+    assert_eq!(status(&sidecar, &REVIEWS, "200"), None);
+    assert_eq!((ended(&sidecar.host, "reviews", "failure"), ended(&sidecar.host, "reviews", "success")), (1, 3));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn how_a_whole_response_ended_is_not_asked() {
+    let sidecar = shop(EMPTY);
+    sidecar.host.take_calls();
+    assert_eq!(status(&sidecar, &REVIEWS, "200"), None);
+    assert_eq!(sidecar.host.take_calls().get("ended"), None);
+}
+
+// === stale answers ===================================================================================================
+
+const STALE: &str = r#"{ "operations": ["reviews"], "stale": { "max_age": "10m", "key": ["header:accept-language"] },
+                         "fallback": "empty" }"#;
+
+const GOOD: [(&str, &str); 3] =
+    [(":status", "200"), ("content-type", "text/plain"), ("cache-control", "public, max-age=60")];
+
+/// The service answers with these parts of a body, and the stream ends.
+fn answer_in_parts(sidecar: &Sidecar, mut ticket: Ticket, response: &[(&str, &str)], parts: &[&str]) {
+    let (host, worker) = (&*sidecar.host, &*sidecar.worker);
+    host.set_response(response);
+    let _ = sidecar.filter.on_response(host, worker, &mut ticket);
+    for part in parts {
+        host.set_body(part.as_bytes());
+        sidecar.filter.on_response_body(host, worker, &mut ticket, part.len());
+    }
+    sidecar.filter.on_response_end(host, worker, &mut ticket);
+    sidecar.end(ticket);
+}
+
+fn keep(sidecar: &Sidecar, request: &[(&str, &str)], body: &str) {
+    let ticket = sidecar.begin(request).unwrap();
+    answer_in_parts(sidecar, ticket, &GOOD, &[body]);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_last_good_answer_takes_the_place_of_a_failure() {
+    let sidecar = shop(STALE);
+    keep(&sidecar, &REVIEWS, "five stars");
+    sidecar.host.advance(90 * SECOND);
+    let reply = status(&sidecar, &REVIEWS, "503").unwrap();
+    assert_eq!((reply.status, reply.body.as_slice()), (200, b"five stars".as_slice()));
+    assert_eq!(header(&reply, "content-type"), Some("text/plain"));
+    assert_eq!(header(&reply, "age"), Some("90"));
+    let said = "outrigger; fwd=stale; fwd-status=503; ttl=-30; detail=stale-if-error";
+    assert_eq!(header(&reply, "cache-status"), Some(said));
+    assert_eq!((reason(&reply), reply.details.as_str()), ("failure/reviews", "outrigger_failure_reviews"));
+    assert_eq!(header(&reply, "x-envoy-ratelimited"), None);
+    assert_eq!(sidecar.host.log_field(LogField::Detail).as_deref(), Some("503"));
+    assert_eq!(sidecar.host.log_field(LogField::Reason).as_deref(), Some("failure/reviews"));
+    assert_eq!(served(&sidecar.host, "stale", "failure/reviews"), 1);
+    assert_eq!(served(&sidecar.host, "empty", "failure/reviews"), 0);
+    assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_is_served_for_less_than_its_age_and_then_the_fallback() {
+    let sidecar = shop(STALE);
+    keep(&sidecar, &REVIEWS, "five stars");
+    let kept = sidecar.now();
+    sidecar.host.set_now(kept + 600 * SECOND - 1);
+    assert_eq!(status(&sidecar, &REVIEWS, "500").unwrap().body, b"five stars");
+    sidecar.host.set_now(kept + 600 * SECOND);
+    assert_eq!(header(&status(&sidecar, &REVIEWS, "500").unwrap(), "content-type"), Some("application/json"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn without_an_answer_and_without_a_fallback_the_failure_passes() {
+    let sidecar = shop(r#"{ "operations": ["reviews"], "stale": { "max_age": "10m" } }"#);
+    assert_eq!(status(&sidecar, &REVIEWS, "503"), None);
+    assert_eq!(ended(&sidecar.host, "reviews", "failure"), 1);
+    assert_eq!(sidecar.host.log_field(LogField::Reason), None);
+    assert_eq!(sidecar.host.log_field(LogField::Detail), None);
+    keep(&sidecar, &REVIEWS, "five stars");
+    assert!(status(&sidecar, &REVIEWS, "503").is_some());
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn another_workers_answer_is_as_good() {
+    let workers = Sidecar::several(2, &SHOP.replace("RULES", STALE));
+    keep(&workers[0], &REVIEWS, "five stars");
+    assert_eq!(status(&workers[1], &REVIEWS, "503").unwrap().body, b"five stars");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn only_the_same_request_gets_it() {
+    let sidecar = shop(STALE);
+    keep(&sidecar, &REVIEWS, "five stars");
+    let body = |request: &[(&str, &str)]| status(&sidecar, request, "503").unwrap().body;
+    assert_eq!(body(&[(":path", "/reviews/17")]), b"five stars");
+    let others: [&[(&str, &str)]; 7] = [
+        &[(":path", "/reviews/18")],
+        &[(":path", "/reviews/17?page=2")],
+        &[(":path", "/reviews/17"), (":method", "HEAD")],
+        &[(":path", "/reviews/17"), (":method", "POST")],
+        &[(":path", "/reviews/17"), ("cookie", "sid=1")],
+        &[(":path", "/reviews/17"), ("authorization", "Bearer x")],
+        &[(":path", "/reviews/17"), ("accept-language", "de")],
+    ];
+    for other in others {
+        assert_ne!(body(other), b"five stars", "{other:?}");
+    }
+}
+
+/// Identity in a header of the service's own: only what the service itself calls good for all is kept.
+#[wasm_bindgen_test(unsupported = test)]
+fn nothing_without_explicit_freshness_is_kept() {
+    let sidecar = shop(STALE);
+    let bad: [&[(&str, &str)]; 8] = [
+        &[(":status", "200")],
+        &[(":status", "200"), ("etag", "\"1\""), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")],
+        &[(":status", "200"), ("cache-control", "private, max-age=60")],
+        &[(":status", "200"), ("cache-control", "no-cache, max-age=60")],
+        &[(":status", "200"), ("cache-control", "no-store, max-age=60")],
+        &[(":status", "200"), ("cache-control", "must-revalidate, max-age=60")],
+        &[(":status", "200"), ("cache-control", "max-age=60"), ("set-cookie", "sid=1")],
+        &[(":status", "404"), ("cache-control", "max-age=60")],
+    ];
+    for response in bad {
+        let ticket = sidecar.begin(&[(":path", "/reviews/17"), ("x-user", "alice")]).unwrap();
+        answer_in_parts(&sidecar, ticket, response, &["alice's"]);
+        let reply = status(&sidecar, &[(":path", "/reviews/17"), ("x-user", "bob")], "503").unwrap();
+        assert_eq!(header(&reply, "content-type"), Some("application/json"), "{response:?}");
+    }
+    assert_eq!(sidecar.host.record_keys(), ["outrigger/seed"], "{:?}", sidecar.host.record_keys());
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_body_comes_in_as_many_parts_as_it_likes() {
+    let sidecar = shop(STALE);
+    let parts: [&[&str]; 5] = [&[], &[""], &["", "five", " ", "stars", ""], &["five", " stars"], &["five stars"]];
+    for (path, parts) in ["/reviews/0", "/reviews/1", "/reviews/2", "/reviews/3", "/reviews/4"].iter().zip(parts) {
+        let ticket = sidecar.begin(&[(":path", path)]).unwrap();
+        answer_in_parts(&sidecar, ticket, &GOOD, parts);
+        let reply = status(&sidecar, &[(":path", path)], "503").unwrap();
+        assert_eq!(reply.body, parts.concat().as_bytes(), "{parts:?}");
+        assert_eq!(header(&reply, "content-type"), Some("text/plain"), "{parts:?}: the answer, not the fallback");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_that_is_too_long_passes_and_is_not_kept() {
+    let sidecar = shop(r#"{ "operations": ["reviews"], "stale": { "max_age": "10m", "max_bytes": 4096 } }"#);
+    let long = "x".repeat(2_000);
+    keep(&sidecar, &REVIEWS, &long);
+    assert_eq!(status(&sidecar, &REVIEWS, "503"), None);
+    let said = [(":status", "200"), ("cache-control", "max-age=60"), ("content-length", "2000")];
+    let ticket = sidecar.begin(&[(":path", "/reviews/2")]).unwrap();
+    answer_in_parts(&sidecar, ticket, &said, &[&long]);
+    assert_eq!(status(&sidecar, &[(":path", "/reviews/2")], "503"), None);
+}
+
+/// As many as a worker may have on their way, all lost, and another round of them.
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_that_never_ends_gives_its_place_back() {
+    let sidecar = shop(STALE);
+    for round in 0..3 {
+        let begin = |number: usize| sidecar.begin(&[(":path", format!("/reviews/{round}-{number}").as_str())]).unwrap();
+        let mut tickets: Vec<Ticket> = (0..MAX_CAPTURES).map(begin).collect();
+        for ticket in &mut tickets {
+            sidecar.host.set_response(&GOOD);
+            let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, ticket);
+            sidecar.host.set_body(b"half");
+            sidecar.filter.on_response_body(&*sidecar.host, &sidecar.worker, ticket, 4);
+        }
+        // There is no room for one more now.
+        let path = format!("/reviews/{round}");
+        keep(&sidecar, &[(":path", &path)], "whole");
+        let reply = status(&sidecar, &[(":path", &path)], "503").unwrap();
+        assert_eq!(header(&reply, "content-type"), Some("application/json"), "round {round}");
+        for ticket in tickets {
+            sidecar.end(ticket);
+        }
+        let reply = status(&sidecar, &[(":path", format!("/reviews/{round}-0").as_str())], "503").unwrap();
+        assert_eq!(header(&reply, "content-type"), Some("application/json"), "half an answer is none");
+        keep(&sidecar, &[(":path", &path)], "whole");
+        assert_eq!(status(&sidecar, &[(":path", &path)], "503").unwrap().body, b"whole", "round {round}");
+    }
+}
+
+/// What cannot be read is not kept, and passes.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_body_that_the_proxy_does_not_hand_out_is_not_kept() {
+    for call in ["response_body", "response_headers", "shared_set", "shared_get", "random"] {
+        let sidecar = shop(STALE);
+        sidecar.host.break_call(call);
+        keep(&sidecar, &REVIEWS, "five stars");
+        sidecar.host.repair(call);
+        let reply = status(&sidecar, &REVIEWS, "503").unwrap();
+        assert_eq!(header(&reply, "content-type"), Some("application/json"), "{call}");
+        assert_eq!(
+            sidecar.host.metric("call=.=response_body;.;outrigger_host_errors_total") == 1,
+            call == "response_body"
+        );
+        assert_eq!(ended(&sidecar.host, "reviews", "success"), 1, "{call}");
+        // And all is well the next time.
+        sidecar.host.advance(11 * SECOND);
+        keep(&sidecar, &REVIEWS, "five stars");
+        assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars", "{call}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn requests_that_no_rule_is_for_cost_nothing_of_it() {
+    let calls = |rules: &str| {
+        let sidecar = shop(rules);
+        let orders = [(":path", "/orders")];
+        (0..3).for_each(|_| keep(&sidecar, &orders, "x"));
+        sidecar.host.take_calls();
+        keep(&sidecar, &orders, "x");
+        sidecar.host.advance(MILLISECOND);
+        sidecar.host.take_calls()
+    };
+    assert_eq!(calls(STALE), calls(""));
+}
+
+/// An answer in demand is written now and then, not each time.
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_that_was_just_kept_is_not_kept_again() {
+    let sidecar = shop(STALE);
+    keep(&sidecar, &REVIEWS, "five stars");
+    sidecar.host.take_calls();
+    keep(&sidecar, &REVIEWS, "four stars");
+    let calls = sidecar.host.take_calls();
+    assert!(["shared_get", "shared_set", "response_body"].iter().all(|it| !calls.contains_key(it)), "{calls:?}");
+    sidecar.host.advance(10 * SECOND);
+    keep(&sidecar, &REVIEWS, "three stars");
+    assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"three stars");
+}
+
+// === nobody asks =====================================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn where_nobody_needs_the_outcome_it_is_not_read() {
+    let document = r#"{
+        "operations": [{ "name": "reviews", "tier": "P3", "match": { "paths": ["/reviews/*"] } }],
+        "on_failure": [{ "operations": ["reviews"], "fallback": "f" }],
+        "fallbacks": [{ "name": "f", "status": 200 }],
+        "limits": [{ "name": "l", "concurrency": { "max_in_flight": 5 } }],
+        "monitor": { "outcomes": false }
+    }"#;
+    let sidecar = Sidecar::new(document);
+    let grpc = ("content-type", "application/grpc");
+    for (request, response) in
+        [(vec![], "200"), (vec![], "503"), (vec![("upgrade", "websocket")], "101"), (vec![grpc], "200")]
+    {
+        sidecar.host.set_grpc_status(Some(14));
+        sidecar.host.take_calls();
+        assert_eq!(status(&sidecar, &request, response), None, "{request:?}");
+        let calls = sidecar.host.take_calls();
+        for call in ["response_status", "response_header", "response_headers", "grpc_status", "ended", "response_body"]
+        {
+            assert!(!calls.contains_key(call), "{request:?}: {calls:?}");
+        }
+    }
+    assert_eq!(ended(&sidecar.host, "other", "unknown"), 4);
+    // Where a rule needs it, it is read.
+    assert!(status(&sidecar, &REVIEWS, "503").is_some());
+    assert_eq!(status(&sidecar, &REVIEWS, "200"), None);
+    assert_eq!((ended(&sidecar.host, "reviews", "degraded"), ended(&sidecar.host, "reviews", "success")), (1, 1));
+    // What never had a response is known all the same.
+    let ticket = sidecar.begin(&[]).unwrap();
+    sidecar.end(ticket);
+    assert_eq!(ended(&sidecar.host, "other", "cancelled"), 1);
+}
