@@ -1,8 +1,10 @@
 //! A configured breaker: what it protects, and who is told of what it does.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::degrade::breaker::Breaker;
+use crate::degrade::breaker::state::Transition;
 use crate::degrade::breaker::tally::{Outcome, Response};
 use crate::degrade::breaker::watched::{Admission, Answer, By, Change, Refusal, Watched};
 use crate::host::Host;
@@ -42,6 +44,8 @@ pub struct BreakerRule {
     spec: BreakerSpec,
     reason: Reason,
     watched: Watched,
+    /// Whether the gauge was set since this configuration was put to work.
+    shown: Cell<bool>,
 }
 
 impl BreakerRule {
@@ -50,7 +54,7 @@ impl BreakerRule {
         let key = spec.key(scope);
         let breaker = worker.breakers.parameters.of(&key, spec.breaker);
         let watched = Watched::new(key, breaker, &worker.breakers.watches);
-        Self { reason: Reason::new("breaker", &spec.name), watched, spec }
+        Self { reason: Reason::new("breaker", &spec.name), watched, spec, shown: Cell::new(false) }
     }
 
     /// The parameters.
@@ -97,15 +101,14 @@ impl BreakerRule {
         self.watched.latest().cause()
     }
 
-    /// Shows the phase as this worker knows it, so that the gauge is there before anything happens.
-    pub fn show(&self, host: &dyn Host, worker: &Worker) {
-        let gauge = metrics::breaker_state(&self.spec.name);
-        worker.report(host, worker.metrics.set(host, gauge, self.watched.latest().gauge()));
-    }
-
     fn told<T>(&self, answer: Answer<T>, host: &dyn Host, worker: &Worker) -> T {
         if let Some(error) = answer.error {
             worker.trouble.host_error(host, error);
+        }
+        // A new process begins with the gauges of the old one, whose breakers it does not share. Not at configuration: the
+        // main thread would show what it never asked for.
+        if !self.shown.replace(true) && answer.changes.is_empty() {
+            self.show(self.watched.latest(), host, worker);
         }
         for change in &answer.changes {
             self.announce_change(*change, host, worker);
@@ -113,11 +116,15 @@ impl BreakerRule {
         answer.value
     }
 
+    fn show(&self, latest: Transition, host: &dyn Host, worker: &Worker) {
+        let gauge = metrics::breaker_state(&self.spec.name);
+        worker.report(host, worker.metrics.set(host, gauge, latest.gauge()));
+    }
+
     fn announce_change(&self, Change { transition, by }: Change, host: &dyn Host, worker: &Worker) {
-        let name = &self.spec.name;
-        worker.report(host, worker.metrics.set(host, metrics::breaker_state(name), transition.gauge()));
+        self.show(transition, host, worker);
         if by == By::Us {
-            let (to, cause) = (transition.to(), transition.cause());
+            let (name, to, cause) = (&self.spec.name, transition.to(), transition.cause());
             log::warn!("breaker {name}: {to} ({cause})");
             worker.report(host, worker.metrics.count(host, metrics::breaker_transitions_total(name, to, cause)));
         }

@@ -102,8 +102,7 @@ impl Watched {
         Self { key, breaker: breaker.into(), watch }
     }
 
-    /// The latest phase that this worker knows of, as the change that led to it; for a gauge that is set at configuration.
-    /// Calls nobody.
+    /// The latest phase that this worker knows of, as the change that led to it. Calls nobody.
     pub fn latest(&self) -> Transition {
         Transition::into_phase(&self.watch.borrow().state().phase)
     }
