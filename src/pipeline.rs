@@ -695,7 +695,7 @@ impl Filter {
     ) -> Option<Reply> {
         let memory = ticket.memory.as_deref()?;
         let rule = self.rule(memory)?;
-        if ticket.kind == StreamKind::Tunnel || !rule.spec().replaces(status) {
+        if !rule.spec().replaces(status) {
             return None;
         }
         let refusal = Refusal { reason: &plan.failure, kind: Kind::Degraded, retry_after: None };
@@ -747,7 +747,10 @@ impl Filter {
     /// What the response, or a breaker that refuses, may need to know of the request.
     fn remember(&self, plan: &Plan, asker: &Asker<'_>, breaker: Option<&BreakerRule>) -> Memory {
         let Asker { host, worker, request, operation, .. } = *asker;
-        let rule = first_allowing(&plan.on_failure, &self.on_failure, |rule| &rule.spec().selection, request);
+        // What a tunnel carries nobody can make up, and a preflight is not what it asks for.
+        let exempt = request.upgrade || request.is_preflight();
+        let rules: &[usize] = if exempt { &[] } else { &plan.on_failure };
+        let rule = first_allowing(rules, &self.on_failure, |rule| &rule.spec().selection, request);
         let fallbacks = [breaker.and_then(|it| it.spec().fallback), rule.and_then(|(_, it)| it.spec().fallback)];
         let fallbacks = fallbacks.into_iter().filter_map(|index| self.fallback(index));
         let stale = rule.and_then(|(_, rule)| rule.stale());

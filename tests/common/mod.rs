@@ -206,8 +206,13 @@ impl Host for MemoryHost {
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
         self.called("define_metric")?;
         let mut metrics = self.metrics.borrow_mut();
-        metrics.push((kind, name.to_owned(), 0));
-        Ok(MetricId(metrics.len() as u32 - 1))
+        // As on Envoy: all workers mean the same metric by a name.
+        let known = metrics.iter().position(|(_, it, _)| it == name);
+        let index = known.unwrap_or_else(|| {
+            metrics.push((kind, name.to_owned(), 0));
+            metrics.len() - 1
+        });
+        Ok(MetricId(index as u32))
     }
 
     fn increment_metric(&self, id: MetricId, amount: u64) -> Result<(), HostError> {
