@@ -5,7 +5,13 @@
 use std::time::Duration;
 
 use outrigger::config::{Config, Monitor, Outcomes, RateLimitHeaders};
+use outrigger::degrade::breaker::rule::BreakerSpec;
+use outrigger::degrade::breaker::{Breaker, Settings};
+use outrigger::degrade::cors::Cors;
+use outrigger::degrade::failure::{FailureSpec, Statuses};
 use outrigger::degrade::fallback::Fallback;
+use outrigger::degrade::stale;
+use outrigger::degrade::switch::SwitchSpec;
 use outrigger::degrade::template::Template;
 use outrigger::limit::FailureMode;
 use outrigger::limit::client_ip::ClientIp;
@@ -51,10 +57,27 @@ const BASELINE: &str = r#"{
     { "name": "slow-down", "status": 429, "headers": { "Cache-Control": "no-store" },
       "json": { "error": "slow down" } },
     { "name": "sorry", "status": 503, "text": "back in a minute", "retry_after": "30s", "grpc_status": 14 },
-    { "name": "nothing", "status": 204 }
+    { "name": "nothing", "status": 204,
+      "cors": { "allow_origin": ["https://shop.example.com", "http://localhost:3000"], "allow_credentials": true } }
+  ],
+  "switches": [
+    { "name": "no-reviews", "on": true, "tiers": ["P3"], "fallback": "nothing" },
+    { "name": "read-only", "operations": ["place-order"], "methods": ["POST", "PUT"] }
+  ],
+  "breakers": [
+    { "name": "inventory", "operations": ["place-order"], "methods": ["POST"],
+      "trip": { "consecutive_failures": 5, "failure_ratio": 0.5, "slow_ratio": 0.25, "slow_after": "800ms",
+                "min_requests": 30, "window": "20s" },
+      "open_for": "7s", "max_open_for": "70s", "probes": 3, "fallback": "sorry" },
+    { "name": "rest", "tiers": ["P1"], "trip": { "consecutive_failures": 1 } }
+  ],
+  "on_failure": [
+    { "operations": ["reviews"], "methods": ["GET"], "statuses": ["5xx", 502, "504"],
+      "stale": { "max_age": "10m", "max_bytes": 8192, "key": ["header:Accept-Language"] }, "fallback": "sorry" },
+    { "tiers": ["P0"], "fallback": "nothing" }
   ],
   "monitor": { "access_log": false, "reason_header": false, "ratelimit_headers": "none",
-               "ratelimit_headers_on_success": true }
+               "ratelimit_headers_on_success": true, "outcomes": false }
 }"#;
 
 fn parse(document: &str) -> Result<Config, String> {
@@ -215,11 +238,17 @@ fn baseline() -> Config {
                 grpc_status: Some(14),
                 ..plain_fallback("sorry", 503)
             },
-            plain_fallback("nothing", 204),
+            Fallback {
+                cors: Some(Cors {
+                    allow_origin: vec!["https://shop.example.com".to_owned(), "http://localhost:3000".to_owned()],
+                    allow_credentials: true,
+                }),
+                ..plain_fallback("nothing", 204)
+            },
         ],
-        switches: vec![],
-        breakers: vec![],
-        on_failure: vec![],
+        switches: switches(),
+        breakers: breakers(),
+        on_failure: on_failure(),
         retries: vec![],
         deadlines: vec![],
         monitor: Monitor {
@@ -227,9 +256,72 @@ fn baseline() -> Config {
             reason_header: false,
             ratelimit_headers: RateLimitHeaders::None,
             ratelimit_headers_on_success: true,
-            outcomes: Outcomes::All,
+            outcomes: Outcomes::AsNeeded,
         },
     }
+}
+
+fn selection(operations: &[usize], methods: &[&str]) -> Selection {
+    Selection { operations: operations.to_vec(), methods: methods.iter().map(|method| method.to_string()).collect() }
+}
+
+fn switches() -> Vec<SwitchSpec> {
+    let switch = |name: &str, on, selection, fallback| SwitchSpec { name: name.to_owned(), on, selection, fallback };
+    vec![
+        switch("no-reviews", true, selection(&[1], &[]), Some(2)),
+        switch("read-only", false, selection(&[0], &["POST", "PUT"]), None),
+    ]
+}
+
+fn breakers() -> Vec<BreakerSpec> {
+    let inventory = Settings {
+        consecutive_failures: Some(5),
+        failure_ratio: Some(0.5),
+        slow_ratio: Some(0.25),
+        slow_after: Some(Duration::from_millis(800)),
+        min_requests: 30,
+        window: Duration::from_secs(20),
+        open_for: Duration::from_secs(7),
+        max_open_for: Duration::from_secs(70),
+        probes: 3,
+    };
+    // What stands where the document says nothing.
+    let rest = Settings {
+        consecutive_failures: Some(1),
+        failure_ratio: None,
+        slow_ratio: None,
+        slow_after: None,
+        min_requests: 20,
+        window: Duration::from_secs(10),
+        open_for: Duration::from_secs(5),
+        max_open_for: Duration::from_secs(60),
+        probes: 5,
+    };
+    let breaker = |name: &str, settings, selection, fallback| BreakerSpec {
+        name: name.to_owned(),
+        selection,
+        breaker: Breaker::new(settings).unwrap(),
+        fallback,
+    };
+    vec![
+        breaker("inventory", &inventory, selection(&[0], &["POST"]), Some(1)),
+        breaker("rest", &rest, selection(&[2, 3], &[]), None),
+    ]
+}
+
+fn on_failure() -> Vec<FailureSpec> {
+    let client_ip = ClientIp { header: "x-client-chain".to_owned(), trusted_hops: 2, ipv6_prefix: 56 };
+    let key = vec![KeyPart::Header("accept-language".to_owned())];
+    let stale = stale::Spec { max_age: Duration::from_secs(600), max_bytes: 8192, key, client_ip };
+    vec![
+        FailureSpec {
+            selection: selection(&[1], &["GET"]),
+            statuses: vec![Statuses::All, Statuses::One(502), Statuses::One(504)],
+            stale: Some(stale),
+            fallback: Some(1),
+        },
+        FailureSpec { selection: selection(&[0], &[]), statuses: vec![Statuses::All], stale: None, fallback: Some(2) },
+    ]
 }
 
 /// What the empty document means.
@@ -317,9 +409,39 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         "/fallbacks/1/text",
         "/fallbacks/1/retry_after",
         "/fallbacks/1/grpc_status",
+        "/fallbacks/2/cors/allow_credentials",
+        "/fallbacks/2/cors",
+        "/switches/0/on",
+        "/switches/0/tiers",
+        "/switches/0/fallback",
+        "/switches/1/operations",
+        "/switches/1/methods",
+        "/switches",
+        "/breakers/0/operations",
+        "/breakers/0/methods",
+        "/breakers/0/trip/consecutive_failures",
+        "/breakers/0/trip/failure_ratio",
+        "/breakers/0/trip/slow_ratio",
+        "/breakers/0/trip/min_requests",
+        "/breakers/0/trip/window",
+        "/breakers/0/open_for",
+        "/breakers/0/max_open_for",
+        "/breakers/0/probes",
+        "/breakers/0/fallback",
+        "/breakers/1/tiers",
+        "/breakers",
+        "/on_failure/0/operations",
+        "/on_failure/0/methods",
+        "/on_failure/0/statuses",
+        "/on_failure/0/stale/max_bytes",
+        "/on_failure/0/stale/key",
+        "/on_failure/0/stale",
+        "/on_failure/0/fallback",
+        "/on_failure",
         "/monitor/access_log",
         "/monitor/reason_header",
         "/monitor/ratelimit_headers",
+        "/monitor/outcomes",
         "/monitor",
     ];
     for pointer in optional {
@@ -327,7 +449,7 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         assert_eq!(parse(&poked(pointer, Some("null"))), Ok(without), "{pointer}");
     }
     // These are referred to elsewhere in the baseline.
-    for field in ["operations", "limits", "fallbacks", "placement", "switches", "retries"] {
+    for field in ["operations", "limits", "fallbacks", "placement", "switches", "breakers", "on_failure", "retries"] {
         assert_eq!(parse(&format!(r#"{{"{field}": null}}"#)), Ok(nothing()), "{field}");
     }
 }
@@ -438,6 +560,15 @@ fn refuses_unknown_fields_and_says_which_there_are() {
     check("/limits/2", "limits[2].", limit);
     check("/limits/2/token_bucket", "limits[2].token_bucket.", "max_tokens tokens_per_fill fill_interval");
     check("/fallbacks/0", "fallbacks[0].", "name status headers json text retry_after grpc_status cors");
+    let expected = "fallbacks[2].cors.limit: unknown field `limit`, expected `allow_origin` or `allow_credentials`";
+    refuses("/fallbacks/2/cors/limit", "1", expected);
+    check("/switches/0", "switches[0].", "name on operations tiers methods fallback");
+    let breaker = "name operations tiers methods trip open_for max_open_for probes fallback";
+    check("/breakers/0", "breakers[0].", breaker);
+    let trip = "consecutive_failures failure_ratio slow_ratio slow_after min_requests window";
+    check("/breakers/0/trip", "breakers[0].trip.", trip);
+    check("/on_failure/0", "on_failure[0].", "operations tiers methods statuses stale fallback");
+    check("/on_failure/0/stale", "on_failure[0].stale.", "max_age max_bytes key");
     let monitor = "access_log reason_header ratelimit_headers ratelimit_headers_on_success outcomes";
     check("/monitor", "monitor.", monitor);
 }
@@ -463,6 +594,11 @@ fn refuses_missing_fields() {
     refuses_without("/limits/2/token_bucket/fill_interval", &format!("{path} `fill_interval`"));
     refuses_without("/fallbacks/1/name", "fallbacks[1]: missing field `name`");
     refuses_without("/fallbacks/1/status", "fallbacks[1]: missing field `status`");
+    refuses_without("/fallbacks/2/cors/allow_origin", "fallbacks[2].cors: missing field `allow_origin`");
+    refuses_without("/switches/0/name", "switches[0]: missing field `name`");
+    refuses_without("/breakers/0/name", "breakers[0]: missing field `name`");
+    refuses_without("/breakers/0/trip", "breakers[0]: missing field `trip`");
+    refuses_without("/on_failure/0/stale/max_age", "on_failure[0].stale: missing field `max_age`");
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -684,7 +820,7 @@ fn refuses_what_is_neither_true_nor_false() {
 }
 
 /// Every list and object of the interface.
-const LISTS: [(&str, &str); 13] = [
+const LISTS: [(&str, &str); 24] = [
     ("/operations", "operations"),
     ("/operations/0/match/hosts", "operations[0].match.hosts"),
     ("/operations/0/match/methods", "operations[0].match.methods"),
@@ -698,8 +834,19 @@ const LISTS: [(&str, &str); 13] = [
     ("/limits/2/key", "limits[2].key"),
     ("/fallbacks", "fallbacks"),
     ("/limits/0/methods", "limits[0].methods"),
+    ("/fallbacks/2/cors/allow_origin", "fallbacks[2].cors.allow_origin"),
+    ("/switches", "switches"),
+    ("/switches/1/operations", "switches[1].operations"),
+    ("/switches/1/methods", "switches[1].methods"),
+    ("/breakers", "breakers"),
+    ("/breakers/1/tiers", "breakers[1].tiers"),
+    ("/breakers/0/methods", "breakers[0].methods"),
+    ("/on_failure", "on_failure"),
+    ("/on_failure/0/operations", "on_failure[0].operations"),
+    ("/on_failure/0/statuses", "on_failure[0].statuses"),
+    ("/on_failure/0/stale/key", "on_failure[0].stale.key"),
 ];
-const OBJECTS: [(&str, &str); 8] = [
+const OBJECTS: [(&str, &str); 14] = [
     ("/client_ip", "client_ip"),
     ("/operations/0", "operations[0]"),
     ("/operations/0/match", "operations[0].match"),
@@ -707,6 +854,12 @@ const OBJECTS: [(&str, &str); 8] = [
     ("/limits/1", "limits[1]"),
     ("/limits/1/token_bucket", "limits[1].token_bucket"),
     ("/fallbacks/0", "fallbacks[0]"),
+    ("/fallbacks/2/cors", "fallbacks[2].cors"),
+    ("/switches/0", "switches[0]"),
+    ("/breakers/0", "breakers[0]"),
+    ("/breakers/0/trip", "breakers[0].trip"),
+    ("/on_failure/0", "on_failure[0]"),
+    ("/on_failure/0/stale", "on_failure[0].stale"),
     ("/monitor", "monitor"),
 ];
 
@@ -736,7 +889,9 @@ fn an_array_is_no_object_although_its_entries_would_fit() {
 #[wasm_bindgen_test(unsupported = test)]
 fn refuses_empty_lists_where_they_would_match_nothing() {
     for (pointer, path) in LISTS {
-        if ["/operations", "/limits", "/fallbacks", "/limits/2/key"].contains(&pointer) {
+        // The document's own lists may be empty, and a few say something else.
+        let own = pointer.matches('/').count() == 1;
+        if own || pointer.ends_with("/key") || pointer.ends_with("/allow_origin") {
             continue;
         }
         refuses(pointer, "[]", &format!("{path}: [], must not be empty (leave it out to match everything)"));
@@ -852,7 +1007,7 @@ fn refuses_names_that_are_taken() {
     refuses("/fallbacks/2/name", r#""slow-down""#, &format!(r#"fallbacks[2].name: "slow-down", {rule}"#));
     // The same name in different lists is no trouble.
     accepts("/limits/0/name", r#""reviews""#);
-    accepts("/fallbacks/2/name", r#""all""#);
+    accepts("/fallbacks/0/name", r#""all""#);
     let reserved = r#"operations[1].name: "other", is reserved for requests that no operation matches"#;
     refuses("/operations/1/name", r#""other""#, reserved);
     accepts("/limits/0/name", r#""other""#);
@@ -1003,6 +1158,217 @@ fn refuses_control_characters_in_headers() {
     }
     let config = accepts("/fallbacks/0/headers", r#"{"a": "tab\tand ümlaut"}"#);
     assert_eq!(config.fallbacks[0].headers[0], ("a".to_owned(), "tab\tand ümlaut".to_owned()));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_words_in_percent_signs_that_stand_for_nothing() {
+    let rule = "is not one of %REASON%, %OPERATION% and %REQUEST_ID%";
+    let text = |text: &str, word: &str| {
+        refuses("/fallbacks/1/text", &Value::from(text).to_string(), &format!("fallbacks[1].text: \"{word}\", {rule}"));
+    };
+    text("%START_TIME%", "%START_TIME%");
+    text("%REASON%, %REASONS%", "%REASONS%");
+    text("%_%", "%_%");
+    let json = r#"{"a": ["%REQUEST_ID%", "%REQ%"]}"#;
+    refuses("/fallbacks/0/json", json, &format!("fallbacks[0].json: \"%REQ%\", {rule}"));
+    for text in ["%", "100 %", "%reason%", "%C3%A4", "%REASON%%OPERATION%%REQUEST_ID%", "%REASON"] {
+        let config = accepts("/fallbacks/1/text", &Value::from(text).to_string());
+        assert_eq!(config.fallbacks[1].body, body(text), "{text}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_origins_that_no_browser_sends() {
+    let pointer = "/fallbacks/2/cors/allow_origin";
+    let rule = "must be \"*\" or an origin in lower case such as \"https://shop.example.com\", without a path";
+    for origin in [
+        "",
+        "shop.example.com",
+        "https://",
+        "https://shop.example.com/",
+        "https://Shop.example.com",
+        "HTTPS://shop.example.com",
+        "https://*.example.com",
+        "https://a b",
+        "https://a?b",
+        "https://a#b",
+        "https://ä.example",
+        "null",
+        "**",
+    ] {
+        let origins = format!("[\"https://a.example\", {}]", Value::from(origin));
+        refuses(pointer, &origins, &format!("fallbacks[2].cors.allow_origin[1]: {origin:?}, {rule}"));
+    }
+    accepts(pointer, r#"["https://a.example:8443", "http://[::1]:3000", "app://x"]"#);
+    refuses(pointer, "[]", "fallbacks[2].cors.allow_origin: [], must not be empty");
+}
+
+/// Any page could read what is meant for a user's own.
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_any_origin_beside_others_or_with_credentials() {
+    let cors = "/fallbacks/2/cors";
+    let both = r#"{"allow_origin": ["*", "https://a.example"]}"#;
+    refuses(cors, both, "fallbacks[2].cors.allow_origin: must not have \"*\" beside others");
+    let any = r#"{"allow_origin": ["*"], "allow_credentials": true}"#;
+    refuses(cors, any, "fallbacks[2].cors: must not allow credentials to any origin (\"*\")");
+    accepts(cors, r#"{"allow_origin": ["*"], "allow_credentials": false}"#);
+    refuses_types("/fallbacks/2/cors", "fallbacks[2].cors", &["5", "[]", "\"*\""], "an object");
+}
+
+/// What follows the path where nothing is listed.
+const EMPTY_LIST: &str = "[], must not be empty (leave it out to match everything)";
+
+// === switches, breakers, failures ====================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn switches_breakers_and_rules_refer_to_what_there_is() {
+    for (list, earlier) in [("switches", Some("no-reviews")), ("breakers", Some("inventory")), ("on_failure", None)] {
+        let first = format!("/{list}/0");
+        refuses(
+            &format!("{first}/fallback"),
+            r#""no""#,
+            &format!("{list}[0].fallback: \"no\", is not the name of a fallback"),
+        );
+        if let Some(earlier) = earlier {
+            let rule = "is the name of an earlier entry too";
+            let expected = format!("{list}[1].name: {earlier:?}, {rule}");
+            refuses(&format!("/{list}/1/name"), &Value::from(earlier).to_string(), &expected);
+            accepts(&format!("/{list}/1/name"), r#""all""#);
+            let rule = "must be 1 to 63 lower-case letters, digits and hyphens, not starting with a hyphen";
+            refuses(&format!("/{list}/1/name"), r#""No Reviews""#, &format!("{list}[1].name: \"No Reviews\", {rule}"));
+        }
+        let both = format!("{list}[0]: must not have both operations and tiers");
+        let document = poked(&format!("{first}/operations"), Some(r#"["reviews"]"#));
+        let mut document: Value = serde_json::from_str(&document).unwrap();
+        document[list][0]["tiers"] = serde_json::json!(["P0"]);
+        assert_eq!(parse(&document.to_string()), Err(both));
+        let operations = poked(&format!("{first}/operations"), Some(r#"["orders"]"#));
+        let mut document: Value = serde_json::from_str(&operations).unwrap();
+        document[list][0].as_object_mut().unwrap().remove("tiers");
+        let expected = format!("{list}[0].operations[0]: \"orders\", is not the name of an operation");
+        assert_eq!(parse(&document.to_string()), Err(expected));
+        document[list][0]["operations"] = serde_json::json!([]);
+        assert_eq!(parse(&document.to_string()), Err(format!("{list}[0].operations: {EMPTY_LIST}")));
+        let method = format!("{list}[0].methods[0]: \"\", must be a method such as \"GET\"");
+        refuses(&format!("{first}/methods"), r#"[""]"#, &method);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_switch_is_on_or_off() {
+    refuses_types("/switches/0/on", "switches[0].on", &["\"true\"", "1"], "a boolean");
+    assert!(!accepts("/switches/0/on", "false").switches[0].on);
+    assert!(!accepts("/switches/0", r#"{"name": "s"}"#).switches[0].on, "off is where it starts");
+    assert_eq!(accepts("/switches/0", r#"{"name": "s"}"#).switches[0].selection.operations, [0, 1, 2, 3]);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_breaker_trips_by_something() {
+    let rule = "must have at least one of consecutive_failures, failure_ratio and slow_ratio";
+    for trip in ["{}", r#"{"slow_after": "1s"}"#, r#"{"window": "1s", "min_requests": 5}"#] {
+        refuses("/breakers/0/trip", trip, &format!("breakers[0].trip: {rule}"));
+    }
+    for trip in [
+        r#"{"consecutive_failures": 1}"#,
+        r#"{"failure_ratio": 1}"#,
+        r#"{"failure_ratio": 0.01}"#,
+        r#"{"slow_ratio": 0.5, "slow_after": "1ms"}"#,
+    ] {
+        accepts("/breakers/0/trip", trip);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_breakers_that_could_not_be() {
+    let trip = |field: &str, value: &str, expected: &str| {
+        refuses(&format!("/breakers/0/trip/{field}"), value, &format!("breakers[0].trip.{field}: {expected}"));
+    };
+    trip("consecutive_failures", "0", "0, must be a whole number from 1 to 1000000");
+    trip("min_requests", "0", "0, must be a whole number from 1 to 1000000");
+    trip("failure_ratio", "0", "0, must be above 0 and at most 1");
+    trip("failure_ratio", "1.01", "1.01, must be above 0 and at most 1");
+    trip("failure_ratio", "-0.5", "-0.5, must be above 0 and at most 1");
+    trip("slow_ratio", "2", "2, must be above 0 and at most 1");
+    trip("slow_after", "\"25h\"", "must be above 0 and at most 24h");
+    trip("window", "\"999ms\"", "must be from 1s to 24h");
+    trip("window", "\"25h\"", "must be from 1s to 24h");
+    refuses_without("/breakers/0/trip/slow_after", "breakers[0].trip.slow_after: must be given where slow_ratio is");
+    let breaker = |field: &str, value: &str, expected: &str| {
+        refuses(&format!("/breakers/0/{field}"), value, &format!("breakers[0].{field}: {expected}"));
+    };
+    breaker("probes", "0", "0, must be a whole number from 1 to 16");
+    breaker("probes", "17", "17, must be a whole number from 1 to 16");
+    breaker("max_open_for", "\"6s\"", "must be at least open_for and at most 24h");
+    breaker("max_open_for", "\"25h\"", "must be at least open_for and at most 24h");
+    breaker("open_for", "\"0s\"", "\"0s\", must be at least 1ms");
+    accepts("/breakers/0/probes", "16");
+    accepts("/breakers/0/max_open_for", "\"7s\"");
+}
+
+/// A time that is said alone goes before the default of the other.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_breaker_that_is_open_for_longer_than_the_default_most_stays_so() {
+    let config = accepts("/breakers/1/open_for", "\"2m\"");
+    let two_minutes = Duration::from_secs(120);
+    let settings = Settings {
+        consecutive_failures: Some(1),
+        open_for: two_minutes,
+        max_open_for: two_minutes,
+        ..Settings::default()
+    };
+    assert_eq!(config.breakers[1].breaker, Breaker::new(&settings).unwrap());
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_rule_for_failures_replaces_them_by_something() {
+    refuses("/on_failure/1", r#"{"tiers": ["P0"]}"#, "on_failure[1]: must have at least one of stale and fallback");
+    refuses("/on_failure/1", r#"{"statuses": [500]}"#, "on_failure[1]: must have at least one of stale and fallback");
+    accepts("/on_failure/1", r#"{"stale": {"max_age": "1s"}}"#);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_statuses_that_are_no_failures() {
+    let check = |value: &str, shown: &str| {
+        let expected = format!("on_failure[0].statuses[0]: {shown}, must be \"5xx\" or a status from 500 to 599");
+        refuses("/on_failure/0/statuses", &format!("[{value}]"), &expected);
+    };
+    for (value, shown) in
+        [("499", "499"), ("600", "600"), ("429", "429"), ("0", "0"), ("500.5", "500.5"), ("70000", "70000")]
+    {
+        check(value, shown);
+    }
+    for text in ["", "4xx", "5XX", "gateway-error", "499", "600"] {
+        check(&Value::from(text).to_string(), &format!("{text:?}"));
+    }
+    check("-1", "-1");
+    refuses("/on_failure/0/statuses", "[]", &format!("on_failure[0].statuses: {EMPTY_LIST}"));
+    let statuses = |list| accepts("/on_failure/0/statuses", list).on_failure[0].statuses.clone();
+    assert_eq!(
+        statuses("[500, 599.0, \"500\", \"5xx\"]"),
+        [Statuses::One(500), Statuses::One(599), Statuses::One(500), Statuses::All]
+    );
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_stale_answers_without_bounds() {
+    let check = |field: &str, value: &str, expected: &str| {
+        refuses(&format!("/on_failure/0/stale/{field}"), value, &format!("on_failure[0].stale.{field}{expected}"));
+    };
+    check("max_bytes", "4095", ": 4095, must be a whole number from 4096 to 67108864");
+    check("max_bytes", "67108865", ": 67108865, must be a whole number from 4096 to 67108864");
+    check("max_age", "\"0s\"", ": \"0s\", must be at least 1ms");
+    let part = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
+    check("key", r#"["user"]"#, &format!("[0]: \"user\", {part}"));
+    accepts("/on_failure/0/stale/max_bytes", "4096");
+    accepts("/on_failure/0/stale/max_bytes", "67108864");
+    let stale = accepts("/on_failure/0/stale", r#"{"max_age": "1s"}"#).on_failure[0].stale.clone().unwrap();
+    assert_eq!((stale.max_bytes, stale.key), (1 << 20, vec![]));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn outcomes_are_read_unless_they_are_not_wanted() {
+    refuses_types("/monitor/outcomes", "monitor.outcomes", &["\"all\"", "0"], "a boolean");
+    assert_eq!(accepts("/monitor/outcomes", "true").monitor.outcomes, Outcomes::All);
 }
 
 // === what is no such document ========================================================================================

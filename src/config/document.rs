@@ -147,7 +147,7 @@ pub(super) struct Fallback {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Cors {
-    pub(super) allow_origin: NonEmpty<Origin>,
+    pub(super) allow_origin: Vec<Origin>,
     pub(super) allow_credentials: Option<bool>,
 }
 

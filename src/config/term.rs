@@ -186,6 +186,10 @@ impl<'de> Deserialize<'de> for FailureStatus {
                 }
             }
 
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+                Err(E::custom(format_args!("{number}, must be {}", FAILURE_STATUS)))
+            }
+
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
                 if number.fract() == 0.0 && (500.0..600.0).contains(&number) {
                     return self.visit_u64(number as u64);

@@ -28,13 +28,13 @@ fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigErr
         }
         headers.push(header);
     }
-    let (body, content_type) = match (given.json, given.text) {
+    let (field, body, content_type) = match (given.json, given.text) {
         (Some(_), Some(_)) => {
             return Err(ConfigError::at(path, "must not have both json and text"));
         }
-        (Some(json), None) => (json.to_string(), Some("application/json")),
-        (None, Some(text)) => (text, Some("text/plain; charset=utf-8")),
-        (None, None) => (String::new(), None),
+        (Some(json), None) => ("json", json.to_string(), Some("application/json")),
+        (None, Some(text)) => ("text", text, Some("text/plain; charset=utf-8")),
+        (None, None) => ("text", String::new(), None),
     };
     if let Some(content_type) = content_type
         && !headers.iter().any(|(name, _)| name == "content-type")
@@ -43,7 +43,7 @@ fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigErr
     }
     let template = Template::parse(&body).map_err(|UnknownSlot(word)| {
         let rule = "is not one of %REASON%, %OPERATION% and %REQUEST_ID%";
-        ConfigError::at(path, format!("\"%{word}%\", {rule}"))
+        ConfigError::at(format!("{path}.{field}"), format!("\"%{word}%\", {rule}"))
     })?;
     // From 200 to 599 by its type.
     let status = u16::try_from(given.status.0).unwrap_or(503);
@@ -62,10 +62,11 @@ fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigErr
 }
 
 fn cors(given: document::Cors, path: &str) -> Result<Cors, ConfigError> {
-    let allow_origin: Vec<String> = given.allow_origin.0.into_iter().map(|it| it.0).collect();
+    let allow_origin: Vec<String> = given.allow_origin.into_iter().map(|it| it.0).collect();
     let allow_credentials = given.allow_credentials.unwrap_or(false);
     let any = allow_origin.iter().any(|origin| origin == "*");
     match (any, allow_origin.len(), allow_credentials) {
+        (_, 0, _) => Err(ConfigError::at(format!("{path}.allow_origin"), "[], must not be empty")),
         (true, 2.., _) => Err(ConfigError::at(format!("{path}.allow_origin"), "must not have \"*\" beside others")),
         // The Fetch standard's rule: any page could read what is a user's.
         (true, _, true) => Err(ConfigError::at(path, "must not allow credentials to any origin (\"*\")")),
