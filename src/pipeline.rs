@@ -356,8 +356,6 @@ impl Filter {
             return;
         };
         let now = host.now();
-        // A gRPC stream that ended without trailers has the status that the proxy makes up.
-        grpc_outcome(host, worker, &mut ticket);
         if let Fate::Waiting(_) = ticket.fate {
             worker.waiting.set(worker.waiting.get().saturating_sub(1));
             ticket.taken.give_back(&self.limits, host, worker, now);
@@ -366,7 +364,12 @@ impl Filter {
         if let Some(capture) = ticket.capture.take() {
             capture.abandon(host, worker);
         }
-        if ticket.fate == Fate::Answered(Outcome::Success) && cut_off(host, worker, &ticket) {
+        let unfinished = match ticket.fate {
+            // Without its end a gRPC stream has no status but what the proxy makes up.
+            Fate::Forwarded => ticket.is_grpc(),
+            fate => fate == Fate::Answered(Outcome::Success),
+        };
+        if unfinished && cut_off(host, worker, &ticket) {
             ticket.fate = Fate::Answered(Outcome::Failure);
         }
         if let Fate::Forwarded = ticket.fate {
@@ -936,7 +939,7 @@ fn answered(host: &dyn Host, outcome: Outcome) -> Fate {
 /// Whether the service broke off a response that it had begun: the client has half of it. Tunnels end as they like, and a
 /// client may leave.
 fn cut_off(host: &dyn Host, worker: &Worker, ticket: &Ticket) -> bool {
-    if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Tunnel || ticket.is_grpc() {
+    if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Tunnel {
         return false;
     }
     match host.ended() {

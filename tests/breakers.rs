@@ -152,16 +152,19 @@ fn a_grpc_status_in_the_trailers_is_a_result_too() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn a_response_that_breaks_off_is_a_failure_and_a_client_that_leaves_is_nothing() {
-    let half = |sidecar: &Sidecar| {
-        let mut ticket = sidecar.begin(&ORDER).unwrap();
+    let half = |sidecar: &Sidecar, request: &[(&str, &str)]| {
+        let mut ticket = sidecar.begin(request).unwrap();
+        sidecar.host.set_grpc_status(Some(2));
         sidecar.host.set_response(&[(":status", "200")]);
         let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
         sidecar.end(ticket);
     };
-    let sidecar = shop();
-    sidecar.host.set_broken_off(true);
-    (0..3).for_each(|_| half(&sidecar));
-    assert!(is_open(&sidecar));
+    for request in [&ORDER[..], &CALL[..]] {
+        let sidecar = shop();
+        sidecar.host.set_broken_off(true);
+        (0..3).for_each(|_| half(&sidecar, request));
+        assert!(is_open(&sidecar), "{request:?}");
+    }
 
     let sidecar = shop();
     fail(&sidecar, 2);
