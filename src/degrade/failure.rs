@@ -9,7 +9,8 @@ use crate::worker::Worker;
 pub struct FailureSpec {
     /// Whose failures are replaced.
     pub selection: Selection,
-    /// Which of them, by status.
+    /// Which of them, by status. The rule is chosen before the answer is there, so a failure of another status passes,
+    /// whatever a later rule says of it.
     pub statuses: Vec<Statuses>,
     /// Whether the last good answer is served, and which are kept.
     pub stale: Option<stale::Spec>,
