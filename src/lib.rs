@@ -10,19 +10,23 @@
 //!  request ─▶ Envoy ─▶ envoy (adapter, the only code that knows proxy-wasm)
 //!                        │ trait Host: time, headers, shared records, metrics
 //!                        ▼
-//!            pipeline: classify ▸ limits ▸ (wait) ▸ forward, or reply
+//!            pipeline: classify ▸ switch ▸ breaker? ▸ deadline ▸ limits ▸ (wait) ▸ breaker! ▸ retry advice ▸ forward, or reply
 //!                        │
-//!  response ◀────────────┴── outcome ▸ metrics ▸ settle the ticket
+//!  response ◀────────────┴── outcome ▸ failure: stale answer or fallback ▸ breaker, budget ▸ metrics ▸ settle the ticket
 //! ```
 //!
 //! 1. The adapter calls [`Filter::on_request`](filter::Filter::on_request), which reads all headers in one host call and
 //!    finds the request's [`operation`].
-//! 2. The [limits](mod@limit) of that operation are asked in order. Each takes its tokens from a [shared] record; the
-//!    first that refuses ends it, and those before it get their tokens back.
+//! 2. What may refuse it is asked in order: a [`switch`](degrade::switch) that people set, a [`breaker`](degrade::breaker)
+//!    that has tripped, a [`deadline`](retry::deadline) that cannot be met, the [limits](mod@limit). Each limit takes its
+//!    tokens from a [shared] record; whatever refuses, all that was taken before goes back.
 //! 3. The adapter forwards the request, holds it until its instant in a queue has come, or sends the
-//!    [reply](reply::Reply). It keeps the [`Ticket`](pipeline::Ticket) with the stream.
-//! 4. Response headers, or the end of a gRPC stream, tell the [outcome](monitor::outcome).
-//! 5. When the stream ends, however it ends, the ticket is settled and the request counted.
+//!    [reply](reply::Reply). What goes on is told how much time it has and how often it may be [retried](retry::policy). The
+//!    adapter keeps the [`Ticket`](pipeline::Ticket) with the stream.
+//! 4. Response headers, or the end of a gRPC stream, tell the [outcome](monitor::outcome). A [failure](degrade::failure) may
+//!    be replaced by the last good answer or a fallback.
+//! 5. When the stream ends, however it ends, the ticket is settled, the breaker and the retry budget hear of it, and the
+//!    request is counted.
 //!
 //! # Code map
 //!

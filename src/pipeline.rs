@@ -209,6 +209,11 @@ impl Ticket {
         self.protocol == Protocol::Grpc
     }
 
+    /// Whether the fallback is no lie: a tunnel that is refused with a success would be taken for open.
+    const fn may_be_told(&self, fallback: &Fallback) -> bool {
+        matches!(self.kind, StreamKind::Exchange) || 300 <= fallback.status
+    }
+
     fn has_failed(&self) -> bool {
         self.fate == Fate::Answered(Outcome::Failure)
     }
@@ -642,7 +647,7 @@ impl Filter {
                 };
                 ticket.fate = Fate::Refused(Outcome::Degraded);
                 let (reason, retry_after) = (switch.reason(), Some(switch::RETRY_AFTER));
-                let fallback = self.switch_fallback(*index);
+                let fallback = self.switch_fallback(*index).filter(|it| ticket.may_be_told(it));
                 self.tell(host, worker, reason, fallback);
                 reason.count(host, worker, Enforcement::Enforced);
                 let refusal = Refusal { reason, kind: Kind::Degraded, retry_after };
@@ -660,7 +665,7 @@ impl Filter {
                     return Reply::default();
                 };
                 ticket.fate = Fate::Refused(Outcome::Limited);
-                let fallback = self.limit_fallback(refusal.limit);
+                let fallback = self.limit_fallback(refusal.limit).filter(|it| ticket.may_be_told(it));
                 self.tell(host, worker, limit.reason(), fallback);
                 limit.count_refusal(host, worker);
                 limit::refusal::reply(limit, refusal.denial, fallback, &memory.caller, operation, &self.monitor)
@@ -674,7 +679,7 @@ impl Filter {
                 self.detail(host, worker, breaker.cause());
                 let refusal =
                     Refusal { reason: breaker.reason(), kind: Kind::Degraded, retry_after: Some(refusal.retry_after) };
-                let own = self.fallback(breaker.spec().fallback);
+                let own = self.fallback(breaker.spec().fallback).filter(|it| ticket.may_be_told(it));
                 let now = host.now();
                 self.substitute(host, worker, &refusal, own, memory, operation, Origin::Spared, now).unwrap_or_else(
                     || {

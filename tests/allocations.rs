@@ -132,6 +132,10 @@ impl Host for Quiet {
         self.call(|it| it.grpc_status())
     }
 
+    fn attempts(&self) -> Result<Option<u32>, HostError> {
+        Ok(Some(1))
+    }
+
     fn ended(&self) -> Result<Ended, HostError> {
         self.call(|it| it.ended())
     }

@@ -93,6 +93,15 @@ fn changes(sidecar: &Sidecar, to: &str, cause: &str) -> u64 {
 
 // === it opens ========================================================================================================
 
+/// The reply that the request gets instead of going on.
+fn resumed(sidecar: &Sidecar, ticket: &mut Ticket) -> Option<Box<Reply>> {
+    match sidecar.resume(ticket) {
+        Decision::Reply(reply) => Some(reply),
+        Decision::Forward(_) => None,
+        Decision::Wait(..) => panic!("it has waited"),
+    }
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
     let sidecar = shop();
@@ -602,15 +611,15 @@ fn who_waits_is_refused_if_the_breaker_has_opened_meanwhile() {
     // Others fail, through a worker without the queue.
     trip(&Sidecar::on(&sidecar.host, &document("", "", "")));
     sidecar.host.advance(SECOND);
-    let reply = sidecar.resume(&mut first).expect("it is open");
+    let reply = resumed(&sidecar, &mut first).expect("it is open");
     assert_eq!((reason(&reply), reply.status), ("breaker/shop", 503));
     assert_eq!(sidecar.worker.waiting.get(), 1);
     assert_eq!(room(&sidecar), 2, "of four one was sent and one waits: what this one took is there again at once");
     assert_eq!(sidecar.host.log_field(LogField::Detail).as_deref(), Some("consecutive_failures"));
-    assert_eq!(sidecar.resume(&mut first), None, "once");
+    assert_eq!(resumed(&sidecar, &mut first), None, "once");
     sidecar.end(first);
     sidecar.host.advance(SECOND);
-    assert!(sidecar.resume(&mut second).is_some());
+    assert!(resumed(&sidecar, &mut second).is_some());
     sidecar.end(second);
     assert_eq!(sidecar.worker.waiting.get(), 0);
     assert_eq!((ended(&sidecar.host, "place-order", "broken"), refused(&sidecar.host, "breaker/shop")), (2, 2));
@@ -631,7 +640,7 @@ fn who_waits_holds_no_probe_and_may_become_one() {
     assert_eq!(sidecar.host.record(RECORD), before);
     assert_eq!(ended(&sidecar.host, "place-order", "cancelled"), 1);
     sidecar.host.advance(SECOND);
-    assert_eq!(sidecar.resume(&mut waits), None);
+    assert_eq!(resumed(&sidecar, &mut waits), None);
     assert_eq!(gauge(&sidecar), 1);
     sidecar.answer(waits);
     assert_eq!(gauge(&sidecar), 2);
@@ -650,7 +659,7 @@ fn the_time_in_a_queue_is_not_slowness() {
     for _ in 0..10 {
         let mut ticket = waiting(&sidecar);
         sidecar.host.advance(SECOND);
-        assert_eq!(sidecar.resume(&mut ticket), None);
+        assert_eq!(resumed(&sidecar, &mut ticket), None);
         sidecar.answer(ticket);
     }
     assert_eq!(gauge(&sidecar), 0);
@@ -658,7 +667,7 @@ fn the_time_in_a_queue_is_not_slowness() {
     for _ in 0..3 {
         let mut ticket = waiting(&sidecar);
         sidecar.host.advance(SECOND);
-        assert_eq!(sidecar.resume(&mut ticket), None);
+        assert_eq!(resumed(&sidecar, &mut ticket), None);
         sidecar.host.advance(801 * MILLISECOND);
         sidecar.answer(ticket);
         sidecar.host.advance(SECOND);
@@ -718,7 +727,7 @@ fn refused_requests_leave_no_trace(seed: u64) -> [usize; 3] {
         while !open.is_empty() && random.below(3) != 0 {
             let (worker, mut ticket, due) = open.swap_remove(random.below(open.len() as u64) as usize);
             let worker = &workers[worker];
-            if due.is_some_and(|due| due <= worker.now()) && worker.resume(&mut ticket).is_some() {
+            if due.is_some_and(|due| due <= worker.now()) && resumed(&worker, &mut ticket).is_some() {
                 worker.end(ticket);
                 continue;
             }

@@ -82,7 +82,7 @@ fn configurations() -> Vec<(&'static str, String)> {
 const BETWEEN: u64 = MILLISECOND / 10;
 
 /// A whole life, at the instant.
-fn serve(sidecar: &Sidecar, nanos: u64, content_type: &str) -> Decision {
+fn serve<'s>(sidecar: &'s Sidecar, nanos: u64, content_type: &str) -> Decision<'s> {
     pass_until([sidecar], nanos);
     sidecar.host.set_response(&[(":status", "200"), ("cache-control", "public, max-age=60")]);
     sidecar.host.set_grpc_status(Some(0));

@@ -245,7 +245,8 @@ fn all_or_nothing(seed: u64, steps: usize) {
         let before = host.records();
         let request = random_request(&mut random);
         let context = format!("seed {seed}, step {step}, {request:?}, {}", config(&rules));
-        let alone: Vec<Decision> = rules.iter().map(|rule| copy(host, &rule.alone()).ask(&request).0).collect();
+        let copies: Vec<Sidecar> = rules.iter().map(|rule| copy(host, &rule.alone())).collect();
+        let alone: Vec<Decision> = copies.iter().map(|copy| copy.ask(&request).0).collect();
         let (decision, ticket) = sidecar.ask(&request);
 
         let enforced = || rules.iter().zip(&alone).filter(|(rule, _)| rule.enforced);

@@ -116,8 +116,8 @@ mod import {
 /// What the proxy calls. It calls only what is exported, and each callback costs every request half a microsecond or
 /// more, so there is nothing here that nothing needs.
 ///
-/// The life of a stream: it is created, request headers, response headers, trailers if it has any, done. A body callback
-/// (`proxy_on_response_body`) would be exported here, and passed on by [`Machine`](super::machine::Machine).
+/// The life of a stream: it is created, request headers, response headers, parts of the response's body, trailers if it has
+/// any, done. The body is needed where answers are kept, and tells everywhere whether a response was cut off.
 mod export {
     use std::alloc::{Layout, alloc};
     use std::ptr::null_mut;
