@@ -12,6 +12,7 @@ pub(crate) struct Entry {
     pub(crate) status: u64,
     pub(crate) details: Option<String>,
     pub(crate) reason: Option<String>,
+    pub(crate) detail: Option<String>,
     pub(crate) operation: Option<String>,
     pub(crate) tier: Option<String>,
 }
@@ -31,6 +32,7 @@ fn parse(line: &str) -> Entry {
         status: entry["status"].as_u64().unwrap_or_default(),
         details: text("details"),
         reason: text("reason"),
+        detail: text("detail"),
         operation: text("operation"),
         tier: text("tier"),
     }

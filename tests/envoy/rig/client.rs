@@ -25,18 +25,22 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self::build(address, |builder| builder)
+        Self::build(address, reqwest::ClientBuilder::http1_only)
+    }
+
+    /// A client that speaks HTTP/2.
+    pub(crate) fn http2(address: SocketAddr) -> Self {
+        Self::build(address, reqwest::ClientBuilder::http2_prior_knowledge)
     }
 
     /// A client whose connection comes from this address.
     pub(crate) fn from(source: IpAddr, address: SocketAddr) -> Self {
-        Self::build(address, |builder| builder.local_address(source))
+        Self::build(address, |builder| builder.http1_only().local_address(source))
     }
 
     fn build(address: SocketAddr, customise: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> Self {
         let builder = reqwest::Client::builder()
             .no_proxy()
-            .http1_only()
             .redirect(Policy::none())
             .pool_max_idle_per_host(1)
             .timeout(Duration::from_secs(30));

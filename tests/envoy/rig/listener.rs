@@ -58,6 +58,25 @@ impl Listener {
         self
     }
 
+    /// With these settings of the default route on top: timeouts, retries, headers.
+    pub(crate) fn default_route(mut self, settings: Value) -> Self {
+        merge(self.routes.last_mut().expect("a listener has a default route"), settings);
+        self
+    }
+
+    /// Answers requests that have this header with this status itself.
+    pub(crate) fn failing_with(mut self, header: &str, status: u16) -> Self {
+        let marked = json!([{ "name": header, "present_match": true }]);
+        self.routes.insert(
+            0,
+            json!({
+                "match": { "prefix": "/", "headers": marked },
+                "direct_response": { "status": status, "body": { "inline_string": "failed" } },
+            }),
+        );
+        self
+    }
+
     /// Called `name` instead of `main`.
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
@@ -147,6 +166,7 @@ fn access_log(path: &Path) -> Value {
         "status": "%RESPONSE_CODE%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "reason": "%FILTER_STATE(wasm.outrigger_reason:PLAIN)%",
+        "detail": "%FILTER_STATE(wasm.outrigger_detail:PLAIN)%",
         "operation": "%FILTER_STATE(wasm.outrigger_operation:PLAIN)%",
         "tier": "%FILTER_STATE(wasm.outrigger_tier:PLAIN)%",
     });

@@ -49,17 +49,35 @@ impl Wire {
 
     /// The next reply, by content length or chunks. Informational responses have neither.
     pub(crate) async fn reply(&mut self) -> Reply {
-        let head = self.read_to(b"\r\n\r\n").await;
-        let head = String::from_utf8_lossy(&head).into_owned();
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.unwrap_or_else(|| panic!("not a response: {head}"));
-        let mut reply = Reply { status, head, body: Vec::new(), trailers: String::new() };
+        let mut reply = self.head().await;
         if let Some(length) = reply.header("content-length").and_then(|length| length.parse().ok()) {
             reply.body = self.read(length).await;
         } else if reply.header("transfer-encoding") == Some("chunked") {
             (reply.body, reply.trailers) = self.chunks().await;
         }
         reply
+    }
+
+    /// Status line and headers of the next reply; its body is not read.
+    pub(crate) async fn head(&mut self) -> Reply {
+        let head = self.read_to(b"\r\n\r\n").await;
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("not a response: {head}"));
+        Reply { status, head, body: Vec::new(), trailers: String::new() }
+    }
+
+    /// All that comes until the connection is closed.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let read = timeout(Duration::from_secs(15), self.stream.read(&mut buffer)).await;
+            let count = read.expect("Envoy closes in time").unwrap_or(0);
+            if count == 0 {
+                return std::mem::take(&mut self.unread);
+            }
+            self.unread.extend(&buffer[..count]);
+        }
     }
 
     /// The status of the next reply; `None` if the connection is closed instead, which may be in the middle of it.
