@@ -40,9 +40,10 @@ async fn envoy_validates_a_first_configuration_with_our_words() {
     misspelt["limits"][0]["enforce"] = json!(true);
     assert_refused(Filter::new(&misspelt), &["limits[0]", "enforce"]);
 
-    let mut ahead = good;
-    ahead["breakers"] = json!([]);
-    assert_refused(Filter::new(&ahead), &["breakers", "not supported yet"]);
+    let mut idle = good;
+    idle["breakers"] = json!([{ "name": "inventory", "trip": {} }]);
+    let explanation = "breakers[0].trip: must have at least one of consecutive_failures, failure_ratio and slow_ratio";
+    assert_refused(Filter::new(&idle), &[explanation]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
