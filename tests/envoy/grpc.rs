@@ -1,5 +1,7 @@
 //! gRPC with a real client and a real server: statuses that clients understand.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -7,23 +9,22 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::rig::bootstrap::Bootstrap;
-use crate::rig::envoy_process::Envoy;
 use crate::rig::filter::Filter;
 use crate::rig::grpc_upstream::GrpcUpstream;
 use crate::rig::listener::Listener;
 use crate::rig::policy::{one_limit, supply};
 use crate::rig::turn::Turn;
 
-async fn connect(envoy: &Envoy) -> HealthClient<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", envoy.address())).expect("an address");
+pub(crate) async fn connect(address: SocketAddr) -> HealthClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
     HealthClient::new(endpoint.connect().await.expect("Envoy accepts HTTP/2"))
 }
 
-fn about(service: &str) -> Request<HealthCheckRequest> {
+pub(crate) fn about(service: &str) -> Request<HealthCheckRequest> {
     Request::new(HealthCheckRequest { service: service.to_owned() })
 }
 
-fn metadata<'a>(status: &'a Status, name: &str) -> Option<&'a str> {
+pub(crate) fn metadata<'a>(status: &'a Status, name: &str) -> Option<&'a str> {
     status.metadata().get(name).map(|value| value.to_str().expect("metadata are text"))
 }
 
@@ -33,7 +34,7 @@ async fn a_limited_call_is_resource_exhausted_and_not_to_be_retried() {
     let upstream = GrpcUpstream::start().await;
     let policy = one_limit("calls", supply(2));
     let envoy = turn.start(Bootstrap::new(Listener::to(upstream.cluster()).filter(Filter::new(&policy)))).await;
-    let mut client = connect(&envoy).await;
+    let mut client = connect(envoy.address()).await;
 
     for _ in 0..2 {
         client.check(about("")).await.expect("within the limit");
@@ -57,7 +58,7 @@ async fn outcomes_follow_the_grpc_status_in_headers_and_in_trailers() {
     let upstream = GrpcUpstream::start().await;
     let listener = Listener::to(upstream.cluster()).filter(Filter::text("{}"));
     let envoy = turn.start(Bootstrap::new(listener)).await;
-    let mut client = connect(&envoy).await;
+    let mut client = connect(envoy.address()).await;
 
     client.check(about("")).await.expect("serving");
     let unavailable = client.check(about("unavailable")).await.expect_err("out of order");
@@ -94,7 +95,7 @@ async fn a_page_that_says_success_is_unavailable_to_a_grpc_client() {
         ],
     });
     let envoy = turn.start(Bootstrap::new(Listener::to(upstream.cluster()).filter(Filter::new(&policy)))).await;
-    let mut client = connect(&envoy).await;
+    let mut client = connect(envoy.address()).await;
 
     client.check(about("")).await.expect("within the limit");
     let refusal = client.check(about("")).await.expect_err("no page is an answer");

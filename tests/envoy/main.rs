@@ -14,7 +14,9 @@
     reason = "a test fails by panicking, and lives outside the proxy where clocks are free"
 )]
 
+mod breakers;
 mod concurrency;
+mod failures;
 mod fallbacks;
 mod grpc;
 mod hostile;
@@ -31,5 +33,8 @@ mod reload;
 mod rig;
 mod scope;
 mod soak;
+mod stale;
+mod switches;
+mod traps;
 mod validation;
 mod windows;
