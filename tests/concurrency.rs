@@ -348,7 +348,7 @@ fn what_a_request_held_is_free_again_exactly_once_whatever_ends_it() {
         }),
         ("resumed and answered", |it| {
             let (_, mut ticket) = it.ask(&[(":method", "PUT")]);
-            it.resume(&mut ticket);
+            let _ = it.resume(&mut ticket);
             it.answer(ticket);
         }),
         ("an upgrade that was closed", |it| it.answer(it.begin(&[("upgrade", "websocket")]).unwrap())),

@@ -404,10 +404,10 @@ fn a_request_that_went_on_says_how_long_it_waited() {
     let Decision::Wait(_, until) = decision else { panic!("{decision:?}") };
     assert_eq!(sidecar.worker.waiting.get(), 1);
     sidecar.host.set_now(until.as_nanos() + MILLISECOND);
-    sidecar.resume(&mut second);
+    let _ = sidecar.resume(&mut second);
     assert_eq!((sidecar.worker.waiting.get(), sidecar.host.metric(histogram)), (0, 101));
     // Once: a request does not go on twice.
-    sidecar.resume(&mut second);
+    let _ = sidecar.resume(&mut second);
     assert_eq!((sidecar.worker.waiting.get(), sidecar.host.metric(histogram)), (0, 101));
     let before = sidecar.host.records();
     sidecar.answer(first);
@@ -482,7 +482,7 @@ fn clients_that_leave_do_not_let_more_go_on_than_the_rate() {
             waiting.sort_by_key(|(release, _)| *release);
             while waiting.first().is_some_and(|(release, _)| *release <= now) {
                 let (release, mut ticket) = waiting.remove(0);
-                sidecar.resume(&mut ticket);
+                let _ = sidecar.resume(&mut ticket);
                 gone_on.push(release);
                 sidecar.answer(ticket);
             }
@@ -582,7 +582,7 @@ fn of_two_queues_the_longer_wait_counts_and_both_get_their_places_back() {
         assert_eq!(sidecar.host.records(), before);
         let (_, mut ticket) = sidecar.ask(&[]);
         sidecar.host.advance(SECOND);
-        sidecar.resume(&mut ticket);
+        let _ = sidecar.resume(&mut ticket);
         assert_eq!(sidecar.host.metric("limit=.=slow;.;outrigger_queue_wait_milliseconds"), 1_000);
         assert_eq!(sidecar.host.metric("limit=.=fast;.;outrigger_queue_wait_milliseconds"), 0);
     }

@@ -50,7 +50,7 @@ impl Sidecar {
         Self { host: Rc::clone(&self.host), worker: Rc::clone(&self.worker), filter }
     }
 
-    fn ask(&self, request: &[(&str, &str)]) -> (Decision, Ticket) {
+    fn ask(&self, request: &[(&str, &str)]) -> (Decision<'_>, Ticket) {
         self.host.set_request(request);
         self.filter.on_request(&*self.host, &self.worker)
     }

@@ -221,7 +221,7 @@ fn end_some(sidecar: &Sidecar, open: &mut Vec<Ticket>, random: &mut Random) {
         let index = random.below(open.len() as u64) as usize;
         let mut ticket = open.swap_remove(index);
         // Who leaves while it waits leaves its place to its worker, which a copy of the records does not know of.
-        sidecar.resume(&mut ticket);
+        let _ = sidecar.resume(&mut ticket);
         sidecar.end(ticket);
     }
 }
