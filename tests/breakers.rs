@@ -727,7 +727,7 @@ fn refused_requests_leave_no_trace(seed: u64) -> [usize; 3] {
         while !open.is_empty() && random.below(3) != 0 {
             let (worker, mut ticket, due) = open.swap_remove(random.below(open.len() as u64) as usize);
             let worker = &workers[worker];
-            if due.is_some_and(|due| due <= worker.now()) && resumed(&worker, &mut ticket).is_some() {
+            if due.is_some_and(|due| due <= worker.now()) && resumed(worker, &mut ticket).is_some() {
                 worker.end(ticket);
                 continue;
             }
