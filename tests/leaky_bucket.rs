@@ -437,7 +437,7 @@ fn a_thousand_clients_that_leave_while_waiting_leave_nothing_behind() {
         // The first five go on; whoever is left leaves, in any order. A crowd as large as those gets their places.
         workers[0].host.advance(500 * MILLISECOND);
         for (worker, mut ticket) in waiting.drain(..5) {
-            workers[worker].resume(&mut ticket);
+            let _ = workers[worker].resume(&mut ticket);
             workers[worker].answer(ticket);
         }
         while !waiting.is_empty() {

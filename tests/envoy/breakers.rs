@@ -73,6 +73,7 @@ async fn an_outage_is_noticed_obeyed_probed_and_healed_in_time() {
         tokio::spawn(async move { crowd.steady(100, Duration::from_secs(20), |_| request("/inventory", "")).await })
     };
     eventually("the service serves", async || (50 < upstream.count("/inventory")).then_some(())).await;
+    assert_eq!(envoy.stats().await.labels(STATE), ["breaker"], "the gauge is there before anything happens");
     assert_eq!(state(&envoy, "inventory").await, 0.0);
 
     let broken = Instant::now();
