@@ -3,15 +3,16 @@
 use serde_json::{Value, json};
 
 /// What a service of ordinary size needs: twenty operations, of which the tenth matches, a limit for everybody and one
-/// for each user, both far from being reached, and metrics.
+/// for each user, both far from being reached, retries, and metrics.
 pub(crate) fn reference() -> Value {
-    // A retry policy for `read-item` belongs here as soon as the filter has them.
     json!({
+        "scope": "bench",
         "operations": operations(20),
         "limits": [
             { "name": "everybody", "token_bucket": bucket(1_000_000) },
             { "name": "per-user", "key": ["header:x-user-id"], "token_bucket": bucket(100_000) },
         ],
+        "retries": [{ "operations": ["read-item"], "max_attempts": 3 }],
     })
 }
 
