@@ -70,8 +70,7 @@ build_module() { # build_module FILE [CARGO-OPTION...]
   say "${file#"$root/"}: $(wc -c <"$file" | tr -d ' ') bytes"
 }
 
-# A third smaller. The names of functions, for the backtrace of a trap, go into a file of their own beside the module: a
-# line `NUMBER:NAME` for each.
+# A third smaller. Beside the module there is the same with the names of its functions, for the backtrace of a trap.
 optimise_module() { # optimise_module FILE
   local file=$1 sum result
   sum=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$file")
@@ -80,11 +79,12 @@ optimise_module() { # optimise_module FILE
   if [ ! -e "$result" ]; then
     rm -rf "$target/optimised"
     mkdir -p "$target/optimised"
-    node "$wasm_opt" "$file" -Os "--symbolmap=${result%.wasm}.symbols" --strip-debug -o "$result.new"
+    node "$wasm_opt" "$file" -Os --debuginfo -o "${result%.wasm}.debug.wasm"
+    node "$wasm_opt" "${result%.wasm}.debug.wasm" --strip-debug -o "$result.new"
     mv "$result.new" "$result"
   fi
   install -m 644 "$result" "$file"
-  install -m 644 "${result%.wasm}.symbols" "${file%.wasm}.symbols"
+  install -m 644 "${result%.wasm}.debug.wasm" "${file%.wasm}.debug.wasm"
   say "${file#"$root/"}: $(wc -c <"$file" | tr -d ' ') bytes when optimised"
 }
 
