@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     pub(crate) failure: Reason,
     /// How long its requests take, where it matters: where there are retries or deadlines.
     pub(crate) usual_time: Option<Rc<RefCell<UsualTime>>>,
-    /// Of which responses the status is read.
+    /// Of which responses the status is read, whatever the rules for deadlines and retries want to know.
     pub(crate) outcomes: Outcomes,
     pub(crate) requests: [Handle; Outcome::COUNT],
     pub(crate) retried: [Handle; Decision::COUNT],
@@ -108,7 +108,7 @@ impl Plan {
         let retries = including(operation, &config.retries, |spec| &spec.selection);
         let deadlines = including(operation, &config.deadlines, |spec| &spec.selection);
         let timed = !retries.is_empty() || !deadlines.is_empty();
-        let judged = timed || !on_failure.is_empty() || !breakers.is_empty();
+        let guarded = !on_failure.is_empty() || !breakers.is_empty();
         Self {
             switches: including(operation, &config.switches, |spec| &spec.selection),
             breakers,
@@ -118,7 +118,7 @@ impl Plan {
             deadlines,
             failure: Reason::new("failure", name),
             usual_time: timed.then(|| worker.usual_times.of(&format!("{scope}/{name}"))),
-            outcomes: if judged { Outcomes::All } else { config.monitor.outcomes },
+            outcomes: if guarded { Outcomes::All } else { config.monitor.outcomes },
             requests: Default::default(),
             retried: Default::default(),
             duration: Handle::default(),
@@ -127,9 +127,9 @@ impl Plan {
 }
 
 impl Plan {
-    /// Whether a policy needs to know how requests end.
-    pub(crate) fn is_judged(&self) -> bool {
-        self.usual_time.is_some() || !self.breakers.is_empty() || !self.on_failure.is_empty()
+    /// Whether a policy needs to know how a response begins: something may take its place, or a breaker waits for it.
+    pub(crate) fn is_guarded(&self) -> bool {
+        !self.breakers.is_empty() || !self.on_failure.is_empty()
     }
 }
 

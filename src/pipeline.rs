@@ -93,6 +93,7 @@ pub struct Ticket {
     breaker: Guard,
     deadline: Option<Due>,
     retry: Retry,
+    interest: Interest,
     /// When it went on.
     forwarded: Timestamp,
     /// How long after the request went on the response headers came.
@@ -174,6 +175,17 @@ enum Retry {
     Paid(usize, SetAside),
 }
 
+/// What the rules for deadlines and retries want to know of the request. Nothing if none is for it: others of the operation
+/// may be held to one, by their methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interest {
+    Nothing,
+    /// How it ended. How long it took says nothing, because it was a long stream.
+    Outcome,
+    /// How it ended, and how long it took.
+    OutcomeAndTime,
+}
+
 /// Why a request is refused.
 enum Refused {
     /// By the switch with this index.
@@ -245,6 +257,7 @@ impl Filter {
             breaker: Guard::None,
             deadline: None,
             retry: Retry::None,
+            interest: Interest::Nothing,
             forwarded: now,
             latency: None,
             memory: None,
@@ -311,7 +324,7 @@ impl Filter {
                 return untouched;
             }
         };
-        if plan.is_judged() {
+        if plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime {
             let now = host.now();
             ticket.latency = Some(now.saturating_since(ticket.forwarded));
             let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status, now));
@@ -463,10 +476,12 @@ impl Filter {
         edits.remove.extend(router::sent_by_client(request).map(<[u8]>::to_vec));
         if let Some((index, rule)) = retry {
             ticket.retry = Retry::Ahead(index, rule.spec().policy.eligibility(request));
+            ticket.interest = Interest::Outcome;
         }
         if stream::is_long(request) {
             return Ok(None);
         }
+        ticket.interest = Interest::OutcomeAndTime;
         let read = match deadline {
             Some((_, spec)) => spec.rule.read(request, now),
             None => CALLERS_PROXY.read(request, now),
@@ -561,6 +576,7 @@ impl Filter {
             Fate::Waiting(_) | Fate::Forwarded | Fate::RefusedElsewhere | Fate::Refused(_) => Outcome::Cancelled,
         };
         if outcome == Outcome::Success
+            && ticket.interest == Interest::OutcomeAndTime
             && ticket.kind == StreamKind::Exchange
             && let (Some(usual_time), Some(latency)) = (&plan.usual_time, ticket.latency)
         {
@@ -885,15 +901,15 @@ fn retries_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
 
 /// Takes note of the outcome as far as the response's headers tell it. Returns the status of a failure.
 fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16>, HostError> {
-    match (ticket.protocol, plan.outcomes) {
-        (_, Outcomes::AsNeeded) => {
-            ticket.fate = Fate::Answered(Outcome::Unknown);
-            return Ok(None);
-        }
-        (Protocol::Http, Outcomes::All) => {}
+    if plan.outcomes == Outcomes::AsNeeded && ticket.interest == Interest::Nothing {
+        ticket.fate = Fate::Answered(Outcome::Unknown);
+        return Ok(None);
+    }
+    match ticket.protocol {
+        Protocol::Http => {}
         // The status comes at the end, unless there is nothing else.
-        (Protocol::Grpc, Outcomes::All) if !plan.is_judged() => return Ok(None),
-        (Protocol::Grpc, Outcomes::All) => {
+        Protocol::Grpc if !plan.is_guarded() => return Ok(None),
+        Protocol::Grpc => {
             if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
                 ticket.fate = answered(host, Outcome::of_grpc_status(status));
                 // The statuses that stand for `UNAVAILABLE` and `DEADLINE_EXCEEDED`.
