@@ -445,8 +445,8 @@ impl Filter {
             breaker.peek(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
             ticket.breaker = Guard::Ahead(index);
         }
-        let left = self.check_time(plan, asker, ticket, edits)?;
-        let wait = ticket.taken.take(&self.limits, &plan.limits, asker, left).map_err(Refused::Limit)?;
+        let patience = self.check_time(plan, asker, ticket, edits)?;
+        let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(Refused::Limit)?;
         if breaker.is_some() || !plan.on_failure.is_empty() {
             ticket.memory = Some(Box::new(self.remember(plan, asker, breaker.map(|(_, breaker)| breaker))));
         }
@@ -456,7 +456,8 @@ impl Filter {
         Ok(wait)
     }
 
-    /// Finds the rules for deadline and retries, and refuses a request that has too little time left. Returns what it has.
+    /// Finds the rules for deadline and retries, and refuses a request that has too little time left. Returns how much of its
+    /// time it may spend in a queue: what it does not usually need itself.
     fn check_time(
         &self,
         plan: &Plan,
@@ -491,8 +492,11 @@ impl Filter {
             return Ok(None);
         };
         let left = read.left(now).ok_or(Refused::Deadline)?;
-        match usual_time.borrow_mut().judge(left, now) {
-            Room::Enough | Room::Trial => Ok(Some(left)),
+        let mut usual_time = usual_time.borrow_mut();
+        match usual_time.judge(left, now) {
+            Room::Enough => Ok(Some(left.saturating_sub(usual_time.time(now).unwrap_or_default()))),
+            // It is to be seen how long it takes.
+            Room::Trial => Ok(Some(left)),
             Room::TooLittle => Err(Refused::Deadline),
         }
     }

@@ -465,6 +465,22 @@ fn who_still_has_a_millisecond_goes_on() {
     sidecar.end(ticket);
 }
 
+/// To wait first and be refused then is worse than to be refused.
+#[wasm_bindgen_test(unsupported = test)]
+fn nobody_waits_who_would_have_too_little_time_after_it() {
+    let sidecar = Sidecar::new(&document("", DEADLINE, QUEUE));
+    usually(&sidecar, &ORDER, 200);
+    sidecar.host.advance(SECOND);
+    sidecar.end(edited(&sidecar, &ORDER).1);
+    // 200 ms stand for 196.6 ms, the lower edge of their bucket.
+    let reply = refusal(&sidecar, &with(&ORDER, X, "296"));
+    assert_eq!((reply.status, reason(&reply)), (429, "limit/q"));
+    let mut ticket = queued(&sidecar, &with(&ORDER, X, "297"), 100);
+    sidecar.host.advance(100 * MILLISECOND);
+    assert!(matches!(sidecar.resume(&mut ticket), Decision::Forward(_)));
+    sidecar.end(ticket);
+}
+
 // === the budget ======================================================================================================
 
 #[wasm_bindgen_test(unsupported = test)]

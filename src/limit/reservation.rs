@@ -61,7 +61,7 @@ impl Refusal {
 
 impl Reservation {
     /// Takes what the request needs of all limits with these indices that apply to it, those that only count last. Returns
-    /// how long it must wait, less than what is `left`, if that is known; otherwise less than what the caller said it has.
+    /// how long it must wait: less than its `patience`, if that is known, otherwise less than what the caller said it has.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Reservation {
         limits: &[Limit],
         indices: &[usize],
         asker: &Asker<'_>,
-        left: Option<Duration>,
+        patience: Option<Duration>,
     ) -> Result<Wait, Refusal> {
         let mut wait = Wait::default();
         let applicable = indices.iter().filter_map(|index| Some((*index, limits.get(*index)?)));
@@ -79,7 +79,7 @@ impl Reservation {
         while let Some((index, limit)) = applicable.next() {
             if !limit.spec().enforced {
                 // Those that only count come last, and count what is not refused.
-                self.check_wait(limits, asker, wait, left)?;
+                self.check_wait(limits, asker, wait, patience)?;
             }
             let denial = match limit.take(asker) {
                 Verdict::Pass => continue,
@@ -102,7 +102,7 @@ impl Reservation {
             }
             limit.count_refusal(asker.host, asker.worker);
         }
-        self.check_wait(limits, asker, wait, left)
+        self.check_wait(limits, asker, wait, patience)
     }
 
     /// Gives back all of it: the request is not forwarded.
@@ -140,13 +140,13 @@ impl Reservation {
         limits: &[Limit],
         asker: &Asker<'_>,
         wait: Wait,
-        left: Option<Duration>,
+        patience: Option<Duration>,
     ) -> Result<Wait, Refusal> {
         if wait.time.is_zero() {
             return Ok(wait);
         }
-        let left = left.or_else(|| deadline::known(asker.request));
-        let in_time = left.is_none_or(|left| wait.time < left);
+        let patience = patience.or_else(|| deadline::known(asker.request));
+        let in_time = patience.is_none_or(|patience| wait.time < patience);
         if in_time && asker.worker.waiting.get() < MAX_WAITING {
             return Ok(wait);
         }
