@@ -26,6 +26,10 @@ use outrigger::limit::window::Window;
 use outrigger::operation::pattern::{PathPattern, Pattern};
 use outrigger::operation::selection::Selection;
 use outrigger::operation::{HeaderMatcher, Matcher, Operation, Tier};
+use outrigger::retry::budget::Budget;
+use outrigger::retry::deadline::DeadlineRule;
+use outrigger::retry::policy::{Conditions, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging, RetryPolicy};
+use outrigger::retry::rule::{DeadlineSpec, RetrySpec};
 use serde_json::{Map, Value};
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -75,6 +79,17 @@ const BASELINE: &str = r#"{
     { "operations": ["reviews"], "methods": ["GET"], "statuses": ["5xx", 502, "504"],
       "stale": { "max_age": "10m", "max_bytes": 8192, "key": ["header:Accept-Language"] }, "fallback": "sorry" },
     { "tiers": ["P0"], "fallback": "nothing" }
+  ],
+  "retries": [
+    { "operations": ["place-order"], "methods": ["POST"], "max_attempts": 3,
+      "retry_on": ["5xx", "reset", "connect-failure", "internal"], "per_try_timeout": "300ms", "timeout": "1s",
+      "idempotency_key": "Idempotency-Key", "grpc_methods": ["/shop.Orders/Get"], "hedge": true,
+      "budget": { "ratio": 0.2, "min_per_second": 2.5, "ttl": "20s" } },
+    { "tiers": ["P3"] }
+  ],
+  "deadlines": [
+    { "operations": ["place-order"], "methods": ["POST"], "header": "X-Request-Timeout-Ms", "default": "3s" },
+    { "tiers": ["P3"] }
   ],
   "monitor": { "access_log": false, "reason_header": false, "ratelimit_headers": "none",
                "ratelimit_headers_on_success": true, "outcomes": false }
@@ -249,8 +264,8 @@ fn baseline() -> Config {
         switches: switches(),
         breakers: breakers(),
         on_failure: on_failure(),
-        retries: vec![],
-        deadlines: vec![],
+        retries: retries(),
+        deadlines: deadlines(),
         monitor: Monitor {
             access_log: false,
             reason_header: false,
@@ -321,6 +336,42 @@ fn on_failure() -> Vec<FailureSpec> {
             fallback: Some(1),
         },
         FailureSpec { selection: selection(&[0], &[]), statuses: vec![Statuses::All], stale: None, fallback: Some(2) },
+    ]
+}
+
+fn retries() -> Vec<RetrySpec> {
+    let place_order = RetryPolicy {
+        max_attempts: 3,
+        retry_on: Conditions::new(&["5xx", "reset", "connect-failure", "internal"]).unwrap(),
+        per_try_timeout: Some(Duration::from_millis(300)),
+        timeout: Some(Duration::from_secs(1)),
+        idempotency_key: Some("idempotency-key".to_owned()),
+        grpc_methods: vec!["/shop.Orders/Get".to_owned()],
+        hedging: Hedging::On,
+        budget: Budget::new(0.2, 2.5, Duration::from_secs(20)).unwrap(),
+    };
+    // What stands where the document says nothing.
+    let reviews = RetryPolicy {
+        max_attempts: 2,
+        retry_on: Conditions::new(&["5xx", "reset", "connect-failure", "unavailable"]).unwrap(),
+        per_try_timeout: None,
+        timeout: None,
+        idempotency_key: None,
+        grpc_methods: vec![],
+        hedging: Hedging::Off,
+        budget: Budget::new(0.1, 1.0, Duration::from_secs(10)).unwrap(),
+    };
+    vec![
+        RetrySpec { selection: selection(&[0], &["POST"]), policy: place_order },
+        RetrySpec { selection: selection(&[1], &[]), policy: reviews },
+    ]
+}
+
+fn deadlines() -> Vec<DeadlineSpec> {
+    let rule = DeadlineRule { header: Some("x-request-timeout-ms".to_owned()), default: Some(Duration::from_secs(3)) };
+    vec![
+        DeadlineSpec { selection: selection(&[0], &["POST"]), rule },
+        DeadlineSpec { selection: selection(&[1], &[]), rule: DeadlineRule { header: None, default: None } },
     ]
 }
 
@@ -438,6 +489,26 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         "/on_failure/0/stale",
         "/on_failure/0/fallback",
         "/on_failure",
+        "/retries/0/operations",
+        "/retries/0/methods",
+        "/retries/0/max_attempts",
+        "/retries/0/retry_on",
+        "/retries/0/timeout",
+        "/retries/0/idempotency_key",
+        "/retries/0/grpc_methods",
+        "/retries/0/hedge",
+        "/retries/0/budget/ratio",
+        "/retries/0/budget/min_per_second",
+        "/retries/0/budget/ttl",
+        "/retries/0/budget",
+        "/retries/1/tiers",
+        "/retries",
+        "/deadlines/0/operations",
+        "/deadlines/0/methods",
+        "/deadlines/0/header",
+        "/deadlines/0/default",
+        "/deadlines/1/tiers",
+        "/deadlines",
         "/monitor/access_log",
         "/monitor/reason_header",
         "/monitor/ratelimit_headers",
@@ -449,7 +520,7 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         assert_eq!(parse(&poked(pointer, Some("null"))), Ok(without), "{pointer}");
     }
     // These are referred to elsewhere in the baseline.
-    for field in ["operations", "limits", "fallbacks", "placement", "switches", "breakers", "on_failure", "retries"] {
+    for field in "operations limits fallbacks placement switches breakers on_failure retries deadlines".split(' ') {
         assert_eq!(parse(&format!(r#"{{"{field}": null}}"#)), Ok(nothing()), "{field}");
     }
 }
@@ -569,6 +640,11 @@ fn refuses_unknown_fields_and_says_which_there_are() {
     check("/breakers/0/trip", "breakers[0].trip.", trip);
     check("/on_failure/0", "on_failure[0].", "operations tiers methods statuses stale fallback");
     check("/on_failure/0/stale", "on_failure[0].stale.", "max_age max_bytes key");
+    let retry = "operations tiers methods max_attempts retry_on per_try_timeout timeout idempotency_key grpc_methods \
+                 hedge budget";
+    check("/retries/0", "retries[0].", retry);
+    check("/retries/0/budget", "retries[0].budget.", "ratio min_per_second ttl");
+    check("/deadlines/0", "deadlines[0].", "operations tiers methods header default");
     let monitor = "access_log reason_header ratelimit_headers ratelimit_headers_on_success outcomes";
     check("/monitor", "monitor.", monitor);
 }
@@ -1363,6 +1439,123 @@ fn refuses_stale_answers_without_bounds() {
     accepts("/on_failure/0/stale/max_bytes", "67108864");
     let stale = accepts("/on_failure/0/stale", r#"{"max_age": "1s"}"#).on_failure[0].stale.clone().unwrap();
     assert_eq!((stale.max_bytes, stale.key), (1 << 20, vec![]));
+}
+
+/// The baseline with this value in its first rule for retries is refused with this text after the path.
+fn refuses_retry(field: &str, value: &str, expected: &str) {
+    let path = format!("retries[0].{}", field.replace('/', "."));
+    refuses(&format!("/retries/0/{field}"), value, &format!("{path}{expected}"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_numbers_of_attempts_that_are_none() {
+    for value in ["0", "6", "-1", "1.5"] {
+        refuses_retry("max_attempts", value, &format!(": {value}, must be a whole number from 1 to 5"));
+    }
+    refuses_types(
+        "/retries/0/max_attempts",
+        "retries[0].max_attempts",
+        &["\"3\"", "true"],
+        "a whole number from 1 to 5",
+    );
+    for (value, expected) in [("1", 1), ("5", 5), ("3.0", 3)] {
+        assert_eq!(accepts("/retries/0/max_attempts", value).retries[0].policy.max_attempts, expected);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_conditions_that_are_not_to_be_retried() {
+    let rule = "must be one of 5xx, gateway-error, reset, reset-before-request, connect-failure, refused-stream, \
+                retriable-4xx, cancelled, deadline-exceeded, internal and unavailable";
+    for word in
+        ["", "5XX", "503", " reset", "envoy-ratelimited", "resource-exhausted", "retriable-status-codes", "5xx,reset"]
+    {
+        refuses_retry("retry_on", &format!("[\"reset\", {word:?}]"), &format!("[1]: {word:?}, {rule}"));
+    }
+    refuses_retry("retry_on", "[]", &format!(": {EMPTY_LIST}"));
+    for word in HTTP_CONDITIONS.iter().chain(&GRPC_CONDITIONS) {
+        assert!(rule.contains(word), "{word}");
+        let config = accepts("/retries/0/retry_on", &format!("[{word:?}]"));
+        assert_eq!(config.retries[0].policy.retry_on, Conditions::new(&[word]).unwrap());
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_times_for_attempts_that_mean_nothing() {
+    refuses_retry("per_try_timeout", "\"0s\"", ": \"0s\", must be at least 1ms");
+    refuses_retry("timeout", "\"0s\"", ": \"0s\", must be at least 1ms");
+    refuses_retry("per_try_timeout", "\"1s\"", ": 1s, must be below timeout");
+    refuses("/retries/0/timeout", "\"300ms\"", "retries[0].per_try_timeout: 300ms, must be below timeout");
+    refuses_retry("timeout", "\"24h1ms\"", ": 86400.001s, must be at most 24h");
+    let alone = |per_try: &str| format!(r#"{{"per_try_timeout": "{per_try}"}}"#);
+    refuses("/retries/0", &alone("24h1ms"), "retries[0].per_try_timeout: 86400.001s, must be at most 24h");
+    accepts("/retries/0", &alone("24h"));
+    accepts("/retries/0/timeout", "\"24h\"");
+    accepts("/retries/0/timeout", "\"301ms\"");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_hedge_needs_a_time_for_an_attempt() {
+    refuses_without("/retries/0/per_try_timeout", "retries[0].hedge: means nothing without per_try_timeout");
+    refuses_types("/retries/0/hedge", "retries[0].hedge", &["\"on\"", "1"], "a boolean");
+    assert_eq!(accepts("/retries/0/hedge", "false").retries[0].policy.hedging, Hedging::Off);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_what_is_no_grpc_method() {
+    let rule = "must be a gRPC method such as \"/shop.Orders/Get\"";
+    for method in
+        ["", "/", "//", "shop.Orders/Get", "/shop.Orders", "/shop.Orders/", "//Get", "/shop.Orders/Get/", "/a/b/c"]
+    {
+        refuses_retry("grpc_methods", &format!("[\"/a/b\", {method:?}]"), &format!("[1]: {method:?}, {rule}"));
+    }
+    refuses_retry("grpc_methods", "[]", &format!(": {EMPTY_LIST}"));
+    refuses_types("/retries/0/grpc_methods/0", "retries[0].grpc_methods[0]", &["1", "null"], "a string");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_budgets_that_cannot_be_kept() {
+    refuses_retry("budget/ratio", "1.01", ": 1.01, must be from 0 to 1");
+    refuses_retry("budget/ratio", "-0.1", ": -0.1, must be from 0 to 1");
+    refuses_retry("budget/min_per_second", "1000.5", ": 1000.5, must be from 0 to 1000");
+    refuses_retry("budget/min_per_second", "-1", ": -1, must be from 0 to 1000");
+    refuses_retry("budget/ttl", "\"999ms\"", ": 999ms, must be from 1s to 60s");
+    refuses_retry("budget/ttl", "\"61s\"", ": 61s, must be from 1s to 60s");
+    let nothing = r#"{"ratio": 0, "min_per_second": 0}"#;
+    refuses_retry("budget", nothing, ": must not have both ratio and min_per_second 0");
+    refuses_types("/retries/0/budget/ratio", "retries[0].budget.ratio", &["\"0.1\"", "true"], "f64");
+    for budget in [r#"{"ratio": 0}"#, r#"{"ratio": 1}"#, r#"{"min_per_second": 0}"#, r#"{"min_per_second": 1000}"#] {
+        accepts("/retries/0/budget", budget);
+    }
+    for ttl in ["1s", "60s"] {
+        accepts("/retries/0/budget/ttl", &format!("{ttl:?}"));
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_deadlines_that_are_none() {
+    refuses("/deadlines/0/default", "\"0s\"", "deadlines[0].default: \"0s\", must be at least 1ms");
+    refuses("/deadlines/0/default", "\"24h1ms\"", "deadlines[0].default: 86400.001s, must be at most 24h");
+    accepts("/deadlines/0/default", "\"24h\"");
+    let read = "is read anyway, and has no milliseconds";
+    refuses("/deadlines/0/header", "\"Grpc-Timeout\"", &format!("deadlines[0].header: \"grpc-timeout\", {read}"));
+}
+
+/// Names of operations, tiers and methods are chosen as everywhere.
+#[wasm_bindgen_test(unsupported = test)]
+fn rules_for_retries_and_deadlines_are_for_requests_that_there_are() {
+    for list in ["retries", "deadlines"] {
+        let field = |field: &str, value: &str, expected: &str| {
+            refuses(&format!("/{list}/0/{field}"), value, &format!("{list}[0]{expected}"));
+        };
+        field("operations", r#"["nobody"]"#, ".operations[0]: \"nobody\", is not the name of an operation");
+        field("operations", "[]", &format!(".operations: {EMPTY_LIST}"));
+        field("tiers", r#"["P1"]"#, ": must not have both operations and tiers");
+        field("methods", r#"["P O"]"#, r#".methods[0]: "P O", must be a method such as "GET""#);
+    }
+    let header = "must be the name of a header";
+    refuses("/retries/0/idempotency_key", "\":path\"", &format!("retries[0].idempotency_key: \":path\", {header}"));
+    refuses("/deadlines/0/header", "\"x y\"", &format!("deadlines[0].header: \"x y\", {header}"));
 }
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -33,7 +33,8 @@ pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest time that is any. The router counts in milliseconds and takes 0 for no limit at all.
 pub const SHORTEST: Duration = Duration::from_millis(1);
 
-const GRPC: &str = "grpc-timeout";
+/// How gRPC over HTTP/2 says a time: digits and a unit.
+pub(crate) const GRPC: &str = "grpc-timeout";
 const ENVOY: &str = "x-envoy-expected-rq-timeout-ms";
 
 /// How requests say how much time they have. The default is a rule that reads what callers' Envoys and gRPC libraries say.

@@ -3,8 +3,9 @@
 use super::{Known, list};
 use crate::config::document;
 use crate::config::error::ConfigError;
+use crate::config::value::Span;
 use crate::retry::budget::{Budget, Unrepresentable};
-use crate::retry::deadline::{DeadlineRule, LONGEST};
+use crate::retry::deadline::{DeadlineRule, GRPC, LONGEST};
 use crate::retry::policy::{Conditions, Hedging, RetryPolicy};
 use crate::retry::rule::{DeadlineSpec, RetrySpec};
 
@@ -24,6 +25,7 @@ pub(super) fn retries(given: Vec<document::Retry>, known: &Known<'_>) -> Result<
             let problem = format!("{method:?}, must be a gRPC method such as \"/shop.Orders/Get\"");
             return Err(ConfigError::at(format!("{path}.grpc_methods[{entry}]"), problem));
         }
+        times(rule.per_try_timeout, rule.timeout, &path)?;
         let policy = RetryPolicy {
             max_attempts: rule.max_attempts.map_or(DEFAULT_MAX_ATTEMPTS, |it| it.0),
             retry_on: conditions(list(rule.retry_on), &path)?,
@@ -53,6 +55,27 @@ fn conditions(words: Vec<String>, path: &str) -> Result<Conditions, ConfigError>
     })
 }
 
+/// No timer of the proxy is set for longer than a day, and an attempt that has as much time as all together has no time of
+/// its own: the router would ignore it.
+fn times(per_try: Option<Span>, total: Option<Span>, path: &str) -> Result<(), ConfigError> {
+    for (field, time) in [("per_try_timeout", per_try), ("timeout", total)] {
+        at_most_longest(time, || format!("{path}.{field}"))?;
+    }
+    match (per_try, total) {
+        (Some(per_try), Some(total)) if total.0 <= per_try.0 => {
+            Err(ConfigError::at(format!("{path}.per_try_timeout"), format!("{:?}, must be below timeout", per_try.0)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn at_most_longest(time: Option<Span>, path: impl Fn() -> String) -> Result<(), ConfigError> {
+    match time {
+        Some(Span(time)) if LONGEST < time => Err(ConfigError::at(path(), format!("{time:?}, must be at most 24h"))),
+        _ => Ok(()),
+    }
+}
+
 /// A hedge is sent when the time for an attempt is over, so without such a time there is none.
 fn hedging(given: Option<bool>, has_per_try_timeout: bool, path: &str) -> Result<Hedging, ConfigError> {
     match (given, has_per_try_timeout) {
@@ -80,12 +103,15 @@ pub(super) fn deadlines(given: Vec<document::Deadline>, known: &Known<'_>) -> Re
     let mut rules = Vec::with_capacity(given.len());
     for (index, rule) in given.into_iter().enumerate() {
         let path = format!("deadlines[{index}]");
+        at_most_longest(rule.default, || format!("{path}.default"))?;
         let default = rule.default.map(|it| it.0);
-        if let Some(default) = default.filter(|default| LONGEST < *default) {
-            return Err(ConfigError::at(format!("{path}.default"), format!("{default:?}, must be at most 24h")));
+        let header = rule.header.map(|it| it.0);
+        if header.as_deref() == Some(GRPC) {
+            let problem = format!("{GRPC:?}, is read anyway, and has no milliseconds");
+            return Err(ConfigError::at(format!("{path}.header"), problem));
         }
         let selection = known.select(rule.operations, rule.tiers, rule.methods, &path)?;
-        rules.push(DeadlineSpec { selection, rule: DeadlineRule { header: rule.header.map(|it| it.0), default } });
+        rules.push(DeadlineSpec { selection, rule: DeadlineRule { header, default } });
     }
     Ok(rules)
 }
