@@ -36,6 +36,9 @@ fn configurations() -> Vec<(&'static str, String)> {
     let flights = r#""concurrency": { "max_in_flight": 1000 }"#;
     let degraded = |rest: &str| format!(r#"{{ {}, {rest} }}"#, twenty_operations());
     let breaker = r#""breakers": [{ "name": "b", "tiers": ["P3"], "trip": { "consecutive_failures": 5, "failure_ratio": 0.5 } }]"#;
+    let retries = |rest: &str| degraded(&format!(r#""retries": [{{ "tiers": ["P3"], {rest} }}]"#));
+    let deadline = degraded(r#""deadlines": [{ "tiers": ["P3"], "default": "3s" }]"#);
+    let methods = r#""grpc_methods": ["/reviews/17"]"#;
     let rule = |rule: &str| degraded(&format!(r#""on_failure": [{{ "operations": ["reviews"], {rule} }}]"#));
     let switch = |on: bool| degraded(&format!(r#""switches": [{{ "name": "s", "on": {on}, "tiers": ["P3"] }}]"#));
     let no_outcomes = r#"{ "monitor": { "outcomes": false } }"#;
@@ -52,6 +55,13 @@ fn configurations() -> Vec<(&'static str, String)> {
             rule(r#""statuses": [500], "fallback": "f" }], "fallbacks": [{ "name": "f", "status": 200"#),
         ),
         ("stale answer on failure", rule(r#""stale": { "max_age": "10m" }"#)),
+        ("retries", retries(r#""max_attempts": 3"#)),
+        ("retries, grpc", retries(methods)),
+        ("retries of another method", retries(r#""methods": ["PUT"]"#)),
+        ("retries of another method, grpc", retries(r#""methods": ["PUT"]"#)),
+        ("one attempt", retries(r#""max_attempts": 1"#)),
+        ("deadline", deadline.clone()),
+        ("deadline, grpc", deadline),
         (
             "rules for others",
             degraded(
@@ -86,6 +96,7 @@ fn serve<'s>(sidecar: &'s Sidecar, nanos: u64, content_type: &str) -> Decision<'
     pass_until([sidecar], nanos);
     sidecar.host.set_response(&[(":status", "200"), ("cache-control", "public, max-age=60")]);
     sidecar.host.set_grpc_status(Some(0));
+    sidecar.host.set_attempts(Some(1));
     // The sidecar's own headers come first; the last of a name is what counts.
     let headers = [(":path", "/reviews/17"), ("x-user-id", "u1"), ("content-type", content_type)];
     let (decision, mut ticket) = sidecar.ask(&headers);
@@ -162,12 +173,22 @@ fn no_request_that_goes_on_costs_more_than_it_may() {
         let outcome = match name {
             // Whether it failed is asked while something can still be done about it, and at the end.
             "breaker, grpc" => 3_000,
+            // The status, and how many attempts it took.
+            "retries" | "retries, grpc" => 2_000,
             // The status, and then what the answer says of its freshness.
             "stale answer on failure" => 2_000,
             it if it.contains("no outcomes") => 0,
             _ => 1_000,
         };
-        let calls = ["response_status", "response_header", "response_headers", "grpc_status", "response_body", "ended"];
+        let calls = [
+            "response_status",
+            "response_header",
+            "response_headers",
+            "grpc_status",
+            "response_body",
+            "ended",
+            "attempts",
+        ];
         assert!(count(&calls) <= outcome, "{name}: so many bring the outcome");
         assert!(count(&["get_property", "direction"]) == 0, "{name}");
         assert!(count(&["peer_address"]) <= if name.contains("address") { 1_000 } else { 0 }, "{name}");
