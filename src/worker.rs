@@ -17,6 +17,7 @@ use crate::monitor::in_use::InUse;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::trouble::Trouble;
 use crate::retry::budget::Account;
+use crate::retry::sharers::Sharers;
 use crate::retry::usual::UsualTime;
 use crate::shared::by_key::ByKey;
 use crate::shared::leased::Leases;
@@ -59,6 +60,8 @@ pub struct Worker {
     pub stale: Memories,
     /// What this worker has of retry budgets.
     pub accounts: ByKey<RefCell<Account>>,
+    /// Among how many workers those are divided.
+    pub sharers: Sharers,
     /// How long requests of operations take.
     pub usual_times: ByKey<RefCell<UsualTime>>,
     /// How many requests wait in queues.
@@ -82,11 +85,11 @@ impl Worker {
         }
     }
 
-    /// How many workers share what is the sidecar's, this one included, which says that it is one of them. If that cannot be
-    /// told, as many as there were.
-    pub fn sharers(&self, host: &dyn Host, now: Timestamp) -> u32 {
+    /// Counts the workers that share what is the sidecar's, this one included, which says that it is one of them. If that
+    /// cannot be told, there are as many as there were.
+    pub fn count_sharers(&self, host: &dyn Host, now: Timestamp) -> u32 {
         self.report(host, self.roster.sign(host, &self.trouble, now).map(|_| ()));
-        self.roster.alive()
+        self.sharers.count(self.roster.alive(), now)
     }
 
     /// Says that this worker is alive if it holds anything. Returns when to do so again, `None` if there is no need.

@@ -111,7 +111,7 @@ fn account(sidecar: &Sidecar) -> String {
 /// How many retries the first rule's account would pay for now.
 fn funds(sidecar: &Sidecar) -> u32 {
     let mut account = sidecar.worker.accounts.of("test/0").borrow().clone();
-    let workers = sidecar.worker.roster.alive();
+    let workers = sidecar.worker.sharers.last();
     account.set_aside(&Budget::default(), u32::MAX, workers, sidecar.host.now()).retries()
 }
 
@@ -804,6 +804,38 @@ fn the_bound_holds_for_workers_that_are_seldom_needed() {
         assert!(excess.most <= 11.0, "seed {seed}: {}", excess.most);
         assert!(5.0 < excess.most, "seed {seed}: {}: the run says nothing", excess.most);
     }
+}
+
+/// Each would find itself alone, or nearly so.
+#[wasm_bindgen_test(unsupported = test)]
+fn workers_that_come_back_together_spend_what_is_theirs_together() {
+    let workers = Sidecar::several(8, &document(THREE, "", ""));
+    let host = &workers[0].host;
+    let serve = |requests: u64| {
+        for _ in 0..requests {
+            workers.iter().for_each(|worker| drop(told(worker, &ORDER)));
+            host.advance(BEAT.as_nanos() as u64);
+        }
+    };
+    serve(10);
+    // What successes paid for is forgotten, and with it what they add to the cap.
+    host.advance(10 * SECOND);
+    for quiet in [EXPIRY, Duration::from_secs(60), Duration::from_secs(3_600)] {
+        host.advance(quiet.as_nanos() as u64);
+        let retries: u32 = (0..5).map(|_| workers.iter().map(fail).sum::<u32>()).sum();
+        assert!((8..=10).contains(&retries), "after {quiet:?}: {retries}");
+        host.advance(10 * SECOND);
+        // A few seldom requests do not make them forget each other.
+        serve(1);
+        host.advance(10 * SECOND);
+        serve(1);
+    }
+    // Nor do they remember for ever.
+    for _ in 0..10 {
+        drop(told(&workers[0], &ORDER));
+        host.advance(BEAT.as_nanos() as u64);
+    }
+    assert_eq!(workers[0].worker.sharers.last(), 1);
 }
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -27,6 +27,8 @@
 //! * **Workers.** An account is in the memory of one worker. What successes pay adds up over workers by itself; what does not
 //!   depend on traffic is divided by the number of workers alive. A share of the cap below one token would never pay for
 //!   anything, so it is one at least: with more than ten workers the cap of the sidecar is at least a token for each.
+//!   [How many they are](super::sharers) each finds out with its first requests, so in the first half second of a sidecar its
+//!   accounts are larger: the first worker to come finds itself alone, the second one of two.
 //! * **Cap.** It follows the traffic of the worker: what its successes have paid within the last ttl, and what a ttl pays without
 //!   them, between the worker's shares of 10 and 500. What was saved when there was more is forfeit, except while it is set
 //!   aside.

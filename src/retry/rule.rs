@@ -57,13 +57,13 @@ impl RetryRule {
         time: Time,
         now: Timestamp,
     ) -> Advice<'_> {
-        let workers = worker.sharers(host, now);
+        let workers = worker.count_sharers(host, now);
         self.spec.policy.advise(eligibility, time, &mut self.account.borrow_mut(), workers, now)
     }
 
     /// Takes note of how a request ended, and of how many retries it took: `None` if nobody knows.
     pub fn settle(&self, worker: &Worker, set_aside: SetAside, retries: Option<u32>, outcome: Outcome, now: Timestamp) {
-        let workers = worker.roster.alive();
+        let workers = worker.sharers.last();
         self.account.borrow_mut().settle(&self.spec.policy.budget, set_aside, retries, outcome, workers, now);
     }
 }
