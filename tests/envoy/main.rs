@@ -17,6 +17,7 @@
 mod breakers;
 mod concurrency;
 mod failures;
+mod deadlines;
 mod fallbacks;
 mod grpc;
 mod hostile;
@@ -30,6 +31,7 @@ mod protocol;
 mod queues;
 mod refusals;
 mod reload;
+mod retries;
 mod rig;
 mod scope;
 mod soak;

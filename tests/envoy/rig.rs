@@ -6,7 +6,7 @@
 //! * [`envoy_process`]: a running Envoy and what its admin interface, its logs and `/proc` tell.
 //! * [`stats`], [`access_log`]: what it counted and wrote.
 //! * [`client`], [`wire`], [`crowd`], [`load`]: an ordinary HTTP client, bytes on a socket, many requests.
-//! * [`upstream`], [`raw_upstream`], [`grpc_upstream`]: what stands behind the proxy.
+//! * [`upstream`], [`scripted_upstream`], [`raw_upstream`], [`grpc_upstream`]: what stands behind the proxy.
 
 pub(crate) mod access_log;
 pub(crate) mod bootstrap;
@@ -20,6 +20,7 @@ pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod policy;
 pub(crate) mod raw_upstream;
+pub(crate) mod scripted_upstream;
 pub(crate) mod stats;
 pub(crate) mod tool;
 pub(crate) mod turn;

@@ -40,6 +40,8 @@ impl Cluster {
             "name": self.name(),
             "type": "STATIC",
             "connect_timeout": "2s",
+            // Envoy's own limit is three retries at a time; what bounds them here is the filter.
+            "circuit_breakers": { "thresholds": [{ "max_retries": 10_000 }] },
             "load_assignment": {
                 "cluster_name": self.name(),
                 "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket_address(self.address) } }] }],
