@@ -1,7 +1,14 @@
 //! Retries and deadlines on the request path: what the router and the service are told, who is refused for want of time, and
 //! that whatever was set aside for retries comes back unless they were made.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(
+    clippy::type_complexity,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 mod common;
 

@@ -16,8 +16,8 @@
 
 mod breakers;
 mod concurrency;
-mod failures;
 mod deadlines;
+mod failures;
 mod fallbacks;
 mod grpc;
 mod hostile;
