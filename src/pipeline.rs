@@ -92,6 +92,7 @@ pub struct Ticket {
     taken: Reservation,
     breaker: Guard,
     deadline: Option<Due>,
+    haste: Haste,
     retry: Retry,
     interest: Interest,
     /// When it went on.
@@ -125,8 +126,8 @@ enum Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StreamKind {
     Exchange,
-    /// A tunnel or another protocol.
-    Tunnel,
+    /// A tunnel, another protocol, or server-sent events.
+    Long,
 }
 
 /// Whether the end of the response has been seen.
@@ -162,6 +163,15 @@ struct Memory {
 struct Due {
     deadline: Deadline,
     rule: Option<usize>,
+}
+
+/// Whether the request has the time that requests of its operation usually take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    /// As far as anybody knows.
+    None,
+    /// It has less, and was let on all the same to see whether that is still so.
+    Trial,
 }
 
 /// How the request stands with its rule for retries, known by index.
@@ -251,11 +261,12 @@ impl Filter {
             started: now,
             protocol: Protocol::of(&request),
             fate: Fate::Forwarded,
-            kind: if request.upgrade { StreamKind::Tunnel } else { StreamKind::Exchange },
+            kind: if stream::is_long(&request) { StreamKind::Long } else { StreamKind::Exchange },
             end: ResponseEnd::Open,
             taken: Reservation::default(),
             breaker: Guard::None,
             deadline: None,
+            haste: Haste::None,
             retry: Retry::None,
             interest: Interest::Nothing,
             forwarded: now,
@@ -495,8 +506,11 @@ impl Filter {
         let mut usual_time = usual_time.borrow_mut();
         match usual_time.judge(left, now) {
             Room::Enough => Ok(Some(left.saturating_sub(usual_time.time(now).unwrap_or_default()))),
-            // It is to be seen how long it takes.
-            Room::Trial => Ok(Some(left)),
+            // It is to be seen how long it takes. If it fails, it may be for want of time.
+            Room::Trial => {
+                ticket.haste = Haste::Trial;
+                Ok(Some(left))
+            }
             Room::TooLittle => Err(Refused::Deadline),
         }
     }
@@ -623,6 +637,10 @@ impl Filter {
             return;
         };
         let outcome = match ticket.fate {
+            // That there was no time is its caller's doing.
+            Fate::Answered(Outcome::Failure) if ticket.haste == Haste::Trial => {
+                return breaker.give_back(host, worker, admission, now);
+            }
             Fate::Answered(Outcome::Failure) => breaker::tally::Outcome::Failure,
             // Not answered yet: the headers of a gRPC stream, which say nothing bad.
             Fate::Answered(_) | Fate::Forwarded => breaker::tally::Outcome::Success,
@@ -776,7 +794,7 @@ impl Filter {
     fn remember(&self, plan: &Plan, asker: &Asker<'_>, breaker: Option<&BreakerRule>) -> Memory {
         let Asker { host, worker, request, operation, .. } = *asker;
         // What a tunnel carries nobody can make up, and a preflight is not what it asks for.
-        let exempt = request.upgrade || request.is_preflight();
+        let exempt = stream::is_long(request) || request.is_preflight();
         let rules: &[usize] = if exempt { &[] } else { &plan.on_failure };
         let rule = first_allowing(rules, &self.on_failure, |rule| &rule.spec().selection, request);
         let fallbacks = [breaker.and_then(|it| it.spec().fallback), rule.and_then(|(_, it)| it.spec().fallback)];
@@ -856,7 +874,7 @@ impl Filter {
             let name = || metrics::requests_total(&operation.name, operation.tier, outcome);
             handle.count(host, &worker.metrics, name)?;
         }
-        if ticket.kind == StreamKind::Tunnel || matches!(ticket.fate, Fate::Refused(_) | Fate::Waiting(_)) {
+        if ticket.kind == StreamKind::Long || matches!(ticket.fate, Fate::Refused(_) | Fate::Waiting(_)) {
             return Ok(());
         }
         let duration = u64::try_from(now.saturating_since(ticket.started).as_millis()).unwrap_or(u64::MAX);
@@ -926,7 +944,7 @@ fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16
         return Ok(None);
     };
     if status == 101 {
-        ticket.kind = StreamKind::Tunnel;
+        ticket.kind = StreamKind::Long;
     }
     if ticket.protocol == Protocol::Http || 400 <= status {
         ticket.fate = answered(host, Outcome::of_status(status));
@@ -964,7 +982,7 @@ fn answered(host: &dyn Host, outcome: Outcome) -> Fate {
 /// Whether the service broke off a response that it had begun: the client has half of it. Tunnels end as they like, and a
 /// client may leave.
 fn cut_off(host: &dyn Host, worker: &Worker, ticket: &Ticket) -> bool {
-    if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Tunnel {
+    if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Long {
         return false;
     }
     match host.ended() {

@@ -421,6 +421,18 @@ fn a_configuration_update_keeps_what_is_in_flight() {
     }
 }
 
+#[wasm_bindgen_test(unsupported = test)]
+fn a_limit_that_an_update_lowers_holds_for_the_configuration_before_it_too() {
+    for (larger, smaller) in both(5).into_iter().zip(both(2)) {
+        let old = Sidecar::new(&larger.0);
+        let mut held = Vec::new();
+        assert_eq!(hold(&old, 1, &mut held), 1);
+        let _new = old.reconfigured(&smaller.0);
+        assert_eq!(hold(&old, 9, &mut held), 1);
+        end_all(&old, &mut held);
+    }
+}
+
 // === workers that vanish ===
 
 #[wasm_bindgen_test(unsupported = test)]

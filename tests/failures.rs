@@ -280,6 +280,59 @@ fn keep(sidecar: &Sidecar, request: &[(&str, &str)], body: &str) {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
+fn a_rule_that_tells_requests_apart_by_something_else_does_not_find_what_the_one_before_it_kept() {
+    let by = |part: &str| {
+        let rule = format!(r#"{{ "operations": ["reviews"], "stale": {{ "max_age": "10m", "key": ["{part}"] }} }}"#);
+        SHOP.replace("RULES", &rule)
+    };
+    let user = [(":path", "/reviews/17"), ("x-user-id", "7"), ("x-tenant-id", "7")];
+    let sidecar = Sidecar::new(&by("header:x-user-id"));
+    keep(&sidecar, &user, "of user 7");
+    let same = sidecar.reconfigured(&by("header:x-user-id"));
+    assert!(status(&same, &user, "503").is_some());
+    let other = sidecar.reconfigured(&by("header:x-tenant-id"));
+    assert_eq!(status(&other, &user, "503"), None);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_another_filter_of_our_kind_made_up_is_no_good_answer() {
+    for mark in [("x-outrigger-reason", "failure/reviews"), ("cache-status", "cdn; fwd=miss, outrigger; hit; ttl=-5")] {
+        let sidecar = shop(STALE);
+        keep(&sidecar, &REVIEWS, "the service's");
+        sidecar.host.advance(100 * SECOND);
+        let ticket = sidecar.begin(&REVIEWS).unwrap();
+        answer_in_parts(&sidecar, ticket, &[&GOOD[..], &[mark]].concat(), &["made up"]);
+        assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"the service's", "{mark:?}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_that_one_origin_may_read_is_kept_for_that_origin() {
+    let from = |origin| [(":path", "/reviews/17"), ("origin", origin)];
+    let sidecar = shop(STALE);
+    let ticket = sidecar.begin(&from("https://a.example")).unwrap();
+    let response = [&GOOD[..], &[("access-control-allow-origin", "https://a.example")]].concat();
+    answer_in_parts(&sidecar, ticket, &response, &["for a"]);
+    assert_eq!(status(&sidecar, &from("https://a.example"), "503").unwrap().body, b"for a");
+    assert_eq!(served(&sidecar.host, "stale", "failure/reviews"), 1);
+    let _ = status(&sidecar, &from("https://b.example"), "503");
+    let _ = status(&sidecar, &REVIEWS, "503");
+    assert_eq!(served(&sidecar.host, "stale", "failure/reviews"), 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn server_sent_events_are_left_alone() {
+    let sidecar = shop(STALE);
+    let events = [(":path", "/reviews/17"), ("accept", "text/event-stream")];
+    assert_eq!(status(&sidecar, &events, "503"), None);
+    let ticket = sidecar.begin(&events).unwrap();
+    sidecar.host.advance(3_600 * SECOND);
+    answer_in_parts(&sidecar, ticket, &GOOD, &["data: 1"]);
+    assert_eq!(sidecar.host.metric("operation=.=reviews;.;outrigger_request_duration_milliseconds"), 0);
+    assert!(sidecar.host.record_keys().iter().all(|key| !key.contains("/stale/")));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
 fn the_last_good_answer_takes_the_place_of_a_failure() {
     let sidecar = shop(STALE);
     keep(&sidecar, &REVIEWS, "five stars");

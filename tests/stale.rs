@@ -514,7 +514,7 @@ fn the_answer_is_served_as_it_was_without_what_was_of_the_moment() {
         ("trailer", "x"),
         ("transfer-encoding", "chunked"),
         ("upgrade", "h2c"),
-        ("x-outrigger-reason", "limit/all"),
+        ("x-outrigger-detail", "1"),
         ("x-envoy-upstream-service-time", "3"),
         ("x-request-id", "1"),
         ("ratelimit", "\"a\";r=1"),

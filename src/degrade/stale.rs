@@ -32,6 +32,7 @@ mod rules;
 mod slots;
 mod vary;
 
+use std::hash::Hasher;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ impl Spec {
 pub struct Stale {
     spec: Spec,
     key: KeySpec,
+    /// What the rule tells requests apart by, in words.
+    telling: String,
     slots: Rc<Slots>,
     memory: Rc<Memory>,
 }
@@ -118,11 +121,12 @@ impl Stale {
     pub fn new(prefix: String, spec: Spec, memories: &Memories) -> Self {
         let fixed = [":scheme", ":authority", ":path"].map(|name| KeyPart::Header(name.to_owned()));
         let parts = fixed.into_iter().chain(spec.key.iter().cloned()).collect();
+        let telling = format!("{:?}", spec.key);
         let key = KeySpec { parts, missing: Missing::Shared, client_ip: spec.client_ip.clone() };
         let memory = memories.of(&prefix);
         let (max_bytes, max_age, rewrite_after) = (spec.max_bytes, spec.max_age, spec.rewrite_after());
         let slots = Rc::new(Slots { prefix, max_bytes, max_age, rewrite_after });
-        Self { spec, key, slots, memory }
+        Self { spec, key, telling, slots, memory }
     }
 
     /// What must be kept of a request so that its answer can be kept, or replaced by one. `None` for requests that have no
@@ -200,6 +204,8 @@ impl Stale {
         operation: &str,
     ) -> Result<Digest, HostError> {
         let mut hasher = worker.seed.hasher(host, &worker.trouble)?;
+        // A rule that tells requests apart by something else, at the same place of the list, must not find these answers.
+        hasher.write(self.telling.as_bytes());
         self.key.feed(host, request, operation, &mut hasher)?;
         Ok(Digest::of(hasher))
     }

@@ -22,6 +22,13 @@ pub struct SwitchSpec {
     pub fallback: Option<usize>,
 }
 
+impl SwitchSpec {
+    /// Whether the switch is on: the one place that knows where its position comes from.
+    pub const fn is_on(&self) -> bool {
+        self.on
+    }
+}
+
 /// A switch at work.
 #[derive(Debug)]
 pub struct Switch {
@@ -47,11 +54,6 @@ impl Switch {
 
     /// Whether the request is given up.
     pub fn gives_up(&self, request: &Request<'_>) -> bool {
-        self.is_on() && self.spec.selection.allows(request)
-    }
-
-    /// Whether the switch is on: the one place that knows where its position comes from.
-    fn is_on(&self) -> bool {
-        self.spec.on
+        self.spec.is_on() && self.spec.selection.allows(request)
     }
 }

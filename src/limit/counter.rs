@@ -133,8 +133,12 @@ impl Counter {
                 let window = meters.windows.of(&key, window);
                 Self::KeyedWindow(Table::new(key, max_keys, window, place.failure_mode))
             }
-            (Policy::Concurrency(limit), None) => Self::InFlight(Shares::new(key, limit, &worker.holdings)),
+            (Policy::Concurrency(limit), None) => {
+                let limit = meters.concurrency.of(&key, limit);
+                Self::InFlight(Shares::new(key, limit, &worker.holdings))
+            }
             (Policy::Concurrency(limit), Some(max_keys)) => {
+                let limit = meters.concurrency.of(&key, limit);
                 Self::KeyedInFlight(KeyedShares::new(key, max_keys, limit, Rc::clone(&worker.holdings)))
             }
         }
@@ -148,7 +152,7 @@ impl Counter {
             (Policy::LeakyBucket(queue), _) => meters.leaky_buckets.announce(&key, queue),
             (Policy::Window(window), None) => meters.leased_windows.announce(&key, window.leased()),
             (Policy::Window(window), Some(_)) => meters.windows.announce(&key, window),
-            (Policy::Concurrency(_), _) => {}
+            (Policy::Concurrency(limit), _) => meters.concurrency.announce(&key, limit),
         }
     }
 

@@ -50,7 +50,7 @@ impl InUse {
 
     /// Sets all gauges that the configuration has a say in.
     fn show(&self, host: &dyn Host, metrics: &Metrics, config: &Config) -> Result<(), HostError> {
-        let switched_off = config.switches.iter().filter(|switch| !switch.on);
+        let switched_off = config.switches.iter().filter(|switch| !switch.is_on());
         let switched_off = switched_off.map(|switch| metrics::switch_on(&switch.name));
         gauges(config).chain(switched_off).try_for_each(|gauge| {
             let used = self.users.borrow().contains_key(&gauge);
@@ -62,6 +62,6 @@ impl InUse {
 /// The gauges that are 1 while the configuration is in use.
 fn gauges(config: &Config) -> impl Iterator<Item = String> {
     let version = config.version.iter().map(|version| metrics::config_info(version));
-    let switches = config.switches.iter().filter(|switch| switch.on);
+    let switches = config.switches.iter().filter(|switch| switch.is_on());
     version.chain(switches.map(|switch| metrics::switch_on(&switch.name)))
 }

@@ -20,6 +20,8 @@ pub struct Request<'h> {
     pub grpc: bool,
     /// Whether this is a CONNECT or asks for another protocol, so that what follows is a long stream.
     pub upgrade: bool,
+    /// Whether this takes server-sent events for an answer, as the `EventSource` of every browser does (WHATWG HTML, §9.2).
+    pub event_stream: bool,
     /// Whether some header has a name that is ours alone; see [`Request::own_headers`].
     pub has_own_headers: bool,
 }
@@ -38,6 +40,7 @@ impl<'h> Request<'h> {
             host: &[],
             grpc: false,
             upgrade: false,
+            event_stream: false,
             has_own_headers: false,
         };
         for (name, value) in headers.iter() {
@@ -47,6 +50,7 @@ impl<'h> Request<'h> {
                 b":authority" => request.host = without_port(value),
                 b"content-type" => request.grpc |= is_grpc(value),
                 b"upgrade" => request.upgrade = true,
+                b"accept" => request.event_stream |= takes_events(value),
                 _ => request.has_own_headers |= name.starts_with(OWN_PREFIX),
             }
         }
@@ -88,6 +92,14 @@ fn value_of<'h>(pair: &'h [u8], name: &str) -> Option<&'h [u8]> {
 fn split_query(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     let mut halves = path.splitn(2, |byte| *byte == b'?');
     (halves.next().unwrap_or_default(), halves.next())
+}
+
+fn takes_events(accept: &[u8]) -> bool {
+    let range = |part: &[u8]| {
+        let range = part.split(|byte| *byte == b';').next().unwrap_or_default();
+        range.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    };
+    accept.split(|byte| *byte == b',').any(range)
 }
 
 /// Drops a port, but not the end of an IPv6 address in brackets.

@@ -8,14 +8,6 @@ use crate::operation::request::Request;
 /// Server-sent events are known by `accept: text/event-stream`, which the `EventSource` of every browser sends (WHATWG HTML,
 /// §9.2). A request that takes other formats besides counts too: what it will get is the service's choice.
 /// Streaming gRPC methods cannot be told from others; they are not to be listed among those that may be repeated.
-pub fn is_long(request: &Request<'_>) -> bool {
-    request.upgrade || request.headers.all("accept").any(takes_events)
-}
-
-fn takes_events(accept: &[u8]) -> bool {
-    let range = |part: &[u8]| {
-        let range = part.split(|byte| *byte == b';').next().unwrap_or_default();
-        range.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-    };
-    accept.split(|byte| *byte == b',').any(range)
+pub const fn is_long(request: &Request<'_>) -> bool {
+    request.upgrade || request.event_stream
 }

@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::limit::concurrency::Concurrency;
 use crate::limit::leaky_bucket::LeakyBucket;
 use crate::limit::token_bucket::TokenBucket;
 use crate::limit::window::{LeasedWindow, Window};
@@ -66,4 +67,6 @@ pub struct Meters {
     pub windows: Latest<Window>,
     /// Windows of all requests together.
     pub leased_windows: Latest<LeasedWindow>,
+    /// Limits of what is in flight.
+    pub concurrency: Latest<Concurrency>,
 }

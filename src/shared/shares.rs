@@ -20,6 +20,7 @@ use crate::limit::concurrency::{Concurrency, Demand, Share, Unmet};
 use crate::monitor::trouble::Trouble;
 use crate::shared::by_key::ByKey;
 use crate::shared::format;
+use crate::shared::live::Live;
 use crate::shared::record::{self, Step};
 use crate::shared::roster::{BEAT, Known, Roster, WorkerId};
 use crate::shared::table::{KeyHash, sets_for};
@@ -80,15 +81,15 @@ impl Holdings {
 #[derive(Debug)]
 pub struct Shares {
     key: String,
-    limit: Concurrency,
+    limit: Live<Concurrency>,
     held: Rc<Held>,
 }
 
 impl Shares {
     /// The shares whose record is at `key`, with what the worker holds of them.
-    pub fn new(key: String, limit: Concurrency, holdings: &Holdings) -> Self {
+    pub fn new(key: String, limit: impl Into<Live<Concurrency>>, holdings: &Holdings) -> Self {
         let held = holdings.by_key.of(&key);
-        Self { key, limit, held }
+        Self { key, limit: limit.into(), held }
     }
 
     /// Takes `units` for a request. Calls the proxy only if the reserve has not enough.
@@ -145,7 +146,7 @@ impl Shares {
     }
 
     fn reserve(&self) -> u32 {
-        (self.limit.max_in_flight / 16).min(MAX_RESERVE)
+        (self.limit.get().max_in_flight / 16).min(MAX_RESERVE)
     }
 
     /// Makes the worker's share `least`, and more by `reserve` if less than half of the limit is taken.
@@ -153,9 +154,9 @@ impl Shares {
         let (busy, held, answer) = update(at, &self.key, |shares, owner| {
             let others = shares.iter().filter(|it| it.owner != owner);
             let taken = others.fold(0_u32, |sum, it| sum.saturating_add(it.units));
-            let busy = self.limit.max_in_flight / 2 < taken.saturating_add(least);
+            let busy = self.limit.get().max_in_flight / 2 < taken.saturating_add(least);
             let want = if busy { least } else { least.saturating_add(reserve) };
-            let answer = self.limit.demand(shares, PLACES_PER_SET, &Demand { tag: 0, owner, least, want });
+            let answer = self.limit.get().demand(shares, PLACES_PER_SET, &Demand { tag: 0, owner, least, want });
             (busy, Concurrency::held(shares, 0, owner), answer)
         })?;
         self.held.busy.set(busy);
@@ -170,14 +171,14 @@ impl Shares {
 pub struct KeyedShares {
     prefix: String,
     sets: u32,
-    limit: Concurrency,
+    limit: Live<Concurrency>,
     holdings: Rc<Holdings>,
 }
 
 impl KeyedShares {
     /// The shares whose records are at `prefix` followed by the number of a set.
-    pub fn new(prefix: String, max_keys: u32, limit: Concurrency, holdings: Rc<Holdings>) -> Self {
-        Self { prefix, sets: sets_for(max_keys), limit, holdings }
+    pub fn new(prefix: String, max_keys: u32, limit: impl Into<Live<Concurrency>>, holdings: Rc<Holdings>) -> Self {
+        Self { prefix, sets: sets_for(max_keys), limit: limit.into(), holdings }
     }
 
     /// Takes `units` for a request of the key.
@@ -189,7 +190,7 @@ impl KeyedShares {
         let tag = key.tag();
         let answer = update(at, &self.record(key), |shares, owner| {
             let least = Concurrency::held(shares, tag, owner).saturating_add(units);
-            self.limit.demand(shares, PLACES_PER_SET, &Demand { tag, owner, least, want: least })
+            self.limit.get().demand(shares, PLACES_PER_SET, &Demand { tag, owner, least, want: least })
         })?;
         if answer.is_ok() {
             self.holdings.keyed.set(self.holdings.keyed.get().saturating_add(units));

@@ -102,12 +102,13 @@ impl BreakerRule {
     }
 
     fn told<T>(&self, answer: Answer<T>, host: &dyn Host, worker: &Worker) -> T {
+        let unknown = answer.error.is_some();
         if let Some(error) = answer.error {
             worker.trouble.host_error(host, error);
         }
         // A new process begins with the gauges of the old one, whose breakers it does not share. Not at configuration: the
         // main thread would show what it never asked for.
-        if !self.shown.replace(true) && answer.changes.is_empty() {
+        if !unknown && !self.shown.replace(true) && answer.changes.is_empty() {
             self.show(self.watched.latest(), host, worker);
         }
         for change in &answer.changes {

@@ -57,7 +57,7 @@ pub(super) struct Terms {
 impl Terms {
     /// The terms of a response; `None` if it must not be kept.
     ///
-    /// Kept is a whole `200` with a lifetime that is not over, or with `public` and no lifetime at all. `max-age` overrules
+    /// Kept is a whole `200` of the service's own with a lifetime that is not over, or with `public` and no lifetime at all. `max-age` overrules
     /// `Expires`, `s-maxage` both. `Expires` counts from the response's own `Date`, because a service's clock and ours need
     /// not agree; without `Date` it says nothing.
     pub(super) fn read(response: &Headers) -> Option<Self> {
@@ -67,6 +67,9 @@ impl Terms {
         let forbidden = |(name, value): (&[u8], &[u8])| match name {
             b"set-cookie" | b"set-cookie2" | b"content-range" => true,
             b"content-type" => value.starts_with(b"application/grpc"),
+            // What another of our kind made up, or kept, in place of an answer.
+            b"x-outrigger-reason" => true,
+            b"cache-status" => value.split(|byte| *byte == b',').any(|it| it.trim_ascii().starts_with(b"outrigger")),
             // Its meaning in a response was never defined; who writes it means one thing (RFC 9111, section 5.4).
             b"pragma" => value.eq_ignore_ascii_case(b"no-cache"),
             _ => false,

@@ -15,7 +15,8 @@ pub(super) struct Vary(String);
 
 impl Vary {
     /// The names in the response's `Vary`. Where the body is encoded, `accept-encoding` is among them, whether the service
-    /// says so or not: many do not, and a client that cannot decode an answer has none.
+    /// says so or not: many do not, and a client that cannot decode an answer has none. So is `origin` where one origin is
+    /// allowed to read it: a proxy's CORS filter, which comes before us on a response's way, does not say so either.
     ///
     /// `None` if the answer depends on more than the request's headers (`*`), if the field is malformed, or if it is longer
     /// than [`MAX_NAMES`].
@@ -32,6 +33,9 @@ impl Vary {
         }
         if response.get("content-encoding").is_some() {
             names.insert("accept-encoding".to_owned());
+        }
+        if response.get("access-control-allow-origin").is_some_and(|origin| origin != b"*") {
+            names.insert("origin".to_owned());
         }
         let joined = names.into_iter().collect::<Vec<_>>().join(",");
         (joined.len() <= MAX_NAMES).then_some(Self(joined))
