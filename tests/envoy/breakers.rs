@@ -275,6 +275,37 @@ async fn each_trouble_opens_its_breaker_for_its_own_reason_on_four_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_closes_again_whatever_opened_it() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let short = |trip: Value| json!({ "trip": trip, "open_for": "1s", "max_open_for": "1s", "probes": 2 });
+    let policy = guarded(&[
+        ("resetting", short(json!({ "consecutive_failures": 5 }))),
+        ("slow", short(json!({ "slow_ratio": 0.5, "slow_after": "50ms", "window": "60s" }))),
+    ]);
+    let envoy = start(&turn, &upstream, &policy, 4).await;
+    let crowd = Crowd::at(&envoy, 8).await;
+    upstream.behave("/resetting", Manner::Resetting);
+    upstream.behave("/slow", Manner::Late(Duration::from_millis(100)));
+
+    for name in ["resetting", "slow"] {
+        let path = format!("/{name}");
+        let wave = async || crowd.burst((0..8).map(|_| request(&path, ""))).await;
+        eventually("the breaker opens", async || wave().await.iter().any(is_refusal).then_some(())).await;
+        upstream.behave(&path, Manner::Well);
+        // Asked all the time, as it would be: what is left of a second and a fifth, and 6 s of ramp.
+        eventually("the breaker closes", async || {
+            (state(&envoy, name).await == 0.0 || wave().await.is_empty()).then_some(())
+        })
+        .await;
+        assert!(wave().await.iter().all(|exchange| exchange.reply.status == 200), "{name}");
+        for (to, cause) in [("half_open", "open_over"), ("ramp", "probes_succeeded"), ("closed", "ramp_over")] {
+            envoy.expect_metric(TRANSITIONS, &[("breaker", name), ("to", to), ("cause", cause)], 1.0).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_client_errors_and_clients_that_leave_open_nothing() {
     let turn = Turn::shared().await;
     let upstream = Upstream::start().await;

@@ -152,6 +152,40 @@ async fn only_the_failure_of_the_last_try_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_reset_or_runs_out_of_tries_gets_the_fallbacks_status() {
+    let turn = Turn::shared().await;
+    let mut upstream = Upstream::start().await;
+    let routed = listener(upstream.cluster_http2()).default_route(json!({
+        "route": { "retry_policy": { "retry_on": "5xx,reset", "num_retries": 1, "per_try_timeout": "0.2s",
+                                     "retry_back_off": { "base_interval": "0.001s" } } },
+    }));
+    let envoy = turn.start(Bootstrap::new(routed).concurrency(2)).await;
+    let client = Client::http2(envoy.address());
+    // A call with an empty message, in gRPC's frame.
+    let call = async |path: &str| {
+        let asked = client.request(Method::POST, path).header("content-type", "application/grpc");
+        send(asked.header("te", "trailers").body(vec![0; 5])).await
+    };
+
+    for (manner, path) in [
+        (Manner::Resetting, "/reviews/reset"),
+        (Manner::Hanging, "/reviews/hanging"),
+        (Manner::Failing(503), "/reviews/failing"),
+    ] {
+        upstream.behave(path, manner);
+        let answer = call(path).await;
+        assert_eq!((answer.status, answer.reason()), (200, Some(REASON)), "{manner:?} {answer:?}");
+        assert_eq!(answer.header("grpc-status"), Some("14"), "{manner:?}: a page is no answer to a call");
+        assert_eq!(answer.header("content-type"), Some("application/grpc"));
+        assert_eq!(upstream.count(path), 2, "after Envoy's own retry");
+    }
+    upstream.crash();
+    let answer = call("/reviews/nobody").await;
+    assert_eq!((answer.header("grpc-status"), answer.reason()), (Some("14"), Some(REASON)));
+    envoy.expect_metric("outrigger_requests_total", &[("outcome", "degraded")], 4.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_failure_or_not_named_passes_as_it_is() {
     let turn = Turn::shared().await;
     let upstream = Upstream::start().await;
