@@ -18,9 +18,10 @@ use crate::rig::envoy_process::Envoy;
 use crate::rig::filter::Filter;
 use crate::rig::grpc_upstream::GrpcUpstream;
 use crate::rig::listener::Listener;
+use crate::rig::raw_upstream::RawUpstream;
 use crate::rig::scripted_upstream::{Line, ScriptedUpstream};
 use crate::rig::turn::Turn;
-use crate::rig::wire::request;
+use crate::rig::wire::{Wire, request};
 
 /// The header that rules name here.
 const TIMEOUT: &str = "x-request-timeout-ms";
@@ -139,7 +140,7 @@ async fn what_cannot_end_in_time_is_refused_at_once_and_does_not_reach_the_servi
 
     let started = Instant::now();
     let mut refused = Vec::new();
-    for number in 0..40 {
+    for number in 0..80 {
         let impossible = request("/", format!("{TIMEOUT}: 30\r\n"));
         let exchange = crowd.send(number, impossible).await.expect("an answer");
         assert_eq!(exchange.reply.status, 504, "{}", exchange.reply.head);
@@ -155,7 +156,7 @@ async fn what_cannot_end_in_time_is_refused_at_once_and_does_not_reach_the_servi
 
     let seconds = 1 + started.elapsed().as_secs() as usize;
     assert!((1..=2 * seconds).contains(&trials), "{trials} trials in {seconds} s");
-    assert_eq!(refused.len() + trials, 40, "whatever was not tried was refused");
+    assert_eq!(refused.len() + trials, 80, "whatever was not tried was refused");
     assert!(refused[refused.len() * 9 / 10] < Duration::from_millis(5), "refused in {refused:?}");
     envoy.expect_metric("outrigger_requests_total", &[("outcome", "expired")], refused.len() as f64).await;
     envoy.expect_metric("outrigger_refusals_total", &[("reason", "deadline")], refused.len() as f64).await;
@@ -272,6 +273,75 @@ async fn a_stream_of_events_has_no_deadline() {
 
     assert_eq!(ask(&client, "/", &[("accept", "text/event-stream")]).await.0.status, 200);
     assert_eq!(ask(&client, "/", &[("accept", "text/html")]).await.0.status, 504);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_becomes_a_web_socket_has_no_deadline() {
+    const HANDSHAKE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n";
+    let turn = Turn::shared().await;
+    let chat = RawUpstream::upgrade().await;
+    let mut policy = within(&json!({ "header": TIMEOUT, "default": "100ms" }));
+    policy["retries"] = json!([{ "timeout": "100ms", "max_attempts": 2 }]);
+    let listener = Listener::to(chat.cluster())
+        .connection_manager(json!({ "upgrade_configs": [{ "upgrade_type": "websocket" }] }))
+        .filter(Filter::new(&policy));
+    let envoy = turn.start(Bootstrap::new(listener)).await;
+
+    let mut wire = Wire::connect(envoy.address()).await;
+    assert_eq!(wire.get("/", HANDSHAKE).await.status, 101);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    wire.send("still here").await;
+    assert_eq!(wire.read(10).await, b"still here");
+}
+
+/// The time that a queue takes is no longer there for the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_queue_left_too_little_time_is_not_sent_on() {
+    let turn = Turn::alone().await;
+    let upstream = ScriptedUpstream::start(|_| Line::after(Duration::from_millis(80), 200)).await;
+    let mut policy = named();
+    policy["limits"] = json!([{ "name": "queue", "methods": ["PUT"],
+        "leaky_bucket": { "capacity": 5, "drain": 5, "drain_interval": "1s" } }]);
+    let envoy = start(&turn, &upstream, &policy).await;
+    let client = envoy.client();
+    for _ in 0..25 {
+        client.get("/").await;
+    }
+    let put = async |time: &str| send(client.request(Method::PUT, "/").header(TIMEOUT, time)).await;
+
+    let mut reasons = Vec::new();
+    for _ in 0..3 {
+        // It takes 80 ms, after which the next has to wait for 120 ms.
+        assert_eq!(put("1000").await.status, 200);
+        let before = upstream.attempts().len();
+        let answer = put("170").await;
+        let reached = upstream.attempts().len() - before;
+        reasons.push((answer.status, answer.reason().map(str::to_owned), reached));
+    }
+    let refused = (504, Some("deadline".to_owned()), 0);
+    assert!(reasons.contains(&refused), "{reasons:?}");
+    let trials = reasons.iter().filter(|it| **it != refused).count();
+    assert!(trials <= 1, "one is let through to see whether it is still so: {reasons:?}");
+}
+
+/// The router tells each attempt what is left to it in its own header. The filter, which sees the request only once, cannot.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_retry_the_proxys_own_header_says_what_is_left() {
+    let turn = Turn::alone().await;
+    let upstream = ScriptedUpstream::start(|_| Line::after(Duration::from_millis(150), 503)).await;
+    let mut policy = named();
+    policy["retries"] = json!([{ "max_attempts": 2 }]);
+    let envoy = start(&turn, &upstream, &policy).await;
+
+    assert_eq!(ask(&envoy.client(), "/", &[(TIMEOUT, "1000")]).await.0.status, 503);
+
+    let attempts = upstream.attempts();
+    let left = |attempt: usize, name: &str| attempts[attempt].header(name).and_then(|left| left.parse::<u64>().ok());
+    assert_eq!(attempts.len(), 2);
+    println!("{:?}", [left(0, TIMEOUT), left(0, ENVOYS), left(1, TIMEOUT), left(1, ENVOYS)]);
+    assert!(left(0, ENVOYS).is_some_and(|left| (950..=1000).contains(&left)));
+    assert!(left(1, ENVOYS).is_some_and(|left| (600..=850).contains(&left)));
+    assert_eq!(left(1, TIMEOUT), left(0, TIMEOUT));
 }
 
 /// A retry that would come too late is not paid for.

@@ -22,6 +22,7 @@ use crate::rig::listener::Listener;
 use crate::rig::raw_upstream::RawUpstream;
 use crate::rig::scripted_upstream::{Attempt, Line, ScriptedUpstream};
 use crate::rig::turn::Turn;
+use crate::rig::upstream::Upstream;
 use crate::rig::wire::{Wire, request};
 
 const MADE: &str = "made";
@@ -230,6 +231,22 @@ async fn the_hedged_attempt_goes_on_and_the_first_answer_wins() {
         let range = Duration::from_millis(at_least)..Duration::from_millis(at_most);
         assert!(range.contains(&exchange.took), "took {:?}", exchange.took);
         assert_eq!(upstream.count("/", number), 2);
+    }
+    expect_decisions(&envoy, MADE, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_not_to_ask_again_is_not_asked_again() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let policy = retrying(json!({ "max_attempts": 3 }));
+    let envoy = turn.start(Bootstrap::new(Listener::to(upstream.cluster()).filter(Filter::new(&policy)))).await;
+    let client = envoy.client();
+
+    for (path, header, expected) in [("/open", "x-other=true", 3), ("/final", "x-envoy-ratelimited=true", 1)] {
+        let get = client.request(Method::GET, path).header("x-answer-status", 503).header("x-answer-header", header);
+        assert_eq!(send(get).await.status, 503);
+        assert_eq!(upstream.count(path), expected, "{header}");
     }
     expect_decisions(&envoy, MADE, 2).await;
 }
