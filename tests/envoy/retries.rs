@@ -73,14 +73,14 @@ async fn where_one_attempt_in_ten_fails_clients_see_less_than_one_failure_in_a_h
     let envoy = start(&turn, &upstream, &policy).await;
     let crowd = Crowd::at(&envoy, 20).await;
 
-    let exchanges = crowd.steady(300, Duration::from_secs(5), numbered).await;
+    let exchanges = crowd.steady(400, Duration::from_millis(2500), numbered).await;
 
     let attempts = upstream.attempts();
     let (sent, succeeded) = (exchanges.len(), count(&exchanges, 200));
     let retries = attempts.len() - sent;
     let failed = attempts.iter().filter(|attempt| is_one_in_ten(attempt)).count();
     println!("{succeeded} of {sent} succeeded with {retries} retries; {failed} attempts failed");
-    assert!(sent >= 1_400, "no load: {sent} sent");
+    assert!(sent >= 950, "no load: {sent} sent");
     assert!(succeeded * 100 >= sent * 99, "{succeeded} of {sent} succeeded with {retries} retries");
     assert!((7..=13).contains(&(failed * 100 / attempts.len())), "{failed} of {} failed", attempts.len());
     assert!(attempts.iter().all(|attempt| attempt.nth <= 3), "some request was attempted more than three times");
@@ -97,7 +97,7 @@ async fn in_an_outage_the_budget_bounds_retries_and_after_it_all_requests_succee
     const RATE: u32 = 500;
     const RATIO: f64 = 0.1;
     const PER_SECOND: f64 = 1.0;
-    const BEFORE: Duration = Duration::from_secs(3);
+    const BEFORE: Duration = Duration::from_secs(2);
     const OUTAGE: Duration = Duration::from_secs(10);
     let turn = Turn::alone().await;
     let down = Arc::new(AtomicBool::new(false));
@@ -262,7 +262,7 @@ fn routed(cluster: &Cluster, route: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retries_on_two_layers_add_up_and_do_not_multiply() {
-    let turn = Turn::alone().await;
+    let turn = Turn::shared().await;
     let upstream = ScriptedUpstream::always(503).await;
     let policy = retrying(json!({ "max_attempts": 3 }));
     let back = start(&turn, &upstream, &policy).await;
@@ -283,7 +283,7 @@ async fn retries_on_two_layers_add_up_and_do_not_multiply() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_an_outage_behind_two_layers_each_spends_its_own_budget_at_most() {
-    const REQUESTS: usize = 300;
+    const REQUESTS: usize = 200;
     let turn = Turn::alone().await;
     let upstream = ScriptedUpstream::always(503).await;
     let policy = retrying(json!({ "max_attempts": 3, "budget": {} }));
@@ -293,7 +293,7 @@ async fn in_an_outage_behind_two_layers_each_spends_its_own_budget_at_most() {
     let front = turn.start(Bootstrap::new(listener.filter(Filter::new(&policy)))).await;
     let crowd = Crowd::at(&front, 20).await;
 
-    let exchanges = crowd.steady(200, Duration::from_millis(1500), numbered).await;
+    let exchanges = crowd.steady(200, Duration::from_secs(1), numbered).await;
 
     assert!(REQUESTS * 9 / 10 <= exchanges.len());
     assert_eq!(count(&exchanges, 503), exchanges.len());
