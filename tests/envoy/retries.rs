@@ -192,7 +192,7 @@ async fn what_is_a_retry_itself_is_attempted_once() {
 async fn an_attempt_that_takes_too_long_is_given_up_for_the_next() {
     let turn = Turn::alone().await;
     let upstream = ScriptedUpstream::start(|attempt| match attempt.nth {
-        1 => Line::after(Duration::from_secs(2), 200),
+        1 => Line::after(Duration::from_secs(1), 200),
         _ => Line::now(200),
     })
     .await;
