@@ -259,7 +259,8 @@ async fn a_request_whose_time_passes_in_a_queue_is_not_sent_on() {
                 assert!(Duration::from_millis(180) <= exchange.took, "refused after {:?}", exchange.took);
                 refused += 1;
             }
-            (200 | 504, "") => assert!(told(&upstream, TIMEOUT) <= 15, "sent on with what it has not"),
+            // Envoy itself may have ended it before the service heard of it.
+            (200 | 504, "") => assert!(arrived == 0 || told(&upstream, TIMEOUT) <= 15, "sent on with what it has not"),
             (status, reason) => panic!("{status} {reason}"),
         }
         tokio::time::sleep(Duration::from_millis(210)).await;
@@ -300,7 +301,7 @@ async fn a_connection_that_becomes_a_web_socket_has_no_deadline() {
 
 /// The time that a queue takes is no longer there for the service.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_a_queue_left_too_little_time_is_not_sent_on() {
+async fn a_request_that_a_queue_would_leave_too_little_time_does_not_wait() {
     let turn = Turn::alone().await;
     let upstream = ScriptedUpstream::start(|_| Line::after(Duration::from_millis(80), 200)).await;
     let mut policy = named();
@@ -320,10 +321,8 @@ async fn a_request_that_a_queue_left_too_little_time_is_not_sent_on() {
         let reached = upstream.attempts().len() - before;
         reasons.push((answer.status, answer.reason().map(str::to_owned), reached));
     }
-    let refused = (504, Some("deadline".to_owned()), 0);
-    assert!(reasons.contains(&refused), "{reasons:?}");
-    let trials = reasons.iter().filter(|it| **it != refused).count();
-    assert!(trials <= 1, "one is let through to see whether it is still so: {reasons:?}");
+    let refused = (429, Some("limit/queue".to_owned()), 0);
+    assert!(reasons.iter().all(|it| *it == refused), "{reasons:?}");
 }
 
 /// The router tells each attempt what is left to it in its own header. The filter, which sees the request only once, cannot.
