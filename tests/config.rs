@@ -1539,6 +1539,11 @@ fn refuses_deadlines_that_are_none() {
     accepts("/deadlines/0/default", "\"24h\"");
     let read = "is read anyway, and has no milliseconds";
     refuses("/deadlines/0/header", "\"Grpc-Timeout\"", &format!("deadlines[0].header: \"grpc-timeout\", {read}"));
+    for name in ["x-envoy-max-retries", "x-envoy-upstream-rq-timeout-ms", "content-length", "host"] {
+        let expected = format!("deadlines[0].header: {name:?}, says something else than a deadline");
+        refuses("/deadlines/0/header", &format!("{:?}", name.to_uppercase()), &expected);
+    }
+    accepts("/deadlines/0/header", "\"x-envoy-expected-rq-timeout-ms\"");
 }
 
 /// Names of operations, tiers and methods are chosen as everywhere.

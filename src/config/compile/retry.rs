@@ -7,6 +7,7 @@ use crate::config::value::Span;
 use crate::retry::budget::{Budget, Unrepresentable};
 use crate::retry::deadline::{DeadlineRule, GRPC, LONGEST};
 use crate::retry::policy::{Conditions, Hedging, RetryPolicy};
+use crate::retry::router;
 use crate::retry::rule::{DeadlineSpec, RetrySpec};
 
 /// Attempts unless the rule says otherwise, the first included.
@@ -110,10 +111,20 @@ pub(super) fn deadlines(given: Vec<document::Deadline>, known: &Known<'_>) -> Re
             let problem = format!("{GRPC:?}, is read anyway, and has no milliseconds");
             return Err(ConfigError::at(format!("{path}.header"), problem));
         }
+        if let Some(header) = header.as_deref().filter(|header| is_somebody_elses(header)) {
+            let problem = format!("{header:?}, says something else than a deadline");
+            return Err(ConfigError::at(format!("{path}.header"), problem));
+        }
         let selection = known.select(rule.operations, rule.tiers, rule.methods, &path)?;
         rules.push(DeadlineSpec { selection, rule: DeadlineRule { header, default } });
     }
     Ok(rules)
+}
+
+/// The header of a deadline is written on every request: not over one by which the router is told, or by which a message has
+/// its length and its host.
+fn is_somebody_elses(header: &str) -> bool {
+    router::CONTROL.contains(&header) || ["content-length", "host"].contains(&header)
 }
 
 fn is_grpc_method(text: &str) -> bool {
