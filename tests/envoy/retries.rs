@@ -251,6 +251,35 @@ async fn who_says_not_to_ask_again_is_not_asked_again() {
     expect_decisions(&envoy, MADE, 2).await;
 }
 
+/// The caller's Envoy would retry a 503 and a 504 of the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_next_proxy_refuses_is_not_asked_again() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let refusing = json!({
+        "deadlines": [{ "methods": ["GET"], "header": "x-time-left" }],
+        "switches": [{ "name": "off", "on": true, "methods": ["DELETE"] }],
+    });
+    let back = turn.start(Bootstrap::new(Listener::to(upstream.cluster()).filter(Filter::new(&refusing)))).await;
+    let policy = retrying(json!({ "max_attempts": 3 }));
+    let listener = Listener::to(Cluster::http1(back.address())).filter(Filter::new(&policy));
+    let front = turn.start(Bootstrap::new(listener)).await;
+    let client = front.client();
+
+    for (number, (method, status, reason)) in
+        [(Method::GET, 504, "deadline"), (Method::DELETE, 503, "switch/off")].into_iter().enumerate()
+    {
+        let answer = ask(&client, method, number, ("x-time-left", "0")).await;
+        assert_eq!((answer.status, answer.reason()), (status, Some(reason)));
+        back.expect_metric("outrigger_refusals_total", &[("reason", reason)], 1.0).await;
+    }
+    expect_decisions(&front, MADE, 0).await;
+    // It does retry what the service itself says.
+    let put = client.request(Method::PUT, "/failing").header("x-answer-status", 503);
+    assert_eq!(send(put).await.status, 503);
+    assert_eq!(upstream.count("/failing"), 3);
+}
+
 /// A virtual host with one route, and how it says which attempt is which.
 fn routed(cluster: &Cluster, route: Value) -> Value {
     let mut route = route;
