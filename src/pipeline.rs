@@ -17,9 +17,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::config::Outcomes;
+use crate::degrade::breaker;
 use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::breaker::watched::{self, Admission};
-use crate::degrade::breaker::{self};
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
@@ -630,10 +630,7 @@ impl Filter {
 
     /// Tells the breaker that let the request pass how it ended.
     fn settle_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
-        let Guard::Passed(index, admission) = std::mem::replace(&mut ticket.breaker, Guard::None) else {
-            return;
-        };
-        let Some(breaker) = self.breakers.get(index) else {
+        let Some((breaker, admission)) = self.passed(ticket) else {
             return;
         };
         let outcome = match ticket.fate {
@@ -654,11 +651,16 @@ impl Filter {
 
     /// Takes the request out of what its breaker judges by: its client left, which says nothing about the service.
     fn spare_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
-        let Guard::Passed(index, admission) = std::mem::replace(&mut ticket.breaker, Guard::None) else {
-            return;
-        };
-        if let Some(breaker) = self.breakers.get(index) {
+        if let Some((breaker, admission)) = self.passed(ticket) {
             breaker.give_back(host, worker, admission, now);
+        }
+    }
+
+    /// The breaker that let the request pass and is owed a result, with what it is owed for.
+    fn passed(&self, ticket: &mut Ticket) -> Option<(&BreakerRule, Admission)> {
+        match std::mem::replace(&mut ticket.breaker, Guard::None) {
+            Guard::Passed(index, admission) => Some((self.breakers.get(index)?, admission)),
+            Guard::None | Guard::Ahead(_) => None,
         }
     }
 

@@ -76,7 +76,7 @@ pub(crate) fn all() -> Vec<Variant> {
         },
         Variant {
             name: REFERENCE,
-            shows: "20 operations, a global limit, a limit per user, metrics",
+            shows: "20 operations, a global limit, a limit per user, retries, metrics",
             status: Status::Ok,
             filter: Choice::Wasm(Filter::new(&policy::reference())),
         },
