@@ -81,11 +81,6 @@ impl Fallback {
         }
         reply
     }
-
-    /// Whether the reply sets the header itself. `name` is lower-case.
-    pub fn has_header(&self, name: &str) -> bool {
-        self.headers.iter().any(|(it, _)| it == name)
-    }
 }
 
 /// Origins and request ids are ASCII; what is not is no such thing.
