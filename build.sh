@@ -13,7 +13,7 @@ h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
 wasm_tests=(token_bucket table config operation limits leases window leaky_bucket concurrency several
-  breaker stale budget metastable retry deadlines retries hostcalls allocations switches fallbacks failures breakers)
+  breaker stale budget metastable retry deadlines retries attempts hostcalls allocations switches fallbacks failures breakers)
 # The test target that drives real Envoys.
 envoy_test=envoy
 

@@ -8,8 +8,7 @@
 //! limits[2].token_bucket.fill_interval: "0s", must be at least 1ms
 //! ```
 //!
-//! Unknown fields are errors, so that a typing mistake does not switch a protection off. Fields that the interface
-//! reserves but this version does not have are errors too, for the same reason.
+//! Unknown fields are errors, so that a typing mistake does not switch a protection off.
 
 mod compile;
 mod document;
@@ -35,6 +34,8 @@ use crate::retry::rule::{DeadlineSpec, RetrySpec};
 pub struct Config {
     /// What the user calls this configuration; shown in metrics.
     pub version: Option<String>,
+    /// Where in the proxy the filter stands.
+    pub placement: Placement,
     /// Prefix of all shared state. Absent: by plugin and traffic direction, which are known on the first request.
     pub scope: Option<String>,
     /// The operations in the order they are tried. The last is `other`, which matches everything.
@@ -55,6 +56,18 @@ pub struct Config {
     pub fallbacks: Vec<Fallback>,
     /// What is shown of decisions.
     pub monitor: Monitor,
+}
+
+/// Where in the proxy the filter stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Among the filters of a listener, where it sees each request once.
+    #[default]
+    Downstream,
+    /// Among the filters of an upstream, where it sees each attempt. It pays for retries and does nothing else; by which
+    /// rules, the filter downstream knows. So such a configuration has no policies: those of its document are checked, so that
+    /// one document serves both places, and left out.
+    Upstream,
 }
 
 /// What is shown of decisions.

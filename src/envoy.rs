@@ -5,7 +5,8 @@
 //! * [`machine`]: finds the configuration or stream that a callback is for.
 //! * [`host`]: the engine's [`Host`](crate::host::Host) over the calls.
 //! * [`installed`]: one per configuration: keeps the compiled filter.
-//! * [`stream`], [`streams`]: one per request: forwards callbacks to the pipeline and carries out its decisions.
+//! * [`stream`], [`streams`]: one per request or, where the filter is one of an upstream's, per attempt.
+//! * [`request`], [`attempt`]: forward its callbacks to the engine and carry out the decisions.
 //! * [`queue`], [`timer`]: requests that wait, and what wakes them.
 //! * [`log`]: the proxy's log.
 //!
@@ -13,11 +14,13 @@
 //! crate hold for it too.
 
 mod abi;
+mod attempt;
 mod host;
 mod installed;
 mod log;
 mod machine;
 mod queue;
+mod request;
 mod stream;
 mod streams;
 mod timer;

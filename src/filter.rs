@@ -33,7 +33,7 @@ pub struct Filter {
     pub(crate) switches: Vec<Switch>,
     pub(crate) breakers: Vec<BreakerRule>,
     pub(crate) on_failure: Vec<FailureRule>,
-    pub(crate) retries: Vec<RetryRule>,
+    pub(crate) retries: Vec<Rc<RetryRule>>,
     pub(crate) deadlines: Vec<DeadlineSpec>,
     pub(crate) fallbacks: Vec<Fallback>,
     /// Why a request is refused that has no time left.
@@ -88,7 +88,7 @@ impl Filter {
             switches: config.switches.iter().cloned().map(Switch::new).collect(),
             breakers: config.breakers.iter().map(|spec| BreakerRule::new(spec.clone(), scope, worker)).collect(),
             on_failure: on_failure.map(|(index, spec)| FailureRule::new(index, spec, scope, worker)).collect(),
-            retries: retries.map(|(index, spec)| RetryRule::new(index, spec, scope, worker)).collect(),
+            retries: retries.map(|(index, spec)| Rc::new(RetryRule::new(index, spec, scope, worker))).collect(),
             deadlines: config.deadlines.clone(),
             fallbacks: config.fallbacks.clone(),
             expired: Reason::plain("deadline"),

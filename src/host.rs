@@ -151,6 +151,9 @@ pub trait Host {
     /// Makes `value` visible to the access log of the current request.
     fn set_log_field(&self, field: LogField, value: &str) -> Result<(), HostError>;
 
+    /// Gives the current request a number, which its attempts can [read](Host::request_number).
+    fn set_request_number(&self, number: u64) -> Result<(), HostError>;
+
     /// Makes a metric known and returns its handle. Each call costs memory in the proxy for good, so the worker
     /// remembers the handle.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError>;
@@ -168,6 +171,9 @@ pub trait Host {
 
     /// The address at the other end of the connection, as `ip:port`. `None` where there is none.
     fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// The number of the request that the current attempt belongs to; `None` if it has none.
+    fn request_number(&self) -> Result<Option<u64>, HostError>;
 
     /// The direction of the listener that the current request came through. Asked for where the configuration names no
     /// scope for its shared state.

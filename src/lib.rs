@@ -49,6 +49,7 @@
 //!    parameters it was written and is converted when a request next needs it.
 //! 7. A refusal takes nothing, and what a request took before it was refused is given back.
 
+pub mod attempt;
 pub mod config;
 pub mod degrade;
 #[cfg(feature = "envoy")]

@@ -12,6 +12,7 @@
 //! in the state of the limits that admitted it.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -38,9 +39,11 @@ use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::classify;
 use crate::operation::request::Request;
 use crate::reply::{DEADLINE_EXCEEDED, Protocol, Reply};
+use crate::retry::attempts::{Attempts, Ending};
 use crate::retry::budget::SetAside;
 use crate::retry::deadline::{Deadline, DeadlineRule};
 use crate::retry::policy::{self, Eligibility, Time};
+use crate::retry::rule::RetryRule;
 use crate::retry::usual::Room;
 use crate::retry::{router, stream};
 use crate::time::Timestamp;
@@ -183,6 +186,8 @@ enum Retry {
     Ahead(usize, Eligibility),
     /// It set these tokens aside.
     Paid(usize, SetAside),
+    /// Its attempts may be seen one by one; it is entered under this number.
+    Entered(u64, Rc<Attempts>),
 }
 
 /// What the rules for deadlines and retries want to know of the request. Nothing if none is for it: others of the operation
@@ -238,6 +243,14 @@ impl Ticket {
 
     fn has_failed(&self) -> bool {
         self.fate == Fate::Answered(Outcome::Failure)
+    }
+
+    /// What the retry budget had to do with the answer.
+    fn ending(&self) -> Ending {
+        match &self.retry {
+            Retry::Entered(_, attempts) => attempts.ending(),
+            Retry::None | Retry::Ahead(..) | Retry::Paid(..) => Ending::Natural,
+        }
     }
 
     /// Whether a breaker waits for the result.
@@ -349,7 +362,11 @@ impl Filter {
             }
             ticket.capture = self.capture(host, worker, ticket, now);
         }
-        Answer::Pass(self.quota_fields(host, worker, ticket))
+        let mut fields = self.quota_fields(host, worker, ticket);
+        if ticket.ending() == Ending::Marked {
+            fields.remove.push(router::LAST);
+        }
+        Answer::Pass(fields)
     }
 
     /// Takes `size` bytes of the response's body into the copy that is being made of it.
@@ -575,7 +592,14 @@ impl Filter {
         if let Some(rule) = self.retries.get(index) {
             let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
             let advice = rule.advise(host, worker, eligibility, Time { left, usual }, now);
-            ticket.retry = Retry::Paid(index, advice.set_aside);
+            ticket.retry = if 0 < advice.retries && rule.is_attended(worker) {
+                let attempts = Rc::new(Attempts::new(Rc::clone(rule), advice.payment, advice.set_aside));
+                let number = worker.register.enter(&attempts, now);
+                worker.report(host, host.set_request_number(number));
+                Retry::Entered(number, attempts)
+            } else {
+                Retry::Paid(index, advice.set_aside)
+            };
             for (name, value) in advice.fields {
                 edits.set.push((name, value));
             }
@@ -600,17 +624,50 @@ impl Filter {
         {
             usual_time.borrow_mut().record(latency, now);
         }
-        let Retry::Paid(index, set_aside) = std::mem::replace(&mut ticket.retry, Retry::None) else {
+        if ticket.ending() != Ending::Natural {
+            self.count_retries(host, worker, plan, ticket.operation, policy::Decision::NoBudget, 1);
+        }
+        let Some((rule, set_aside, made)) = self.close_retries(host, worker, ticket, now) else {
             return;
         };
-        let Some(rule) = self.retries.get(index) else {
-            return;
-        };
-        let made = if set_aside.retries() == 0 { Some(0) } else { retries_made(host, worker) };
         if let Some(made @ 1..) = made {
             self.count_retries(host, worker, plan, ticket.operation, policy::Decision::Made, made);
         }
         rule.settle(worker, set_aside, made, outcome, now);
+    }
+
+    /// The rule for the request's retries, what was set aside for them, and how many were made; `None` if nobody knows.
+    fn close_retries(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        ticket: &mut Ticket,
+        now: Timestamp,
+    ) -> Option<(Rc<RetryRule>, SetAside, Option<u32>)> {
+        match std::mem::replace(&mut ticket.retry, Retry::None) {
+            Retry::None | Retry::Ahead(..) => None,
+            Retry::Paid(index, set_aside) => {
+                let made = match set_aside.retries() {
+                    0 => Some(0),
+                    _ => attempts_made(host, worker).map(|attempts| attempts.saturating_sub(1)),
+                };
+                Some((Rc::clone(self.retries.get(index)?), set_aside, made))
+            }
+            Retry::Entered(number, attempts) => {
+                worker.register.strike(number);
+                let (rule, (set_aside, seen)) = (Rc::clone(attempts.rule()), attempts.close());
+                if let Some(made) = seen {
+                    rule.saw();
+                    return Some((rule, set_aside, Some(made)));
+                }
+                let sent = attempts_made(host, worker);
+                let made = sent.map(|sent| sent.saturating_sub(1));
+                if let Some(1..) = sent {
+                    rule.missed(made.unwrap_or(0).saturating_sub(set_aside.retries()), now);
+                }
+                Some((rule, set_aside, made))
+            }
+        }
     }
 
     fn count_retries(
@@ -912,15 +969,12 @@ fn edits<'f>(request: &Request<'_>) -> Edits<'f> {
     Edits { remove: request.own_headers().map(<[u8]>::to_vec).collect(), set: SmallVec::new() }
 }
 
-/// How many retries the router made; `None` if nobody knows.
-fn retries_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
-    match host.attempts() {
-        Ok(attempts) => attempts.map(|attempts| attempts.saturating_sub(1)),
-        Err(error) => {
-            worker.trouble.host_error(host, error);
-            None
-        }
-    }
+/// How often the router sent the request; `None` if nobody knows.
+fn attempts_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
+    host.attempts().unwrap_or_else(|error| {
+        worker.trouble.host_error(host, error);
+        None
+    })
 }
 
 /// Takes note of the outcome as far as the response's headers tell it. Returns the status of a failure.
@@ -935,7 +989,7 @@ fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16
         Protocol::Grpc if !plan.is_guarded() => return Ok(None),
         Protocol::Grpc => {
             if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
-                ticket.fate = answered(host, Outcome::of_grpc_status(status));
+                ticket.fate = answered(host, ticket, Outcome::of_grpc_status(status));
                 // The statuses that stand for `UNAVAILABLE` and `DEADLINE_EXCEEDED`.
                 let http = if status == DEADLINE_EXCEEDED { 504 } else { 503 };
                 return Ok(ticket.has_failed().then_some(http));
@@ -949,7 +1003,7 @@ fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16
         ticket.kind = StreamKind::Long;
     }
     if ticket.protocol == Protocol::Http || 400 <= status {
-        ticket.fate = answered(host, Outcome::of_status(status));
+        ticket.fate = answered(host, ticket, Outcome::of_status(status));
     }
     Ok(ticket.has_failed().then_some(status))
 }
@@ -960,7 +1014,7 @@ fn grpc_outcome(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
         return;
     }
     match host.grpc_status() {
-        Ok(Some(status)) => ticket.fate = answered(host, Outcome::of_grpc_status(status)),
+        Ok(Some(status)) => ticket.fate = answered(host, ticket, Outcome::of_grpc_status(status)),
         Ok(None) => {}
         Err(error) => worker.trouble.host_error(host, error),
     }
@@ -970,13 +1024,12 @@ fn number(value: &[u8]) -> Option<u32> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// A failure that is marked as some filter's refusal says nothing about the service. Where the mark cannot be read there is
-/// none.
-fn answered(host: &dyn Host, outcome: Outcome) -> Fate {
+/// A failure that is marked as some filter's refusal says nothing about the service, unless the mark is ours: then it only
+/// kept the router from trying again. Where the mark cannot be read there is none.
+fn answered(host: &dyn Host, ticket: &Ticket, outcome: Outcome) -> Fate {
+    let is_marked = || matches!(host.response_header(router::LAST), Ok(Some(_)));
     match outcome {
-        Outcome::Failure if matches!(host.response_header("x-envoy-ratelimited"), Ok(Some(_))) => {
-            Fate::RefusedElsewhere
-        }
+        Outcome::Failure if ticket.ending() != Ending::Marked && is_marked() => Fate::RefusedElsewhere,
         outcome => Fate::Answered(outcome),
     }
 }

@@ -16,7 +16,9 @@ use crate::host::{Host, HostError};
 use crate::monitor::in_use::InUse;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::trouble::Trouble;
+use crate::retry::attendance::Attendance;
 use crate::retry::budget::Account;
+use crate::retry::register::Register;
 use crate::retry::sharers::Sharers;
 use crate::retry::usual::UsualTime;
 use crate::shared::by_key::ByKey;
@@ -62,6 +64,10 @@ pub struct Worker {
     pub accounts: ByKey<RefCell<Account>>,
     /// Among how many workers those are divided.
     pub sharers: Sharers,
+    /// Whether the attempts of rules' requests are seen one by one.
+    pub attendances: ByKey<Attendance>,
+    /// The requests whose attempts may be, and who is there to see them.
+    pub register: Register,
     /// How long requests of operations take.
     pub usual_times: ByKey<RefCell<UsualTime>>,
     /// How many requests wait in queues.

@@ -104,6 +104,14 @@ impl Host for Quiet {
         self.call(|it| it.request_headers())
     }
 
+    fn set_request_number(&self, number: u64) -> Result<(), HostError> {
+        self.call(|it| it.set_request_number(number))
+    }
+
+    fn request_number(&self) -> Result<Option<u64>, HostError> {
+        self.call(|it| it.request_number())
+    }
+
     fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError> {
         self.call(|it| it.peer_address())
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use outrigger::config::{Config, Monitor, Outcomes, RateLimitHeaders};
+use outrigger::config::{Config, Monitor, Outcomes, Placement, RateLimitHeaders};
 use outrigger::degrade::breaker::rule::BreakerSpec;
 use outrigger::degrade::breaker::{Breaker, Settings};
 use outrigger::degrade::cors::Cors;
@@ -214,6 +214,7 @@ fn baseline() -> Config {
         client_ip: ClientIp { header: "x-client-chain".to_owned(), trusted_hops: 2, ipv6_prefix: 56 },
     };
     Config {
+        placement: Placement::Downstream,
         version: Some("shop-2026-11-23".to_owned()),
         scope: Some("orders-inbound".to_owned()),
         operations: vec![
@@ -378,6 +379,7 @@ fn deadlines() -> Vec<DeadlineSpec> {
 /// What the empty document means.
 fn nothing() -> Config {
     Config {
+        placement: Placement::Downstream,
         version: None,
         scope: None,
         operations: vec![Operation::other()],
@@ -601,13 +603,25 @@ fn a_fallbacks_content_type_can_be_its_own() {
     assert_eq!(accepts("/fallbacks/1/text", r#""""#).fallbacks[1].body, body(""));
 }
 
-// === what is not there yet ===========================================================================================
+// === placement =======================================================================================================
 
 #[wasm_bindgen_test(unsupported = test)]
-fn says_of_every_field_that_is_not_built_that_it_is_not_supported_yet() {
-    let check = |pointer: &str, value: &str, path: &str| refuses(pointer, value, &format!("{path}: not supported yet"));
-    check("/placement", r#""upstream""#, "placement");
-    check("/placement", r#""downstream""#, "placement");
+fn one_document_serves_both_places() {
+    assert_eq!(accepts("/placement", r#""downstream""#), accepts("/placement", "null"));
+    let upstream = accepts("/placement", r#""upstream""#);
+    let baseline = accepts("/placement", "null");
+    let kept = Config {
+        placement: Placement::Upstream,
+        version: baseline.version,
+        scope: baseline.scope,
+        monitor: baseline.monitor,
+        ..nothing()
+    };
+    assert_eq!(upstream, kept, "no policy acts on single attempts");
+    refuses("/placement", r#""sidestream""#, r#"placement: "sidestream", must be "downstream" or "upstream""#);
+    refuses_types("/placement", "placement", &["1", "true", "[]", "{}"], "a string");
+    let broken = r#"{ "placement": "upstream", "retries": [{ "max_attempts": 9 }] }"#;
+    assert!(parse(broken).is_err(), "what does not act is checked all the same");
 }
 
 // === fields that nobody knows, and fields that are missing ===========================================================

@@ -10,7 +10,7 @@ use outrigger::operation::request::Request;
 use outrigger::retry::budget::{Account, Budget, SetAside};
 use outrigger::retry::policy::{
     Advice, BACKOFF, Conditions, Decision, Eligibility, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging, MAX_ATTEMPTS,
-    RetryPolicy, Time,
+    Payment, RetryPolicy, Time,
 };
 use outrigger::retry::{router, stream};
 use outrigger::time::Timestamp;
@@ -42,7 +42,7 @@ fn get(headers: &[(&str, &str)]) -> Eligibility {
 }
 
 fn advise<'p>(policy: &'p RetryPolicy, eligibility: Eligibility, time: Time) -> Advice<'p> {
-    policy.advise(eligibility, time, &mut Account::default(), 1, NOW)
+    policy.advise(eligibility, time, Payment::InAdvance, &mut Account::default(), 1, NOW)
 }
 
 /// As `name: value` lines.
@@ -186,7 +186,7 @@ fn the_budget_decides_how_many() {
     let policy = RetryPolicy { max_attempts: MAX_ATTEMPTS, ..policy() };
     let mut account = Account::default();
     let mut advise = |expected: u32| {
-        let advice = policy.advise(Eligibility::Eligible, Time::default(), &mut account, 1, NOW);
+        let advice = policy.advise(Eligibility::Eligible, Time::default(), Payment::InAdvance, &mut account, 1, NOW);
         assert_eq!(advice.set_aside.retries(), expected);
         assert_eq!(fields(&advice)[0], format!("x-envoy-max-retries: {expected}"));
         assert_eq!(advice.decision, (expected == 0).then_some(Decision::NoBudget));
@@ -201,9 +201,9 @@ fn the_budget_decides_how_many() {
         account.settle(&policy.budget, set_aside, Some(0), Outcome::Cancelled, 1, NOW);
     }
     // A request that may not be retried takes nothing.
-    let advice = policy.advise(NOT_IDEMPOTENT, Time::default(), &mut account, 1, NOW);
+    let advice = policy.advise(NOT_IDEMPOTENT, Time::default(), Payment::InAdvance, &mut account, 1, NOW);
     assert_eq!(advice.set_aside, SetAside::nothing());
-    let advice = policy.advise(Eligibility::Eligible, time(20, 30), &mut account, 1, NOW);
+    let advice = policy.advise(Eligibility::Eligible, time(20, 30), Payment::InAdvance, &mut account, 1, NOW);
     assert_eq!(advice.set_aside, SetAside::nothing());
     assert_eq!(account.set_aside(&policy.budget, u32::MAX, 1, NOW).retries(), 5);
 }
@@ -296,4 +296,46 @@ fn the_words_of_the_metric() {
     assert_eq!(all.len(), Decision::COUNT);
     assert_eq!(all.map(Decision::as_str), ["made", "no_budget", "not_idempotent", "is_retry", "no_time"]);
     assert_eq!(all.map(|it| it as usize), [0, 1, 2, 3, 4]);
+}
+
+// === one by one ===
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_paid_for_one_by_one_sets_nothing_aside_and_may_have_all_its_retries() {
+    let (policy, mut empty) = (policy(), Account::default());
+    while 0 < empty.set_aside(&policy.budget, 1, 1, NOW).retries() {}
+    let advice = policy.advise(Eligibility::Eligible, Time::default(), Payment::OneByOne, &mut empty, 1, NOW);
+    assert_eq!((advice.set_aside.retries(), advice.retries, advice.decision), (0, 2, None));
+    assert!(fields(&advice).contains(&"x-envoy-max-retries: 2".to_owned()));
+    for eligibility in [NOT_IDEMPOTENT, IS_RETRY, Eligibility::OneAttempt, Eligibility::LongStream] {
+        let advice = policy.advise(eligibility, Time::default(), Payment::OneByOne, &mut empty, 1, NOW);
+        assert_eq!((advice.set_aside.retries(), advice.retries), (0, 0), "{eligibility:?}");
+    }
+}
+
+/// By the router's own rules (`RetryStateImpl::wouldRetryFromHeaders`).
+#[wasm_bindgen_test(unsupported = test)]
+fn a_condition_covers_the_statuses_that_the_router_retries() {
+    let cases: [(&str, &[u16], &[u16]); 5] = [
+        ("5xx", &[500, 503, 599], &[200, 409, 499]),
+        ("gateway-error", &[502, 503, 504], &[500, 501, 505, 409]),
+        ("retriable-4xx", &[409], &[400, 404, 500, 503]),
+        ("reset", &[], &[200, 409, 503]),
+        ("connect-failure", &[], &[200, 409, 503]),
+    ];
+    for (word, covered, others) in cases {
+        let conditions = Conditions::new(&[word]).unwrap();
+        assert!(covered.iter().all(|status| conditions.cover(*status)), "{word}");
+        assert!(!others.iter().any(|status| conditions.cover(*status)), "{word}");
+        assert!(!conditions.know_grpc(), "{word}");
+    }
+    for (word, covered) in [("cancelled", 1), ("deadline-exceeded", 4), ("internal", 13), ("unavailable", 14)] {
+        let conditions = Conditions::new(&[word]).unwrap();
+        for status in 0..=16 {
+            assert_eq!(conditions.cover_grpc(status.to_string().as_bytes()), status == covered, "{word} {status}");
+        }
+        assert!(conditions.know_grpc() && !conditions.cover(503) && !conditions.cover_grpc(b"x"), "{word}");
+    }
+    let both = Conditions::new(&["retriable-4xx", "gateway-error", "unavailable"]).unwrap();
+    assert!(both.cover(409) && both.cover(502) && !both.cover(500));
 }

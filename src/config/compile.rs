@@ -11,7 +11,7 @@ use super::document::{self, Document};
 use super::error::ConfigError;
 use super::term::Method;
 use super::value::NonEmpty;
-use super::{Config, Monitor, Outcomes, RateLimitHeaders};
+use super::{Config, Monitor, Outcomes, Placement, RateLimitHeaders};
 use crate::degrade::fallback::Fallback;
 use crate::limit::FailureMode;
 use crate::limit::client_ip::ClientIp;
@@ -35,7 +35,8 @@ pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
     let operations = operations(document.operations.unwrap_or_default())?;
     let fallbacks = fallback::fallbacks(document.fallbacks.unwrap_or_default())?;
     let known = Known { operations: &operations, fallbacks: &fallbacks, client_ip: &client_ip };
-    Ok(Config {
+    let config = Config {
+        placement: document.placement.map_or(Placement::Downstream, placement),
         version: document.version.map(|it| it.0),
         scope: document.scope.map(|it| it.0),
         limits: limits(document.limits.unwrap_or_default(), &known)?,
@@ -47,7 +48,33 @@ pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
         monitor: monitor(&document.monitor.unwrap_or_default()),
         operations,
         fallbacks,
+    };
+    Ok(match config.placement {
+        Placement::Downstream => config,
+        Placement::Upstream => without_policies(config),
     })
+}
+
+fn placement(given: document::Placement) -> Placement {
+    match given {
+        document::Placement::Downstream => Placement::Downstream,
+        document::Placement::Upstream => Placement::Upstream,
+    }
+}
+
+/// What of a configuration has a meaning for single attempts.
+fn without_policies(config: Config) -> Config {
+    Config {
+        operations: vec![Operation::other()],
+        limits: Vec::new(),
+        switches: Vec::new(),
+        breakers: Vec::new(),
+        on_failure: Vec::new(),
+        retries: Vec::new(),
+        deadlines: Vec::new(),
+        fallbacks: Vec::new(),
+        ..config
+    }
 }
 
 /// What policies refer to.

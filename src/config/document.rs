@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::error::ConfigError;
 use super::reader;
 use super::term::{Cost, FailureStatus, HostPattern, KeyParts, MAX_TOKENS, Method, Origin, Path, RateLimitHeaders};
-use super::value::{HeaderName, Name, NonEmpty, NotYet, Pairs, Ratio, Span, VersionText, Whole, objects, words};
+use super::value::{HeaderName, Name, NonEmpty, Pairs, Ratio, Span, VersionText, Whole, objects, words};
 use crate::retry::policy;
 
 #[derive(Default, Deserialize)]
@@ -13,7 +13,7 @@ use crate::retry::policy;
 pub(super) struct Document {
     pub(super) version: Option<VersionText>,
     pub(super) scope: Option<Name>,
-    placement: Option<NotYet>,
+    pub(super) placement: Option<Placement>,
     pub(super) client_ip: Option<ClientIp>,
     pub(super) operations: Option<Vec<Operation>>,
     pub(super) limits: Option<Vec<Limit>>,
@@ -24,6 +24,12 @@ pub(super) struct Document {
     pub(super) retries: Option<Vec<Retry>>,
     pub(super) deadlines: Option<Vec<Deadline>>,
     pub(super) monitor: Option<Monitor>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Placement {
+    Downstream,
+    Upstream,
 }
 
 #[derive(Deserialize)]
@@ -253,6 +259,7 @@ pub(super) struct Monitor {
 objects!(Document, ClientIp, Operation, Match, HeaderMatch, Limit, Fallback, Monitor);
 objects!(TokenBucket, LeakyBucket, Window, Concurrency);
 objects!(Cors, Switch, Breaker, Trip, OnFailure, Stale, Retry, Budget, Deadline);
+words!(Placement, r#""downstream" or "upstream""#, "downstream" => Downstream, "upstream" => Upstream);
 words!(Tier, r#""P0", "P1", "P2" or "P3""#, "P0" => P0, "P1" => P1, "P2" => P2, "P3" => P3);
 words!(Missing, r#""shared" or "skip""#, "shared" => Shared, "skip" => Skip);
 words!(FailureMode, r#""allow" or "deny""#, "allow" => Allow, "deny" => Deny);

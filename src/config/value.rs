@@ -215,17 +215,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for NonEmpty<T> {
     }
 }
 
-/// A field of the interface that this version does not have yet. Any value is refused, so that nobody relies on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotYet {}
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        de::IgnoredAny::deserialize(deserializer)?;
-        Err(de::Error::custom("not supported yet"))
-    }
-}
-
 /// Reads the structs from objects only. What serde derives takes an array of the fields' values too.
 macro_rules! objects {
     ($($name:ident),*) => {$(

@@ -12,6 +12,9 @@ use crate::time::Timestamp;
 /// one creates and never overwrites.
 const NO_VERSION: u32 = u32::MAX;
 
+/// The property of a request that its attempts read.
+const REQUEST_NUMBER: &[u8] = b"outrigger_request";
+
 /// Envoy, as seen from a callback of a root context or one of its streams.
 #[derive(Clone, Copy)]
 pub(super) struct Envoy<'a> {
@@ -48,6 +51,10 @@ impl Host for Envoy<'_> {
         abi::set_property(field.name().as_bytes(), value.as_bytes()).map_err(failed("set_property"))
     }
 
+    fn set_request_number(&self, number: u64) -> Result<(), HostError> {
+        abi::set_property(REQUEST_NUMBER, &number.to_le_bytes()).map_err(failed("set_property"))
+    }
+
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
         let kind = match kind {
             MetricKind::Counter => Metric::Counter,
@@ -72,6 +79,11 @@ impl Host for Envoy<'_> {
 
     fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError> {
         abi::property(b"source\0address").map_err(failed("get_property"))
+    }
+
+    fn request_number(&self) -> Result<Option<u64>, HostError> {
+        let number = abi::property(REQUEST_NUMBER).map_err(failed("get_property"))?;
+        Ok(number.and_then(|number| number.try_into().ok()).map(u64::from_le_bytes))
     }
 
     fn direction(&self) -> Result<Direction, HostError> {

@@ -7,10 +7,10 @@ use super::abi;
 use super::host::{Envoy, root_id};
 use super::machine::Flow;
 use super::queue::Queue;
-use super::stream::Stream;
+use super::request::RequestStream;
 use super::streams::Streams;
 use super::timer::Timer;
-use crate::config::Config;
+use crate::config::{Config, Placement};
 use crate::filter::Filter;
 use crate::host::{Direction, Host, HostError};
 use crate::time::Timestamp;
@@ -36,8 +36,14 @@ impl Installed {
             Filter::announce(&installed.config, &default_scope(direction), &installed.worker);
         }
         let Self { config, worker, .. } = &installed;
+        worker.register.join(config.placement);
         installed.report(worker.in_use.take_up(&installed.host(), &worker.metrics, config));
         installed
+    }
+
+    /// Where the filter stands.
+    pub(super) fn placement(&self) -> Placement {
+        self.config.placement
     }
 
     /// The proxy, with this root's timer.
@@ -118,9 +124,11 @@ impl Installed {
 
     /// Lets a held request go on, or has it answered. Its stream is made the current one first: an answer goes to that.
     fn resume(&self, streams: &Streams, stream: u32) {
-        let resumed = abi::set_effective_context(stream).and_then(|()| match streams.with(stream, Stream::resume) {
-            Some(Flow::Pause) => Ok(()),
-            Some(Flow::Continue) | None => abi::continue_request(),
+        let resumed = abi::set_effective_context(stream).and_then(|()| {
+            match streams.with(stream, |it| it.request().map(RequestStream::resume)).flatten() {
+                Some(Flow::Pause) => Ok(()),
+                Some(Flow::Continue) | None => abi::continue_request(),
+            }
         });
         if let Err(status) = resumed {
             self.report(Err(HostError { call: "continue_request", status }));
@@ -130,6 +138,7 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
+        self.worker.register.leave(self.config.placement);
         self.report(self.worker.in_use.give_up(&self.host(), &self.worker.metrics, &self.config));
     }
 }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::abi;
 use super::host::Envoy;
 use super::installed::Installed;
+use super::request::RequestStream;
 use super::stream::Stream;
 use super::streams::Streams;
 use super::timer::Timer;
@@ -98,18 +99,20 @@ impl Machine {
 
     /// A part of a response's body is there.
     pub(super) fn response_body(&self, stream: u32, size: usize, end: End) {
-        self.streams.with(stream, |it| it.response_body(size, end));
+        self.streams.with(stream, |it| it.request().map(|request| request.response_body(size, end)));
     }
 
     /// A response's trailers are there, which end it.
     pub(super) fn response_end(&self, stream: u32) {
-        self.streams.with(stream, Stream::response_end);
+        self.streams.with(stream, |it| it.request().map(RequestStream::response_end));
     }
 
     /// A stream has ended, or a configuration is no longer in use because all its streams have.
     pub(super) fn done(&self, context: u32) {
         if let Some(mut stream) = self.streams.remove(context) {
-            stream.done(context);
+            if let Some(request) = stream.request() {
+                request.done(context);
+            }
             return;
         }
         // Not within the borrow of a statement: what goes away with the configuration is free to look around.

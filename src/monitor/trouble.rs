@@ -46,6 +46,14 @@ impl Trouble {
         self.count(host, metrics::shared_conflicts_total(record));
     }
 
+    /// An instance among an upstream's filters that has no other one to work with.
+    pub fn alone_upstream(&self, host: &dyn Host) {
+        self.count(host, metrics::host_errors_total("placement"));
+        let what = "placement is upstream, but this virtual machine has no filter downstream: retries are not paid for one by \
+                    one; give both the same module, vm_id and VM configuration";
+        self.log(host, "placement", &what);
+    }
+
     /// A configuration was refused.
     pub fn config_rejected(&self, host: &dyn Host) {
         self.count(host, metrics::config_rejected_total());

@@ -139,6 +139,11 @@ impl SetAside {
     pub const fn retries(&self) -> u32 {
         self.retries
     }
+
+    /// With what was set aside later for the same request.
+    pub const fn add(&mut self, more: Self) {
+        self.retries = self.retries.saturating_add(more.retries);
+    }
 }
 
 impl Default for Budget {
@@ -199,7 +204,7 @@ impl Account {
     /// Takes note of how a request ended and takes back what it did not use.
     ///
     /// `retries` is how many were made. `None` if nobody knows, as after a reset: then all that were paid for are taken to have
-    /// been made, because the bound must hold. Of the outcomes, only a success pays, and only a failure speaks against the
+    /// been made, because the bound must hold. More than were paid for are somebody else's. Of the outcomes, only a success pays, and only a failure speaks against the
     /// service: a client that goes away does neither, nor does a refusal, which costs the service nothing.
     pub fn settle(
         &mut self,
@@ -225,6 +230,11 @@ impl Account {
             Outcome::Failure => self.health.failed(),
             _ => {}
         }
+    }
+
+    /// Takes what retries cost that were made without being paid for, as far as it is there.
+    pub fn charge(&mut self, retries: u32) {
+        self.free = self.free.saturating_sub(u64::from(retries).saturating_mul(TOKEN));
     }
 
     /// Brings the account up to date: what it holds then is what may be spent.

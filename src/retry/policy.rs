@@ -10,7 +10,7 @@
 //! | is a retry itself: only the one nearest to the user retries, or retries of retries multiply | `is_retry` | 0 |
 //! | might do harm if done twice | `not_idempotent` | 0 |
 //! | has less time than it usually takes, and the wait before a retry | `no_time` | 0 |
-//! | finds the [budget](crate::retry::budget) empty | `no_budget` | 0 |
+//! | finds the [budget](crate::retry::budget) empty, if that pays [in advance](Payment::InAdvance) | `no_budget` | 0 |
 //! | else | `made`, once per retry made | up to `max_attempts` − 1, as many as are paid for |
 //!
 //! **The route's own retry policy.** `x-envoy-max-retries` is set in every case, and stands in place of the route's number: 0
@@ -106,6 +106,15 @@ pub enum Decision {
     NoTime,
 }
 
+/// When the retries of a request are paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payment {
+    /// When it goes on, all that it may have.
+    InAdvance,
+    /// Each when it is needed; see [`attempts`](crate::retry::attempts).
+    OneByOne,
+}
+
 /// Whether a request may be retried, as far as its headers tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eligibility {
@@ -132,8 +141,12 @@ pub struct Time {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Advice<'p> {
-    /// The retries it may have.
+    /// When they are paid for.
+    pub payment: Payment,
+    /// What was set aside for it.
     pub set_aside: SetAside,
+    /// The retries it may have.
+    pub retries: u32,
     /// Why it has none, if that is worth counting.
     pub decision: Option<Decision>,
     /// Headers to be set on it.
@@ -180,6 +193,33 @@ impl Conditions {
         }
         Ok(conditions)
     }
+
+    /// Whether a response with this HTTP status is retried.
+    pub fn cover(&self, status: u16) -> bool {
+        self.http.split(',').any(|word| match word {
+            "5xx" => 500 <= status,
+            "gateway-error" => (502..=504).contains(&status),
+            "retriable-4xx" => status == 409,
+            _ => false,
+        })
+    }
+
+    /// Whether anything is retried by its gRPC status.
+    pub const fn know_grpc(&self) -> bool {
+        !self.grpc.is_empty()
+    }
+
+    /// Whether a response with this gRPC status, in digits, is retried. The router looks in headers only: by the trailers it
+    /// has passed the response on.
+    pub fn cover_grpc(&self, status: &[u8]) -> bool {
+        self.grpc.split(',').any(|word| match word {
+            "cancelled" => status == b"1",
+            "deadline-exceeded" => status == b"4",
+            "internal" => status == b"13",
+            "unavailable" => status == b"14",
+            _ => false,
+        })
+    }
 }
 
 impl RetryPolicy {
@@ -206,6 +246,7 @@ impl RetryPolicy {
         &self,
         eligibility: Eligibility,
         time: Time,
+        payment: Payment,
         account: &mut Account,
         workers: u32,
         now: Timestamp,
@@ -214,29 +255,32 @@ impl RetryPolicy {
             Eligibility::LongStream => None,
             _ => shorter(self.timeout, time.left),
         };
-        let (set_aside, decision) = match eligibility {
-            Eligibility::LongStream | Eligibility::OneAttempt => (SetAside::nothing(), None),
-            Eligibility::Ineligible(decision) => (SetAside::nothing(), Some(decision)),
-            Eligibility::Eligible if time.usual.zip(total).is_some_and(is_futile) => {
-                (SetAside::nothing(), Some(Decision::NoTime))
-            }
-            Eligibility::Eligible => {
-                let set_aside = account.set_aside(&self.budget, self.max_attempts.saturating_sub(1), workers, now);
-                let decision = (set_aside.retries() == 0).then_some(Decision::NoBudget);
-                (set_aside, decision)
-            }
+        let none = |decision| (SetAside::nothing(), 0, decision);
+        let wanted = self.max_attempts.saturating_sub(1);
+        let (set_aside, retries, decision) = match eligibility {
+            Eligibility::LongStream | Eligibility::OneAttempt => none(None),
+            Eligibility::Ineligible(decision) => none(Some(decision)),
+            Eligibility::Eligible if time.usual.zip(total).is_some_and(is_futile) => none(Some(Decision::NoTime)),
+            Eligibility::Eligible => match payment {
+                Payment::OneByOne => (SetAside::nothing(), wanted, None),
+                Payment::InAdvance => {
+                    let set_aside = account.set_aside(&self.budget, wanted, workers, now);
+                    let retries = set_aside.retries();
+                    (set_aside, retries, (retries == 0).then_some(Decision::NoBudget))
+                }
+            },
         };
-        let fields = self.fields(&set_aside, total);
-        Advice { set_aside, decision, fields }
+        let fields = self.fields(retries, total);
+        Advice { payment, set_aside, retries, decision, fields }
     }
 
-    fn fields(&self, set_aside: &SetAside, total: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
+    fn fields(&self, retries: u32, total: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
         let mut fields = SmallVec::new();
-        fields.push((router::MAX_RETRIES, number(set_aside.retries())));
+        fields.push((router::MAX_RETRIES, number(retries)));
         if let Some(total) = total {
             fields.push(router::timeout(total));
         }
-        if set_aside.retries() == 0 {
+        if retries == 0 {
             return fields;
         }
         if !self.retry_on.http.is_empty() {

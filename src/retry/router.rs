@@ -25,6 +25,10 @@ pub const PER_TRY_TIMEOUT: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
 /// `true`: an attempt whose time is over goes on beside the next one, and the first answer wins.
 pub const HEDGE: &str = "x-envoy-hedge-on-per-try-timeout";
 
+/// In a response: do not try again. What limits and proxies write on their refusals, and the router obeys unless a policy retries
+/// `envoy-ratelimited`.
+pub const LAST: &str = "x-envoy-ratelimited";
+
 /// What a client must not tell the router. Sorted.
 pub const CONTROL: [&str; 10] = [
     HEDGE,

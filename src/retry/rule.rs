@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::config::Placement;
 use crate::host::Host;
 use crate::monitor::outcome::Outcome;
 use crate::operation::selection::Selection;
+use crate::retry::attendance::Attendance;
 use crate::retry::budget::{Account, SetAside};
 use crate::retry::deadline::DeadlineRule;
-use crate::retry::policy::{Advice, Eligibility, RetryPolicy, Time};
+use crate::retry::policy::{Advice, Eligibility, Hedging, Payment, RetryPolicy, Time};
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -35,12 +37,14 @@ pub struct DeadlineSpec {
 pub struct RetryRule {
     spec: RetrySpec,
     account: Rc<RefCell<Account>>,
+    attendance: Rc<Attendance>,
 }
 
 impl RetryRule {
     /// The rule of this specification, the `index`-th of its configuration, with its account under `scope`.
     pub fn new(index: usize, spec: RetrySpec, scope: &str, worker: &Worker) -> Self {
-        Self { spec, account: worker.accounts.of(&format!("{scope}/{index}")) }
+        let key = format!("{scope}/{index}");
+        Self { spec, account: worker.accounts.of(&key), attendance: worker.attendances.of(&key) }
     }
 
     /// The parameters.
@@ -48,7 +52,18 @@ impl RetryRule {
         &self.spec
     }
 
-    /// Decides about a request that goes on now, and sets tokens aside for its retries.
+    /// Whether anybody can see the attempts of its requests one by one. Not where attempts are made side by side: to refuse one
+    /// would end the request that another may still answer.
+    pub fn is_attended(&self, worker: &Worker) -> bool {
+        self.spec.policy.hedging == Hedging::Off && worker.register.has(Placement::Upstream)
+    }
+
+    /// How a request is paid for that goes on now.
+    fn payment(&self, worker: &Worker, now: Timestamp) -> Payment {
+        if self.is_attended(worker) { self.attendance.payment(now) } else { Payment::InAdvance }
+    }
+
+    /// Decides about a request that goes on now, and sets tokens aside for its retries if those are paid for in advance.
     pub fn advise(
         &self,
         host: &dyn Host,
@@ -57,8 +72,25 @@ impl RetryRule {
         time: Time,
         now: Timestamp,
     ) -> Advice<'_> {
+        let (workers, payment) = (worker.count_sharers(host, now), self.payment(worker, now));
+        self.spec.policy.advise(eligibility, time, payment, &mut self.account.borrow_mut(), workers, now)
+    }
+
+    /// Sets a token aside for one more retry of a request that is under way, if there is one.
+    pub fn set_aside_one(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> SetAside {
         let workers = worker.count_sharers(host, now);
-        self.spec.policy.advise(eligibility, time, &mut self.account.borrow_mut(), workers, now)
+        self.account.borrow_mut().set_aside(&self.spec.policy.budget, 1, workers, now)
+    }
+
+    /// Takes note of a request that was sent without anybody seeing its attempts, with retries that nobody paid for.
+    pub fn missed(&self, unpaid: u32, now: Timestamp) {
+        self.attendance.missed(now);
+        self.account.borrow_mut().charge(unpaid);
+    }
+
+    /// Takes note of a request whose attempts were seen.
+    pub fn saw(&self) {
+        self.attendance.saw();
     }
 
     /// Takes note of how a request ended, and of how many retries it took: `None` if nobody knows.

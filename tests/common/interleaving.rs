@@ -184,6 +184,14 @@ impl Host for Turn<'_> {
         self.proxy.request_headers()
     }
 
+    fn set_request_number(&self, number: u64) -> Result<(), HostError> {
+        self.proxy.set_request_number(number)
+    }
+
+    fn request_number(&self) -> Result<Option<u64>, HostError> {
+        self.proxy.request_number()
+    }
+
     fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError> {
         self.proxy.peer_address()
     }

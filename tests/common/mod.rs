@@ -34,6 +34,7 @@ pub struct MemoryHost {
     grpc_status: Cell<Option<u32>>,
     broken_off: Cell<bool>,
     attempts: Cell<Option<u32>>,
+    request_number: Cell<Option<u64>>,
     body: RefCell<Vec<u8>>,
     log_fields: RefCell<BTreeMap<&'static str, String>>,
     calls: RefCell<BTreeMap<&'static str, usize>>,
@@ -88,6 +89,11 @@ impl MemoryHost {
     /// How often the router sent the request.
     pub fn set_attempts(&self, attempts: Option<u32>) {
         self.attempts.set(attempts);
+    }
+
+    /// The number that the current attempt's request has.
+    pub fn set_request_number_to(&self, number: Option<u64>) {
+        self.request_number.set(number);
     }
 
     /// Whether the service breaks off its responses.
@@ -203,6 +209,12 @@ impl Host for MemoryHost {
         Ok(())
     }
 
+    fn set_request_number(&self, number: u64) -> Result<(), HostError> {
+        self.called("set_property")?;
+        self.request_number.set(Some(number));
+        Ok(())
+    }
+
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
         self.called("define_metric")?;
         let mut metrics = self.metrics.borrow_mut();
@@ -236,6 +248,11 @@ impl Host for MemoryHost {
     fn peer_address(&self) -> Result<Option<Vec<u8>>, HostError> {
         self.called("peer_address")?;
         Ok(self.peer.borrow().clone())
+    }
+
+    fn request_number(&self) -> Result<Option<u64>, HostError> {
+        self.called("request_number")?;
+        Ok(self.request_number.get())
     }
 
     fn direction(&self) -> Result<Direction, HostError> {

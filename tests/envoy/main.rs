@@ -14,6 +14,7 @@
     reason = "a test fails by panicking, and lives outside the proxy where clocks are free"
 )]
 
+mod attempts;
 mod breakers;
 mod concurrency;
 mod deadlines;

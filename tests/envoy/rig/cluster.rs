@@ -5,23 +5,31 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::rig::bootstrap::{any, socket_address};
+use crate::rig::filter::{Filter, with_codec};
 
 /// What stands behind a listener.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     address: SocketAddr,
     http2: bool,
+    filters: Vec<Filter>,
 }
 
 impl Cluster {
     /// An upstream that speaks HTTP/1.1, with trailers.
     pub(crate) fn http1(address: SocketAddr) -> Self {
-        Self { address, http2: false }
+        Self { address, http2: false, filters: Vec::new() }
     }
 
     /// An upstream that speaks HTTP/2, as gRPC needs.
     pub(crate) fn http2(address: SocketAddr) -> Self {
-        Self { address, http2: true }
+        Self { address, http2: true, filters: Vec::new() }
+    }
+
+    /// With one more filter for the attempts that go here.
+    pub(crate) fn filter(mut self, filter: Filter) -> Self {
+        self.filters.push(filter);
+        self
     }
 
     /// The name by which routes refer to it.
@@ -35,6 +43,10 @@ impl Cluster {
         } else {
             json!({ "http_protocol_options": { "enable_trailers": true } })
         };
+        let mut protocol = json!({ "explicit_http_config": protocol });
+        if !self.filters.is_empty() {
+            protocol["http_filters"] = with_codec(&self.filters);
+        }
         let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         json!({
             "name": self.name(),
@@ -46,7 +58,7 @@ impl Cluster {
                 "cluster_name": self.name(),
                 "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket_address(self.address) } }] }],
             },
-            "typed_extension_protocol_options": { options: any(options, json!({ "explicit_http_config": protocol })) },
+            "typed_extension_protocol_options": { options: any(options, protocol) },
         })
     }
 }

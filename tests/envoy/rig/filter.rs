@@ -100,3 +100,10 @@ impl Filter {
         json!({ "name": "outrigger", "typed_config": wasm })
     }
 }
+
+/// The filters of an upstream, which end with the one that encodes.
+pub(crate) fn with_codec(filters: &[Filter]) -> Value {
+    let codec = any("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec", json!({}));
+    let codec = json!({ "name": "envoy.filters.http.upstream_codec", "typed_config": codec });
+    filters.iter().map(Filter::render).chain([codec]).collect()
+}

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::rig::bootstrap::{any, socket_address};
 use crate::rig::cluster::Cluster;
-use crate::rig::filter::Filter;
+use crate::rig::filter::{Filter, with_codec};
 
 /// One listener on a free port.
 #[derive(Clone)]
@@ -15,6 +15,7 @@ pub(crate) struct Listener {
     name: String,
     direction: Option<&'static str>,
     filters: Vec<Filter>,
+    upstream_filters: Vec<Filter>,
     cluster: Option<Cluster>,
     others: Vec<Cluster>,
     routes: Vec<Value>,
@@ -42,6 +43,7 @@ impl Listener {
             name: "main".to_owned(),
             direction: None,
             filters: Vec::new(),
+            upstream_filters: Vec::new(),
             cluster: None,
             others: Vec::new(),
             routes,
@@ -95,6 +97,12 @@ impl Listener {
         self
     }
 
+    /// With one more filter for the attempts of all requests, behind the router.
+    pub(crate) fn upstream_filter(mut self, filter: Filter) -> Self {
+        self.upstream_filters.push(filter);
+        self
+    }
+
     /// Tunnels CONNECT requests to the cluster.
     pub(crate) fn tunnel(mut self) -> Self {
         let cluster = self.cluster.as_ref().expect("a tunnel leads somewhere").name();
@@ -141,11 +149,18 @@ impl Listener {
         listener
     }
 
+    fn render_router(&self) -> Value {
+        if self.upstream_filters.is_empty() {
+            return json!({});
+        }
+        json!({ "upstream_http_filters": with_codec(&self.upstream_filters) })
+    }
+
     fn render_connection_manager(&self, home: &Path) -> Value {
         let mut http_filters: Vec<Value> = self.filters.iter().map(Filter::render).collect();
         http_filters.push(json!({
             "name": "envoy.filters.http.router",
-            "typed_config": any("envoy.extensions.filters.http.router.v3.Router", json!({})),
+            "typed_config": any("envoy.extensions.filters.http.router.v3.Router", self.render_router()),
         }));
         let mut manager = json!({
             "stat_prefix": self.name,

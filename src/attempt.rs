@@ -1,0 +1,105 @@
+//! The path of one attempt: the filter as one of Envoy's upstream filters (`"placement": "upstream"`).
+//!
+//! Envoy makes a stream of every attempt of a request. Of each, [`on_request`] says whether it is paid for, and [`on_response`]
+//! whether another one would be. By which rule, the instance downstream has written into the worker's
+//! [register](crate::retry::register); attempts of requests that it did not enter pass untouched. See
+//! [`retry::attempts`](crate::retry::attempts) for what is done when, and why.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use crate::config::Placement;
+use crate::host::{Host, HostError};
+use crate::reply::{Reply, UNAVAILABLE};
+use crate::retry::attempts::Attempts;
+use crate::retry::router;
+use crate::worker::Worker;
+
+/// An attempt under way: the request that it belongs to, if that is entered.
+#[derive(Debug)]
+pub struct Attempt {
+    request: Option<Rc<Attempts>>,
+}
+
+/// What is to happen to an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// It goes to the service.
+    Forward,
+    /// The request is answered with this, and not retried.
+    Reply(Box<Reply>),
+}
+
+/// What is to happen to the answer of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Answer {
+    /// It goes to the router as it is.
+    Pass,
+    /// It is marked ([`router::LAST`]), so that the router passes it on in any case.
+    Mark,
+}
+
+/// An attempt begins.
+pub fn on_request(host: &dyn Host, worker: &Worker) -> (Decision, Attempt) {
+    if !worker.register.has(Placement::Downstream) {
+        worker.trouble.alone_upstream(host);
+        return (Decision::Forward, Attempt { request: None });
+    }
+    let number = host.request_number().unwrap_or_else(|error| {
+        worker.trouble.host_error(host, error);
+        None
+    });
+    let request = number.and_then(|number| worker.register.find(number));
+    let decision = match request.as_ref().map(|it| it.begin(host, worker)) {
+        None | Some(Ok(())) => Decision::Forward,
+        Some(Err(_)) => Decision::Reply(Box::new(without_answer())),
+    };
+    (decision, Attempt { request })
+}
+
+/// The headers of its answer are there.
+pub fn on_response(host: &dyn Host, worker: &Worker, attempt: &Attempt) -> Answer {
+    let Some(request) = attempt.request.as_deref().filter(|it| it.want_the_result()) else {
+        return Answer::Pass;
+    };
+    match would_be_retried(host, request) {
+        Ok(true) if request.failed(host, worker).is_err() => Answer::Mark,
+        Ok(_) => Answer::Pass,
+        // A retry that nobody paid for by then has to be when it begins.
+        Err(error) => {
+            worker.trouble.host_error(host, error);
+            Answer::Pass
+        }
+    }
+}
+
+/// Whether the router would make another attempt because of the answer, as far as the rule knows. What else the route's own
+/// policy retries is asked for when it begins.
+fn would_be_retried(host: &dyn Host, request: &Attempts) -> Result<bool, HostError> {
+    let conditions = &request.rule().spec().policy.retry_on;
+    let Some(status) = host.response_status()? else {
+        return Ok(false);
+    };
+    let by_status = conditions.cover(status);
+    let covered = by_status
+        || conditions.know_grpc() && {
+            let status = host.response_header("grpc-status")?;
+            status.as_deref().is_some_and(|status| conditions.cover_grpc(status))
+        };
+    // Somebody else's mark is not ours to take off.
+    Ok(covered && host.response_header(router::LAST)?.is_none())
+}
+
+/// What a request is answered with whose last attempt had no answer, as Envoy would without a retry policy. It is the service's
+/// failure and no refusal, so it bears no mark that says so.
+fn without_answer() -> Reply {
+    Reply {
+        status: 503,
+        grpc_status: UNAVAILABLE,
+        details: "outrigger_no_budget".to_owned(),
+        headers: vec![(Cow::Borrowed("content-type"), "text/plain".to_owned())],
+        body: b"no answer from the service, and no retry budget for another attempt".to_vec(),
+    }
+}
