@@ -261,6 +261,28 @@ fn without_an_instance_upstream_no_request_is_given_a_number() {
     assert_eq!(Request::begin(&sidecar).number, None);
 }
 
+#[wasm_bindgen_test(unsupported = test)]
+fn an_attempt_that_succeeds_costs_two_calls() {
+    let sidecar = attended(THREE);
+    let mut request = Request::begin(&sidecar);
+    sidecar.host.take_calls();
+    let _ = request.attempt(Some(GOOD));
+    assert_eq!(
+        sidecar.host.take_calls(),
+        [("request_number", 1), ("response_header", 1), ("response_status", 1)].into()
+    );
+    let _ = request.end(GOOD);
+    assert_eq!(sidecar.host.take_calls().get("attempts"), None, "how many there were is known");
+
+    // What was paid for in advance is not looked at again.
+    let sidecar = both(THREE);
+    let mut request = Request::begin(&sidecar);
+    sidecar.host.take_calls();
+    let _ = request.attempt(Some(GOOD));
+    assert_eq!(sidecar.host.take_calls(), [("request_number", 1)].into());
+    let _ = request.end(GOOD);
+}
+
 // === nobody there ====================================================================================================
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -1,16 +1,20 @@
 //! The manifests that users start from, run as Envoy and Istio would run them.
 
 use std::fs;
+use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::rig::bootstrap::{self, Bootstrap};
 use crate::rig::client::send;
+use crate::rig::crowd::{Crowd, count};
 use crate::rig::filter::Filter;
 use crate::rig::listener::Listener;
+use crate::rig::scripted_upstream::{Line, ScriptedUpstream};
 use crate::rig::tool;
 use crate::rig::turn::Turn;
+use crate::rig::wire::request;
 
 fn yaml(path: &str) -> Value {
     let path = tool::project(path);
@@ -84,6 +88,50 @@ fn the_two_manifests_hold_the_same_policy() {
 #[test]
 fn the_shipped_bootstrap_has_the_labels_that_these_tests_rely_on() {
     assert_eq!(yaml("envoy/envoy.yaml")["stats_config"], bootstrap::stats_config());
+}
+
+/// The second instance has its work: of requests under way at once, those that fail are retried.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_manifest_with_the_filter_in_both_places_pays_for_retries_one_by_one() {
+    let turn = Turn::shared().await;
+    let upstream = ScriptedUpstream::start(|attempt| match attempt.nth {
+        1 if attempt.number % 10 == 9 => Line::after(Duration::from_millis(100), 503),
+        _ => Line::after(Duration::from_millis(100), 200),
+    })
+    .await;
+    let mut manifest = yaml("envoy/exact-retries.yaml");
+    replace(&mut manifest, &|name, value| match (name, value) {
+        ("port_value", Value::Number(port)) if port.as_u64() == Some(8080) => Some(json!(upstream.port())),
+        ("port_value", _) => Some(json!(0)),
+        ("filename", _) => Some(json!(tool::module())),
+        _ => None,
+    });
+    let envoy = turn.start(Bootstrap::manifest(manifest)).await;
+    let crowd = Crowd::new(envoy.address_of("traffic"));
+    let numbered = |number: usize| request("/", format!("x-number: {number}\r\n"));
+    // From then on both workers know that attempts are seen.
+    let first = crowd.burst((1..=20).map(|number| numbered(1000 * number))).await;
+    assert_eq!(count(&first, 200), first.len());
+    let decisions = async |decision| envoy.metric("outrigger_retries_total", &[("decision", decision)]).await;
+    let before = decisions("no_budget").await;
+
+    let exchanges = crowd.burst((0..30).map(numbered)).await;
+
+    assert_eq!(count(&exchanges, 200), exchanges.len());
+    assert_eq!((decisions("made").await, decisions("no_budget").await), (3.0, before));
+    assert_eq!(envoy.metric("outrigger_host_errors_total", &[]).await, 0.0);
+}
+
+/// Replaces values by their names, however deep.
+fn replace(value: &mut Value, by: &impl Fn(&str, &Value) -> Option<Value>) {
+    match value {
+        Value::Object(members) => members.iter_mut().for_each(|(name, member)| match by(name, member) {
+            Some(other) => *member = other,
+            None => replace(member, by),
+        }),
+        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, by)),
+        _ => {}
+    }
 }
 
 /// The first value under this name, however deep.

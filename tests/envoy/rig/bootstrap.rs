@@ -19,13 +19,20 @@ pub(crate) struct Bootstrap {
     discovery: bool,
     drain: Option<Duration>,
     flush: Duration,
+    manifest: Option<Value>,
 }
 
 impl Bootstrap {
     /// Two workers and one listener, fixed for life; statistics flushed ten times a second.
     pub(crate) fn new(listener: Listener) -> Self {
         let flush = Duration::from_millis(100);
-        Self { listeners: vec![listener], concurrency: 2, discovery: false, drain: None, flush }
+        Self { listeners: vec![listener], concurrency: 2, discovery: false, drain: None, flush, manifest: None }
+    }
+
+    /// This very bootstrap, with two workers.
+    #[allow(dead_code, reason = "the bench shares this module")]
+    pub(crate) fn manifest(manifest: Value) -> Self {
+        Self { manifest: Some(manifest), ..Self::new(Listener::direct()) }
     }
 
     /// Flushes its statistics so often. Histograms show only after a flush, and a flush costs time.
@@ -76,6 +83,11 @@ impl Bootstrap {
 
     /// Writes the files that Envoy starts from into its `home`.
     pub(crate) fn write(&self, home: &Path) {
+        let bootstrap = self.manifest.clone().unwrap_or_else(|| self.render(home));
+        std::fs::write(home.join("bootstrap.json"), bootstrap.to_string()).expect("the bootstrap can be written");
+    }
+
+    fn render(&self, home: &Path) -> Value {
         let mut bootstrap = json!({
             "admin": { "address": socket_address(SocketAddr::from(([127, 0, 0, 1], 0))) },
             "stats_flush_interval": format!("{}s", self.flush.as_secs_f64()),
@@ -91,7 +103,7 @@ impl Bootstrap {
             let listeners: Vec<Value> = self.listeners.iter().map(|listener| listener.render(home)).collect();
             bootstrap["static_resources"]["listeners"] = json!(listeners);
         }
-        std::fs::write(home.join("bootstrap.json"), bootstrap.to_string()).expect("the bootstrap can be written");
+        bootstrap
     }
 
     fn clusters(&self) -> Vec<Value> {

@@ -36,6 +36,11 @@ impl Crowd {
         Self { address: envoy.address(), idle: Arc::new(Mutex::new(envoy.wires(size).await.into())) }
     }
 
+    /// Clients that open their connections when they need them.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, idle: Arc::default() }
+    }
+
     /// Sends one request, to be awaited or not.
     pub(crate) fn send(&self, number: usize, request: Vec<u8>) -> JoinHandle<Exchange> {
         let crowd = self.clone();

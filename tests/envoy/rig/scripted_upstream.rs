@@ -95,6 +95,10 @@ impl ScriptedUpstream {
         Cluster::http1(self.address)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// All attempts in the order of their arrival.
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
         self.log.lock().expect("no panic while counting").attempts.clone()
