@@ -48,58 +48,100 @@ impl Headers {
 
     /// The headers in order, name and value.
     pub fn iter(&self) -> Iter<'_> {
-        let count = read_u32(&self.block).unwrap_or(0);
-        let sizes = self.block.get(4..).unwrap_or_default();
-        let data = count.checked_mul(8).and_then(|length| sizes.get(length..)).unwrap_or_default();
-        Iter { left: count, sizes, data }
+        Iter(self.places())
     }
 
     /// The first value of the header, or `None` if the request does not have it. `name` is lower-case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(it, _)| *it == name.as_bytes()).map(|(_, value)| value)
+        self.places().find_map(|place| place.value_of(name.as_bytes()))
     }
 
     /// All values of the header in order. `name` is lower-case.
     pub fn all<'h, 'n>(&'h self, name: &'n str) -> impl Iterator<Item = &'h [u8]> + use<'h, 'n> {
-        self.iter().filter(move |(it, _)| *it == name.as_bytes()).map(|(_, value)| value)
+        self.places().filter_map(|place| place.value_of(name.as_bytes()))
+    }
+
+    fn places(&self) -> Places<'_> {
+        let (sizes, data) = split(&self.block).unwrap_or_default();
+        Places { sizes: sizes.iter(), data, start: 0 }
     }
 }
 
 /// Iterator over the headers of a block; see [`Headers::iter`].
 #[derive(Clone, Debug)]
-pub struct Iter<'a> {
-    left: usize,
-    sizes: &'a [u8],
-    data: &'a [u8],
-}
-
-impl<'a> Iter<'a> {
-    fn pair(&mut self) -> Option<(&'a [u8], &'a [u8])> {
-        let name_size = read_u32(self.sizes)?;
-        let value_size = read_u32(self.sizes.get(4..)?)?;
-        self.sizes = self.sizes.get(8..)?;
-        let name = self.data.get(..name_size)?;
-        let rest = self.data.get(name_size.checked_add(1)?..)?;
-        let value = rest.get(..value_size)?;
-        self.data = rest.get(value_size.checked_add(1)?..).unwrap_or_default();
-        Some((name, value))
-    }
-}
+pub struct Iter<'a>(Places<'a>);
 
 impl<'a> Iterator for Iter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let pair = self.pair();
-        if pair.is_none() {
-            self.left = 0;
-        }
-        pair
+        // What comes after the end of a block that is cut short lies after it too.
+        self.0.next()?.pair()
     }
 }
 
-fn read_u32(bytes: &[u8]) -> Option<usize> {
-    let first = bytes.first_chunk::<4>()?;
-    usize::try_from(u32::from_le_bytes(*first)).ok()
+/// Where the headers lie in a block.
+#[derive(Clone, Debug)]
+struct Places<'a> {
+    /// Of name and value, four bytes each.
+    sizes: std::slice::Iter<'a, [u8; 8]>,
+    data: &'a [u8],
+    /// Of the next header.
+    start: u64,
+}
+
+/// Where a header lies, if the block tells the truth. A request is searched for many names, and most headers have names of
+/// another length than the one looked for: those cost no look at their bytes.
+struct Place<'a> {
+    data: &'a [u8],
+    start: u64,
+    name: u32,
+    value: u32,
+}
+
+impl<'a> Iterator for Places<'a> {
+    type Item = Place<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Place<'a>> {
+        let sizes = u64::from_le_bytes(*self.sizes.next()?);
+        let place = Place { data: self.data, start: self.start, name: sizes as u32, value: (sizes >> 32) as u32 };
+        self.start = place.value_start() + u64::from(place.value) + 1;
+        Some(place)
+    }
+}
+
+impl<'a> Place<'a> {
+    /// No more than [`u32::MAX`] bytes hold the sizes, so that this cannot overflow.
+    #[inline]
+    fn value_start(&self) -> u64 {
+        self.start + u64::from(self.name) + 1
+    }
+
+    #[inline]
+    fn pair(&self) -> Option<(&'a [u8], &'a [u8])> {
+        Some((slice(self.data, self.start, self.name)?, slice(self.data, self.value_start(), self.value)?))
+    }
+
+    #[inline]
+    fn value_of(&self, name: &[u8]) -> Option<&'a [u8]> {
+        if self.name as usize != name.len() {
+            return None;
+        }
+        self.pair().filter(|(it, _)| *it == name).map(|(_, value)| value)
+    }
+}
+
+/// The sizes and the bytes of a block that has both.
+fn split(block: &[u8]) -> Option<(&[[u8; 8]], &[u8])> {
+    let (count, rest) = block.split_first_chunk::<4>()?;
+    let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+    let (sizes, data) = rest.split_at_checked(count.checked_mul(8)?)?;
+    Some((sizes.as_chunks().0, data))
+}
+
+#[inline]
+fn slice(data: &[u8], start: u64, size: u32) -> Option<&[u8]> {
+    data.get(usize::try_from(start).ok()?..)?.get(..size as usize)
 }
