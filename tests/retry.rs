@@ -9,8 +9,8 @@ use outrigger::monitor::outcome::Outcome;
 use outrigger::operation::request::Request;
 use outrigger::retry::budget::{Account, Budget, SetAside};
 use outrigger::retry::policy::{
-    Advice, BACKOFF, Conditions, Decision, Eligibility, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging, MAX_ATTEMPTS,
-    Payment, RetryPolicy, Time,
+    Advice, BACKOFF, Conditions, Decision, Eligibility, Failures, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging,
+    MAX_ATTEMPTS, Payment, RetryPolicy, Time,
 };
 use outrigger::retry::{router, stream};
 use outrigger::time::Timestamp;
@@ -54,6 +54,8 @@ fn time(left: u64, usual: u64) -> Time {
     Time { left: Some(Duration::from_millis(left)), usual: Some(Duration::from_millis(usual)) }
 }
 
+const ELIGIBLE: Eligibility = Eligibility::Eligible(Failures::HttpOrGrpc);
+const HTTP: Eligibility = Eligibility::Eligible(Failures::Http);
 const NOT_IDEMPOTENT: Eligibility = Eligibility::Ineligible(Decision::NotIdempotent);
 const IS_RETRY: Eligibility = Eligibility::Ineligible(Decision::IsRetry);
 
@@ -62,12 +64,13 @@ const IS_RETRY: Eligibility = Eligibility::Ineligible(Decision::IsRetry);
 #[wasm_bindgen_test(unsupported = test)]
 fn idempotent_methods_are_retried_and_others_with_a_key() {
     for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
-        assert_eq!(eligibility(&policy(), method, "/", &[]), Eligibility::Eligible, "{method}");
+        assert_eq!(eligibility(&policy(), method, "/", &[]), HTTP, "{method}");
     }
     for method in ["POST", "PATCH", "get", "LOCK", ""] {
         assert_eq!(eligibility(&policy(), method, "/", &[]), NOT_IDEMPOTENT, "{method}");
         let key = |value| [("idempotency-key", value)];
-        assert_eq!(eligibility(&policy(), method, "/", &key("7")), Eligibility::Eligible, "{method}");
+        let expected = if method == "POST" { ELIGIBLE } else { HTTP };
+        assert_eq!(eligibility(&policy(), method, "/", &key("7")), expected, "{method}");
         assert_eq!(eligibility(&policy(), method, "/", &key(" ")), NOT_IDEMPOTENT, "{method}");
     }
     let keyless = RetryPolicy { idempotency_key: None, ..policy() };
@@ -77,8 +80,8 @@ fn idempotent_methods_are_retried_and_others_with_a_key() {
 #[wasm_bindgen_test(unsupported = test)]
 fn grpc_methods_are_retried_if_they_are_listed() {
     for (path, expected) in [
-        ("/shop.Orders/Get", Eligibility::Eligible),
-        ("/shop.Orders/Get?x=1", Eligibility::Eligible),
+        ("/shop.Orders/Get", ELIGIBLE),
+        ("/shop.Orders/Get?x=1", ELIGIBLE),
         ("/shop.Orders/GetAll", NOT_IDEMPOTENT),
         ("/shop.Orders/get", NOT_IDEMPOTENT),
         ("/", NOT_IDEMPOTENT),
@@ -95,13 +98,13 @@ fn grpc_methods_are_retried_if_they_are_listed() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_retry_is_not_retried() {
     for (header, value, expected) in [
-        ("x-envoy-attempt-count", "1", Eligibility::Eligible),
+        ("x-envoy-attempt-count", "1", HTTP),
         ("x-envoy-attempt-count", "2", IS_RETRY),
-        ("x-envoy-attempt-count", "0", Eligibility::Eligible),
-        ("x-envoy-attempt-count", "-2", Eligibility::Eligible),
-        ("x-envoy-attempt-count", "two", Eligibility::Eligible),
-        ("x-envoy-attempt-count", "", Eligibility::Eligible),
-        ("grpc-previous-rpc-attempts", "0", Eligibility::Eligible),
+        ("x-envoy-attempt-count", "0", HTTP),
+        ("x-envoy-attempt-count", "-2", HTTP),
+        ("x-envoy-attempt-count", "two", HTTP),
+        ("x-envoy-attempt-count", "", HTTP),
+        ("grpc-previous-rpc-attempts", "0", HTTP),
         ("grpc-previous-rpc-attempts", "1", IS_RETRY),
     ] {
         assert_eq!(get(&[(header, value)]), expected, "{header}: {value}");
@@ -121,7 +124,7 @@ fn long_streams_are_left_alone() {
     }
     assert_eq!(eligibility(&policy(), "CONNECT", "", &[]), Eligibility::LongStream);
     for accept in ["*/*", "text/event-streams", "text/html;q=text/event-stream", ""] {
-        assert_eq!(get(&[("accept", accept)]), Eligibility::Eligible, "{accept}");
+        assert_eq!(get(&[("accept", accept)]), HTTP, "{accept}");
     }
     let headers = Headers::from_pairs(&[("accept", "text/html"), ("accept", "text/event-stream")]);
     assert!(stream::is_long(&Request::read(&headers)));
@@ -142,7 +145,7 @@ fn one_attempt_is_no_retry() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_request_that_may_be_retried_says_all() {
     let policy = policy();
-    let advice = advise(&policy, Eligibility::Eligible, Time::default());
+    let advice = advise(&policy, ELIGIBLE, Time::default());
     assert_eq!(advice.set_aside.retries(), 2);
     assert_eq!(advice.decision, None);
     let expected = [
@@ -153,6 +156,8 @@ fn a_request_that_may_be_retried_says_all() {
         "x-envoy-upstream-rq-per-try-timeout-ms: 300",
     ];
     assert_eq!(fields(&advice), expected);
+    let advice = advise(&policy, HTTP, Time::default());
+    assert_eq!(fields(&advice), expected.into_iter().filter(|it| !it.contains("grpc")).collect::<Vec<_>>());
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -177,7 +182,7 @@ fn what_the_rule_leaves_open_is_left_to_the_route() {
         hedging: Hedging::On,
         ..policy()
     };
-    let advice = advise(&policy, Eligibility::Eligible, Time::default());
+    let advice = advise(&policy, ELIGIBLE, Time::default());
     assert_eq!(fields(&advice), ["x-envoy-max-retries: 2"]);
 }
 
@@ -186,7 +191,7 @@ fn the_budget_decides_how_many() {
     let policy = RetryPolicy { max_attempts: MAX_ATTEMPTS, ..policy() };
     let mut account = Account::default();
     let mut advise = |expected: u32| {
-        let advice = policy.advise(Eligibility::Eligible, Time::default(), Payment::InAdvance, &mut account, 1, NOW);
+        let advice = policy.advise(ELIGIBLE, Time::default(), Payment::InAdvance, &mut account, 1, NOW);
         assert_eq!(advice.set_aside.retries(), expected);
         assert_eq!(fields(&advice)[0], format!("x-envoy-max-retries: {expected}"));
         assert_eq!(advice.decision, (expected == 0).then_some(Decision::NoBudget));
@@ -203,7 +208,7 @@ fn the_budget_decides_how_many() {
     // A request that may not be retried takes nothing.
     let advice = policy.advise(NOT_IDEMPOTENT, Time::default(), Payment::InAdvance, &mut account, 1, NOW);
     assert_eq!(advice.set_aside, SetAside::nothing());
-    let advice = policy.advise(Eligibility::Eligible, time(20, 30), Payment::InAdvance, &mut account, 1, NOW);
+    let advice = policy.advise(ELIGIBLE, time(20, 30), Payment::InAdvance, &mut account, 1, NOW);
     assert_eq!(advice.set_aside, SetAside::nothing());
     assert_eq!(account.set_aside(&policy.budget, u32::MAX, 1, NOW).retries(), 5);
 }
@@ -218,24 +223,24 @@ fn a_retry_that_could_not_end_in_time_is_none() {
         (1, 100, Some(Decision::NoTime)),
         (backoff, 0, None),
     ] {
-        let advice = advise(&policy, Eligibility::Eligible, time(left, usual));
+        let advice = advise(&policy, ELIGIBLE, time(left, usual));
         assert_eq!(advice.decision, decision, "{left} ms left, {usual} ms needed");
         assert_eq!(advice.set_aside.retries(), if decision.is_none() { 2 } else { 0 });
         assert_eq!(fields(&advice)[1], format!("x-envoy-upstream-rq-timeout-ms: {left}"));
     }
     // Unknown is enough; and what the rule allows is an end of time too.
     for time in [Time { usual: None, ..time(1, 0) }, Time { left: None, ..time(0, 100) }, Time::default()] {
-        assert_eq!(advise(&policy, Eligibility::Eligible, time).decision, None);
+        assert_eq!(advise(&policy, ELIGIBLE, time).decision, None);
     }
     let policy = RetryPolicy { timeout: Some(Duration::from_millis(120)), ..policy };
-    assert_eq!(advise(&policy, Eligibility::Eligible, time(500, 100)).decision, Some(Decision::NoTime));
+    assert_eq!(advise(&policy, ELIGIBLE, time(500, 100)).decision, Some(Decision::NoTime));
 }
 
 #[wasm_bindgen_test(unsupported = test)]
 fn the_router_never_waits_longer_than_the_caller() {
     let policy = policy();
     let header = |left: Duration| {
-        let advice = advise(&policy, Eligibility::Eligible, Time { left: Some(left), usual: None });
+        let advice = advise(&policy, ELIGIBLE, Time { left: Some(left), usual: None });
         fields(&advice)[1].clone()
     };
     let millis = Duration::from_millis;
@@ -250,11 +255,11 @@ fn the_router_never_waits_longer_than_the_caller() {
 fn an_attempt_has_less_time_than_all_or_no_limit_of_its_own() {
     let policy = RetryPolicy { hedging: Hedging::On, ..policy() };
     for (left, expected) in [(301, 2), (300, 0), (299, 0)] {
-        let advice = advise(&policy, Eligibility::Eligible, Time { usual: None, ..time(left, 0) });
+        let advice = advise(&policy, ELIGIBLE, Time { usual: None, ..time(left, 0) });
         let of_attempts = fields(&advice).into_iter().filter(|it| it.contains("per-try"));
         assert_eq!(of_attempts.count(), expected, "{left}");
     }
-    let advice = advise(&policy, Eligibility::Eligible, Time::default());
+    let advice = advise(&policy, ELIGIBLE, Time::default());
     assert_eq!(fields(&advice).last().unwrap(), "x-envoy-hedge-on-per-try-timeout: true");
 }
 
@@ -304,7 +309,7 @@ fn the_words_of_the_metric() {
 fn what_is_paid_for_one_by_one_sets_nothing_aside_and_may_have_all_its_retries() {
     let (policy, mut empty) = (policy(), Account::default());
     while 0 < empty.set_aside(&policy.budget, 1, 1, NOW).retries() {}
-    let advice = policy.advise(Eligibility::Eligible, Time::default(), Payment::OneByOne, &mut empty, 1, NOW);
+    let advice = policy.advise(ELIGIBLE, Time::default(), Payment::OneByOne, &mut empty, 1, NOW);
     assert_eq!((advice.set_aside.retries(), advice.retries, advice.decision), (0, 2, None));
     assert!(fields(&advice).contains(&"x-envoy-max-retries: 2".to_owned()));
     for eligibility in [NOT_IDEMPOTENT, IS_RETRY, Eligibility::OneAttempt, Eligibility::LongStream] {

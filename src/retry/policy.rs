@@ -118,14 +118,24 @@ pub enum Payment {
 /// Whether a request may be retried, as far as its headers tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eligibility {
-    /// Yes.
-    Eligible,
+    /// Yes, and this is how its failures tell themselves.
+    Eligible(Failures),
     /// No, and that is worth counting.
     Ineligible(Decision),
     /// No: the rule allows one attempt.
     OneAttempt,
     /// No, nor has it an end that a timeout could be meant for.
     LongStream,
+}
+
+/// By which status a request's failures can be told. The router need not hear of conditions that cannot be met: each header
+/// that it is sent costs a call of the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failures {
+    /// By that of HTTP. Calls of gRPC are POSTs, those of gRPC-Web too, which a filter further on may translate.
+    Http,
+    /// By that of HTTP or gRPC.
+    HttpOrGrpc,
 }
 
 /// What is known of the time that a request has and needs.
@@ -166,6 +176,12 @@ impl Decision {
             Self::IsRetry => "is_retry",
             Self::NoTime => "no_time",
         }
+    }
+}
+
+impl Failures {
+    fn of(request: &Request<'_>) -> Self {
+        if request.grpc || request.method == b"POST" { Self::HttpOrGrpc } else { Self::Http }
     }
 }
 
@@ -235,7 +251,7 @@ impl RetryPolicy {
             return Eligibility::Ineligible(Decision::IsRetry);
         }
         match self.may_repeat(request) {
-            Repetition::Harmless => Eligibility::Eligible,
+            Repetition::Harmless => Eligibility::Eligible(Failures::of(request)),
             Repetition::Harmful => Eligibility::Ineligible(Decision::NotIdempotent),
         }
     }
@@ -260,8 +276,8 @@ impl RetryPolicy {
         let (set_aside, retries, decision) = match eligibility {
             Eligibility::LongStream | Eligibility::OneAttempt => none(None),
             Eligibility::Ineligible(decision) => none(Some(decision)),
-            Eligibility::Eligible if time.usual.zip(total).is_some_and(is_futile) => none(Some(Decision::NoTime)),
-            Eligibility::Eligible => match payment {
+            Eligibility::Eligible(_) if time.usual.zip(total).is_some_and(is_futile) => none(Some(Decision::NoTime)),
+            Eligibility::Eligible(_) => match payment {
                 Payment::OneByOne => (SetAside::nothing(), wanted, None),
                 Payment::InAdvance => {
                     let set_aside = account.set_aside(&self.budget, wanted, workers, now);
@@ -270,11 +286,11 @@ impl RetryPolicy {
                 }
             },
         };
-        let fields = self.fields(retries, total);
+        let fields = self.fields(eligibility, retries, total);
         Advice { payment, set_aside, retries, decision, fields }
     }
 
-    fn fields(&self, retries: u32, total: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
+    fn fields(&self, eligibility: Eligibility, retries: u32, total: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
         let mut fields = SmallVec::new();
         fields.push((router::MAX_RETRIES, number(retries)));
         if let Some(total) = total {
@@ -286,7 +302,7 @@ impl RetryPolicy {
         if !self.retry_on.http.is_empty() {
             fields.push((router::RETRY_ON, Cow::Borrowed(self.retry_on.http.as_str())));
         }
-        if !self.retry_on.grpc.is_empty() {
+        if eligibility != Eligibility::Eligible(Failures::Http) && !self.retry_on.grpc.is_empty() {
             fields.push((router::RETRY_GRPC_ON, Cow::Borrowed(self.retry_on.grpc.as_str())));
         }
         let per_try = self.per_try_timeout.filter(|per_try| total.is_none_or(|total| *per_try < total));
