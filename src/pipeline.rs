@@ -11,12 +11,16 @@
 //! [`Filter::resume`]. What a request took before it was refused is given back at once: a refused request leaves no trace
 //! in the state of the limits that admitted it.
 
+mod ticket;
+
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+pub use self::ticket::Ticket;
+use self::ticket::{Due, Fate, Guard, Haste, Interest, Memory, ResponseEnd, Retry, StreamKind};
 use crate::config::Outcomes;
 use crate::degrade::breaker;
 use crate::degrade::breaker::rule::BreakerRule;
@@ -24,14 +28,14 @@ use crate::degrade::breaker::watched::{self, Admission};
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
-use crate::degrade::stale::{Candidate, Capture, Origin, Progress};
+use crate::degrade::stale::{Capture, Origin, Progress};
 use crate::degrade::switch;
 use crate::filter::{Filter, Plan, first_allowing};
 use crate::headers::Headers;
 use crate::host::{Ended, Host, HostError, LogField};
 use crate::limit;
 use crate::limit::quota::{self, FieldEdits};
-use crate::limit::reservation::{Reservation, Wait};
+use crate::limit::reservation::Wait;
 use crate::limit::rule::Asker;
 use crate::monitor::metrics;
 use crate::monitor::outcome::Outcome;
@@ -41,8 +45,8 @@ use crate::operation::request::Request;
 use crate::reply::{DEADLINE_EXCEEDED, Protocol, Reply};
 use crate::retry::attempts::{Attempts, Ending};
 use crate::retry::budget::SetAside;
-use crate::retry::deadline::{Deadline, DeadlineRule};
-use crate::retry::policy::{self, Eligibility, Time};
+use crate::retry::deadline::DeadlineRule;
+use crate::retry::policy::{self, Time};
 use crate::retry::rule::RetryRule;
 use crate::retry::usual::Room;
 use crate::retry::{router, stream};
@@ -80,127 +84,6 @@ pub enum Answer {
     Replace(Box<Reply>),
 }
 
-/// What a request holds until its stream ends.
-///
-/// Whoever is given one owes it to [`Filter::on_done`].
-#[derive(Debug)]
-#[must_use]
-pub struct Ticket {
-    operation: usize,
-    started: Timestamp,
-    protocol: Protocol,
-    fate: Fate,
-    kind: StreamKind,
-    end: ResponseEnd,
-    taken: Reservation,
-    breaker: Guard,
-    deadline: Option<Due>,
-    haste: Haste,
-    retry: Retry,
-    interest: Interest,
-    /// When it went on.
-    forwarded: Timestamp,
-    /// How long after the request went on the response headers came.
-    latency: Option<Duration>,
-    /// Only of a request whose answer may be replaced.
-    memory: Option<Box<Memory>>,
-    /// The copy of an answer that is being made.
-    capture: Option<Box<Capture>>,
-}
-
-/// How far the request has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// Held in the queue of the limit with this index.
-    Waiting(usize),
-    /// Sent on, not answered.
-    Forwarded,
-    /// Answered by the service, or by Envoy for want of one.
-    Answered(Outcome),
-    /// Answered by another filter's refusal, which says nothing about the service.
-    RefusedElsewhere,
-    /// Answered by a failure, in place of which the client was given something else.
-    Replaced,
-    /// Answered by the filter.
-    Refused(Outcome),
-}
-
-/// Whether the stream is one request with its response, or goes on as long as both sides like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StreamKind {
-    Exchange,
-    /// A tunnel, another protocol, or server-sent events.
-    Long,
-}
-
-/// Whether the end of the response has been seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ResponseEnd {
-    Open,
-    Seen,
-}
-
-/// How the request stands with its breaker, known by index.
-#[derive(Debug)]
-enum Guard {
-    /// It has none, or no more.
-    None,
-    /// It is to be asked before the request goes on.
-    Ahead(usize),
-    /// It let the request pass and is owed a result.
-    Passed(usize, Admission),
-}
-
-/// What is kept of a request whose answer may be replaced: its headers are out of reach by then.
-#[derive(Debug)]
-struct Memory {
-    caller: Caller,
-    /// Index of the rule for failures, if there is one.
-    rule: Option<usize>,
-    /// What to look for among the answers that are kept.
-    candidate: Option<Candidate>,
-}
-
-/// A deadline, and the index of the rule that says where it stands; without a rule, where callers' proxies write it.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    deadline: Deadline,
-    rule: Option<usize>,
-}
-
-/// Whether the request has the time that requests of its operation usually take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Haste {
-    /// As far as anybody knows.
-    None,
-    /// It has less, and was let on all the same to see whether that is still so.
-    Trial,
-}
-
-/// How the request stands with its rule for retries, known by index.
-#[derive(Debug)]
-enum Retry {
-    /// It has none, or no more.
-    None,
-    /// It is to be asked when the request goes on.
-    Ahead(usize, Eligibility),
-    /// It set these tokens aside.
-    Paid(usize, SetAside),
-    /// Its attempts may be seen one by one; it is entered under this number.
-    Entered(u64, Rc<Attempts>),
-}
-
-/// What the rules for deadlines and retries want to know of the request. Nothing if none is for it: others of the operation
-/// may be held to one, by their methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Interest {
-    Nothing,
-    /// How it ended. How long it took says nothing, because it was a long stream.
-    Outcome,
-    /// How it ended, and how long it took.
-    OutcomeAndTime,
-}
-
 /// Why a request is refused.
 enum Refused {
     /// By the switch with this index.
@@ -219,46 +102,6 @@ static CALLERS_PROXY: DeadlineRule = DeadlineRule { header: None, default: None 
 /// What `outrigger_fallbacks_total` calls an answer that was kept.
 const STALE: &str = "stale";
 
-impl Memory {
-    /// What a fallback needs to know, and no more.
-    fn of_caller(request: &Request<'_>, fallback: Option<&Fallback>) -> Self {
-        Self { caller: Caller::of(request, fallback), rule: None, candidate: None }
-    }
-
-    /// What is known without a request.
-    fn of_nobody(protocol: Protocol) -> Self {
-        Self { caller: Caller::new(protocol), rule: None, candidate: None }
-    }
-}
-
-impl Ticket {
-    fn is_grpc(&self) -> bool {
-        self.protocol == Protocol::Grpc
-    }
-
-    /// Whether the fallback is no lie: a tunnel that is refused with a success would be taken for open.
-    const fn may_be_told(&self, fallback: &Fallback) -> bool {
-        matches!(self.kind, StreamKind::Exchange) || 300 <= fallback.status
-    }
-
-    fn has_failed(&self) -> bool {
-        self.fate == Fate::Answered(Outcome::Failure)
-    }
-
-    /// What the retry budget had to do with the answer.
-    fn ending(&self) -> Ending {
-        match &self.retry {
-            Retry::Entered(_, attempts) => attempts.ending(),
-            Retry::None | Retry::Ahead(..) | Retry::Paid(..) => Ending::Natural,
-        }
-    }
-
-    /// Whether a breaker waits for the result.
-    const fn is_probe(&self) -> bool {
-        matches!(&self.breaker, Guard::Passed(_, admission) if admission.is_probe())
-    }
-}
-
 impl Filter {
     /// Decides about a request when its headers are there.
     pub fn on_request(&self, host: &dyn Host, worker: &Worker) -> (Decision<'_>, Ticket) {
@@ -269,24 +112,7 @@ impl Filter {
         let request = Request::read(&headers);
         let now = host.now();
         let operation = classify(&self.operations, &request);
-        let mut ticket = Ticket {
-            operation,
-            started: now,
-            protocol: Protocol::of(&request),
-            fate: Fate::Forwarded,
-            kind: if stream::is_long(&request) { StreamKind::Long } else { StreamKind::Exchange },
-            end: ResponseEnd::Open,
-            taken: Reservation::default(),
-            breaker: Guard::None,
-            deadline: None,
-            haste: Haste::None,
-            retry: Retry::None,
-            interest: Interest::Nothing,
-            forwarded: now,
-            latency: None,
-            memory: None,
-            capture: None,
-        };
+        let mut ticket = Ticket::new(operation, &request, now);
         let Some(plan) = self.plans.get(operation) else {
             return (Decision::Forward(edits(&request)), ticket);
         };

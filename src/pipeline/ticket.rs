@@ -1,0 +1,201 @@
+//! What is known of a request from its headers to the end of its stream, and what it holds in the meantime.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::degrade::breaker::watched::Admission;
+use crate::degrade::fallback::{Caller, Fallback};
+use crate::degrade::stale::{Candidate, Capture};
+use crate::limit::reservation::Reservation;
+use crate::monitor::outcome::Outcome;
+use crate::operation::request::Request;
+use crate::reply::Protocol;
+use crate::retry::attempts::{Attempts, Ending};
+use crate::retry::budget::SetAside;
+use crate::retry::deadline::Deadline;
+use crate::retry::policy::Eligibility;
+use crate::retry::stream;
+use crate::time::Timestamp;
+
+/// What a request holds until its stream ends.
+///
+/// Whoever is given one owes it to [`Filter::on_done`](crate::filter::Filter::on_done).
+#[derive(Debug)]
+#[must_use]
+pub struct Ticket {
+    pub(super) operation: usize,
+    pub(super) started: Timestamp,
+    pub(super) protocol: Protocol,
+    pub(super) fate: Fate,
+    pub(super) kind: StreamKind,
+    pub(super) end: ResponseEnd,
+    pub(super) taken: Reservation,
+    pub(super) breaker: Guard,
+    pub(super) deadline: Option<Due>,
+    pub(super) haste: Haste,
+    pub(super) retry: Retry,
+    pub(super) interest: Interest,
+    /// When it went on.
+    pub(super) forwarded: Timestamp,
+    /// How long after the request went on the response headers came.
+    pub(super) latency: Option<Duration>,
+    /// Only of a request whose answer may be replaced.
+    pub(super) memory: Option<Box<Memory>>,
+    /// The copy of an answer that is being made.
+    pub(super) capture: Option<Box<Capture>>,
+}
+
+/// How far the request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Held in the queue of the limit with this index.
+    Waiting(usize),
+    /// Sent on, not answered.
+    Forwarded,
+    /// Answered by the service, or by Envoy for want of one.
+    Answered(Outcome),
+    /// Answered by another filter's refusal, which says nothing about the service.
+    RefusedElsewhere,
+    /// Answered by a failure, in place of which the client was given something else.
+    Replaced,
+    /// Answered by the filter.
+    Refused(Outcome),
+}
+
+/// Whether the stream is one request with its response, or goes on as long as both sides like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamKind {
+    Exchange,
+    /// A tunnel, another protocol, or server-sent events.
+    Long,
+}
+
+/// Whether the end of the response has been seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResponseEnd {
+    Open,
+    Seen,
+}
+
+/// How the request stands with its breaker, known by index.
+#[derive(Debug)]
+pub(super) enum Guard {
+    /// It has none, or no more.
+    None,
+    /// It is to be asked before the request goes on.
+    Ahead(usize),
+    /// It let the request pass and is owed a result.
+    Passed(usize, Admission),
+}
+
+/// What is kept of a request whose answer may be replaced: its headers are out of reach by then.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) caller: Caller,
+    /// Index of the rule for failures, if there is one.
+    pub(super) rule: Option<usize>,
+    /// What to look for among the answers that are kept.
+    pub(super) candidate: Option<Candidate>,
+}
+
+/// A deadline, and the index of the rule that says where it stands; without a rule, where callers' proxies write it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) deadline: Deadline,
+    pub(super) rule: Option<usize>,
+}
+
+/// Whether the request has the time that requests of its operation usually take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// As far as anybody knows.
+    None,
+    /// It has less, and was let on all the same to see whether that is still so.
+    Trial,
+}
+
+/// How the request stands with its rule for retries, known by index.
+#[derive(Debug)]
+pub(super) enum Retry {
+    /// It has none, or no more.
+    None,
+    /// It is to be asked when the request goes on.
+    Ahead(usize, Eligibility),
+    /// It set these tokens aside.
+    Paid(usize, SetAside),
+    /// Its attempts may be seen one by one; it is entered under this number.
+    Entered(u64, Rc<Attempts>),
+}
+
+/// What the rules for deadlines and retries want to know of the request. Nothing if none is for it: others of the operation
+/// may be held to one, by their methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interest {
+    Nothing,
+    /// How it ended. How long it took says nothing, because it was a long stream.
+    Outcome,
+    /// How it ended, and how long it took.
+    OutcomeAndTime,
+}
+
+impl Memory {
+    /// What a fallback needs to know, and no more.
+    pub(super) fn of_caller(request: &Request<'_>, fallback: Option<&Fallback>) -> Self {
+        Self { caller: Caller::of(request, fallback), rule: None, candidate: None }
+    }
+
+    /// What is known without a request.
+    pub(super) fn of_nobody(protocol: Protocol) -> Self {
+        Self { caller: Caller::new(protocol), rule: None, candidate: None }
+    }
+}
+
+impl Ticket {
+    /// That of a request of the operation that came at `now` and holds nothing yet.
+    pub(super) fn new(operation: usize, request: &Request<'_>, now: Timestamp) -> Self {
+        Self {
+            operation,
+            started: now,
+            protocol: Protocol::of(request),
+            fate: Fate::Forwarded,
+            kind: if stream::is_long(request) { StreamKind::Long } else { StreamKind::Exchange },
+            end: ResponseEnd::Open,
+            taken: Reservation::default(),
+            breaker: Guard::None,
+            deadline: None,
+            haste: Haste::None,
+            retry: Retry::None,
+            interest: Interest::Nothing,
+            forwarded: now,
+            latency: None,
+            memory: None,
+            capture: None,
+        }
+    }
+
+    pub(super) fn is_grpc(&self) -> bool {
+        self.protocol == Protocol::Grpc
+    }
+
+    /// Whether the fallback is no lie: a tunnel that is refused with a success would be taken for open.
+    pub(super) const fn may_be_told(&self, fallback: &Fallback) -> bool {
+        matches!(self.kind, StreamKind::Exchange) || 300 <= fallback.status
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.fate == Fate::Answered(Outcome::Failure)
+    }
+
+    /// What the retry budget had to do with the answer.
+    pub(super) fn ending(&self) -> Ending {
+        match &self.retry {
+            Retry::Entered(_, attempts) => attempts.ending(),
+            Retry::None | Retry::Ahead(..) | Retry::Paid(..) => Ending::Natural,
+        }
+    }
+
+    /// Whether a breaker waits for the result.
+    pub(super) const fn is_probe(&self) -> bool {
+        matches!(&self.breaker, Guard::Passed(_, admission) if admission.is_probe())
+    }
+}
