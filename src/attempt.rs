@@ -43,14 +43,14 @@ pub enum Answer {
 
 /// An attempt begins.
 pub fn on_request(host: &dyn Host, worker: &Worker) -> (Decision, Attempt) {
-    if !worker.register.has(Placement::Downstream) {
-        worker.trouble.alone_upstream(host);
-        return (Decision::Forward, Attempt { request: None });
-    }
     let number = host.request_number().unwrap_or_else(|error| {
         worker.trouble.host_error(host, error);
         None
     });
+    // With a number it is one of before a trap, whose instance comes back with its next request.
+    if number.is_none() && !worker.register.has(Placement::Downstream) {
+        worker.trouble.alone_upstream(host);
+    }
     let request = number.and_then(|number| worker.register.find(number));
     let decision = match request.as_ref().map(|it| it.begin(host, worker)) {
         None | Some(Ok(())) => Decision::Forward,
@@ -84,7 +84,7 @@ fn would_be_retried(host: &dyn Host, request: &Attempts) -> Result<bool, HostErr
     };
     let by_status = conditions.cover(status);
     let covered = by_status
-        || conditions.know_grpc() && {
+        || request.may_fail_by_grpc() && {
             let status = host.response_header("grpc-status")?;
             status.as_deref().is_some_and(|status| conditions.cover_grpc(status))
         };
@@ -100,6 +100,6 @@ fn without_answer() -> Reply {
         grpc_status: UNAVAILABLE,
         details: "outrigger_no_budget".to_owned(),
         headers: vec![(Cow::Borrowed("content-type"), "text/plain".to_owned())],
-        body: b"no answer from the service, and no retry budget for another attempt".to_vec(),
+        body: b"no retry budget for another attempt".to_vec(),
     }
 }

@@ -80,11 +80,13 @@ impl Direction {
     }
 }
 
-/// How a stream ended whose response was not seen to its end.
+/// How a stream ended, as far as the proxy's word is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The service, or the connection to it, broke off.
     ByUpstream,
+    /// It went to nobody: the proxy found no host, or has as many requests under way as it may.
+    Unsent,
     /// The client left, or the end just was not seen.
     Otherwise,
 }
@@ -200,8 +202,8 @@ pub trait Host {
     /// How often the current request was sent to the service, as far as the proxy knows. Valid when it is logged and after.
     fn attempts(&self) -> Result<Option<u32>, HostError>;
 
-    /// How the current stream ended. Valid when it is logged and after; asked only for a response that was not seen to its
-    /// end.
+    /// How the current stream ended. Valid when it is logged and after; asked only where something was not seen: the end of a
+    /// response, or the attempts of a request.
     fn ended(&self) -> Result<Ended, HostError>;
 
     /// Reads a shared record; `None` if nobody created it.

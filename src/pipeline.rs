@@ -46,7 +46,7 @@ use crate::reply::{DEADLINE_EXCEEDED, Protocol, Reply};
 use crate::retry::attempts::{Attempts, Ending};
 use crate::retry::budget::SetAside;
 use crate::retry::deadline::DeadlineRule;
-use crate::retry::policy::{self, Time};
+use crate::retry::policy::{self, Eligibility, Time};
 use crate::retry::rule::RetryRule;
 use crate::retry::usual::Room;
 use crate::retry::{router, stream};
@@ -163,15 +163,14 @@ impl Filter {
     /// Takes note of a response when its headers are there, and says what becomes of it; the filter's own replies count already
     /// and pass.
     pub fn on_response(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Answer {
-        let untouched = Answer::Pass(FieldEdits::default());
         let (Fate::Forwarded, Some(plan)) = (ticket.fate, self.plans.get(ticket.operation)) else {
-            return untouched;
+            return Answer::Pass(FieldEdits::default());
         };
         let failed = match judge(host, plan, ticket) {
             Ok(failed) => failed,
             Err(error) => {
                 worker.trouble.host_error(host, error);
-                return untouched;
+                return pass(ticket, FieldEdits::default());
             }
         };
         if plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime {
@@ -188,11 +187,8 @@ impl Filter {
             }
             ticket.capture = self.capture(host, worker, ticket, now);
         }
-        let mut fields = self.quota_fields(host, worker, ticket);
-        if ticket.ending() == Ending::Marked {
-            fields.remove.push(router::LAST);
-        }
-        Answer::Pass(fields)
+        let fields = self.quota_fields(host, worker, ticket);
+        pass(ticket, fields)
     }
 
     /// Takes `size` bytes of the response's body into the copy that is being made of it.
@@ -418,13 +414,15 @@ impl Filter {
         if let Some(rule) = self.retries.get(index) {
             let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
             let advice = rule.advise(host, worker, eligibility, Time { left, usual }, now);
-            ticket.retry = if 0 < advice.retries && rule.is_attended(worker) {
-                let attempts = Rc::new(Attempts::new(Rc::clone(rule), advice.payment, advice.set_aside));
-                let number = worker.register.enter(&attempts, now);
-                worker.report(host, host.set_request_number(number));
-                Retry::Entered(number, attempts)
-            } else {
-                Retry::Paid(index, advice.set_aside)
+            ticket.retry = match eligibility {
+                Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended(worker) => {
+                    let attempts = Attempts::new(Rc::clone(rule), failures, advice.payment, advice.set_aside);
+                    let attempts = Rc::new(attempts);
+                    let number = worker.register.enter(&attempts, now);
+                    worker.report(host, host.set_request_number(number));
+                    Retry::Entered(number, attempts)
+                }
+                _ => Retry::Paid(index, advice.set_aside),
             };
             for (name, value) in advice.fields {
                 edits.set.push((name, value));
@@ -485,6 +483,9 @@ impl Filter {
                 if let Some(made) = seen {
                     rule.saw();
                     return Some((rule, set_aside, Some(made)));
+                }
+                if ended(host, worker) == Ended::Unsent {
+                    return Some((rule, set_aside, Some(0)));
                 }
                 let sent = attempts_made(host, worker);
                 let made = sent.map(|sent| sent.saturating_sub(1));
@@ -795,6 +796,14 @@ fn edits<'f>(request: &Request<'_>) -> Edits<'f> {
     Edits { remove: request.own_headers().map(<[u8]>::to_vec).collect(), set: SmallVec::new() }
 }
 
+/// Lets a response go on with these changes, and without a mark of ours.
+fn pass(ticket: &Ticket, mut fields: FieldEdits) -> Answer {
+    if ticket.ending() == Ending::Marked {
+        fields.remove.push(router::LAST);
+    }
+    Answer::Pass(fields)
+}
+
 /// How often the router sent the request; `None` if nobody knows.
 fn attempts_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
     host.attempts().unwrap_or_else(|error| {
@@ -866,11 +875,13 @@ fn cut_off(host: &dyn Host, worker: &Worker, ticket: &Ticket) -> bool {
     if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Long {
         return false;
     }
-    match host.ended() {
-        Ok(ended) => ended == Ended::ByUpstream,
-        Err(error) => {
-            worker.trouble.host_error(host, error);
-            false
-        }
-    }
+    ended(host, worker) == Ended::ByUpstream
+}
+
+/// How the stream ended; otherwise if nobody knows.
+fn ended(host: &dyn Host, worker: &Worker) -> Ended {
+    host.ended().unwrap_or_else(|error| {
+        worker.trouble.host_error(host, error);
+        Ended::Otherwise
+    })
 }

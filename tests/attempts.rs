@@ -1,9 +1,11 @@
 //! Retries that are paid for one by one: what the instance upstream says of each attempt, what is set aside when, and that
-//! nobody gets more than the budget pays, whoever sees the attempts.
+//! nobody gets more than the budget pays.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
+
+use std::time::Duration;
 
 use common::Random;
 use common::sidecar::{MILLISECOND, SECOND, Sidecar, ended};
@@ -12,13 +14,16 @@ use outrigger::config::Placement;
 use outrigger::host::{Host, LogField};
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
-use outrigger::retry::attendance::PROBATION;
+use outrigger::retry::attendance::{Attendance, LONGEST_PROBATION, PROBATION};
 use outrigger::retry::budget::Budget;
+use outrigger::retry::policy::Payment;
 use outrigger::retry::router;
+use outrigger::time::Timestamp;
 use wasm_bindgen_test::wasm_bindgen_test;
 
 /// The default budget: a tenth of a retry per success, one a second, five at first.
-const THREE: &str = r#"{ "retries": [{ "max_attempts": 3, "retry_on": ["5xx", "reset", "unavailable"] }] }"#;
+const THREE: &str = r#"{ "retries": [{ "max_attempts": 3, "retry_on": ["5xx", "reset", "unavailable"],
+                                     "grpc_methods": ["/shop.Orders/Get"] }] }"#;
 
 const GOOD: &[(&str, &str)] = &[(":status", "200")];
 const BAD: &[(&str, &str)] = &[(":status", "503")];
@@ -60,9 +65,13 @@ enum Became {
 
 impl<'s> Request<'s> {
     fn begin(sidecar: &'s Sidecar) -> Self {
+        Self::begin_with(sidecar, &[])
+    }
+
+    fn begin_with(sidecar: &'s Sidecar, headers: &[(&str, &str)]) -> Self {
         sidecar.host.set_response(&[]);
         sidecar.host.set_request_number_to(None);
-        let (Decision::Forward(edits), ticket) = sidecar.ask(&[]) else { panic!("it goes on") };
+        let (Decision::Forward(edits), ticket) = sidecar.ask(headers) else { panic!("it goes on") };
         let number = sidecar.host.request_number().unwrap();
         let told = edits.set.iter().find(|(name, _)| *name == router::MAX_RETRIES).unwrap();
         let allowed = told.1.parse().unwrap();
@@ -230,11 +239,15 @@ fn what_the_router_would_not_retry_costs_nothing() {
         assert_eq!(funds(&sidecar), 5, "{response:?}");
         assert_eq!(request.end(response), Answer::Pass(Default::default()), "{response:?}");
     }
-    let mut request = Request::begin(&sidecar);
-    let call = &[(":status", "200"), ("grpc-status", "14")];
-    assert!(matches!(request.attempt(Some(call)), Became::Answered(attempt::Answer::Pass)));
-    assert_eq!(funds(&sidecar), 4, "a call that the rule retries");
-    let _ = request.end(call);
+    // A GET cannot fail by a status of gRPC, a call can.
+    let unavailable = &[(":status", "200"), ("grpc-status", "14")];
+    let call = [(":path", "/shop.Orders/Get"), (":method", "POST"), ("content-type", "application/grpc")];
+    for (headers, left) in [(&[][..], 5), (&call[..], 4)] {
+        let mut request = Request::begin_with(&sidecar, headers);
+        assert!(matches!(request.attempt(Some(unavailable)), Became::Answered(attempt::Answer::Pass)));
+        assert_eq!(funds(&sidecar), left, "{headers:?}");
+        let _ = request.end(unavailable);
+    }
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -262,15 +275,12 @@ fn without_an_instance_upstream_no_request_is_given_a_number() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
-fn an_attempt_that_succeeds_costs_two_calls() {
+fn an_attempt_that_succeeds_costs_two_calls_that_return_bytes() {
     let sidecar = attended(THREE);
     let mut request = Request::begin(&sidecar);
     sidecar.host.take_calls();
     let _ = request.attempt(Some(GOOD));
-    assert_eq!(
-        sidecar.host.take_calls(),
-        [("request_number", 1), ("response_header", 1), ("response_status", 1)].into()
-    );
+    assert_eq!(sidecar.host.take_calls(), [("request_number", 1), ("response_status", 1)].into());
     let _ = request.end(GOOD);
     assert_eq!(sidecar.host.take_calls().get("attempts"), None, "how many there were is known");
 
@@ -286,34 +296,95 @@ fn an_attempt_that_succeeds_costs_two_calls() {
 // === nobody there ====================================================================================================
 
 #[wasm_bindgen_test(unsupported = test)]
-fn one_request_whose_attempts_nobody_saw_puts_the_rule_on_probation() {
+fn requests_whose_attempts_nobody_saw_put_the_rule_on_probation_and_are_owed() {
     let sidecar = attended(THREE);
-    let mut unseen = Request::begin(&sidecar);
-    assert_eq!(unseen.allowed, 2);
-    unseen.sent = 3;
-    let _ = unseen.end(BAD);
-    assert_eq!((funds(&sidecar), decided(&sidecar, "made")), (3, 2), "what nobody paid for is charged");
+    let unseen: Vec<Request<'_>> = (0..10).map(|_| Request::begin(&sidecar)).collect();
+    for mut request in unseen {
+        assert_eq!(request.allowed, 2);
+        request.sent = 3;
+        let _ = request.end(BAD);
+    }
+    assert_eq!((funds(&sidecar), decided(&sidecar, "made")), (0, 20), "nobody paid, so five are charged");
+    let request = Request::begin(&sidecar);
+    assert_eq!((request.allowed, request.number), (0, None), "in advance, and there is nothing");
+    let _ = request.end(GOOD);
 
+    // Fifteen are owed, less what a success paid, so for nearly fifteen seconds there is nothing either.
+    sidecar.host.advance(14 * SECOND);
+    assert_eq!(funds(&sidecar), 0);
+    sidecar.host.advance(2 * SECOND);
+    assert_eq!(funds(&sidecar), 1);
     let request = Request::begin(&sidecar);
-    assert_eq!(funds(&sidecar), 1, "in advance");
+    assert_eq!((request.allowed, funds(&sidecar)), (1, 0), "in advance, which shows that the debt is paid");
     let _ = request.last_attempt(GOOD);
-    sidecar.host.advance(PROBATION.as_nanos() as u64 - 1);
-    assert!(Request::begin(&sidecar).sent == 0 && funds(&sidecar) < 10);
-    sidecar.host.advance(1);
-    let before = funds(&sidecar);
     let request = Request::begin(&sidecar);
-    assert_eq!(funds(&sidecar), before, "one by one again");
+    assert_eq!((request.allowed, funds(&sidecar)), (2, 1), "one by one again");
     let _ = request.last_attempt(GOOD);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn each_probation_is_twice_as_long_as_the_one_before() {
+    let attendance = Attendance::default();
+    let mut now = Timestamp::from_nanos(SECOND);
+    assert_eq!(attendance.payment(now), Payment::InAdvance);
+    attendance.saw();
+    let mut expected = PROBATION;
+    for _ in 0..12 {
+        assert_eq!(attendance.payment(now), Payment::OneByOne);
+        attendance.missed(now);
+        // Others that were under way count from their own time, and do not double it.
+        now = now.saturating_add(Duration::from_millis(1));
+        attendance.missed(now);
+        attendance.saw();
+        now = now.saturating_add(expected - Duration::from_nanos(1));
+        assert_eq!(attendance.payment(now), Payment::InAdvance, "{expected:?}");
+        now = now.saturating_add(Duration::from_nanos(1));
+        expected = (expected * 2).min(LONGEST_PROBATION);
+    }
+    assert_eq!(expected, LONGEST_PROBATION);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
 fn a_request_that_went_nowhere_says_nothing_about_who_sees_attempts() {
     let sidecar = attended(THREE);
-    let request = Request::begin(&sidecar);
+    sidecar.host.set_unsent(true);
+    let mut request = Request::begin(&sidecar);
+    request.sent = 1;
     let _ = request.end(BAD);
+    sidecar.host.set_unsent(false);
     let request = Request::begin(&sidecar);
     assert_eq!(funds(&sidecar), 5, "still one by one");
     let _ = request.last_attempt(GOOD);
+}
+
+/// A route may retry what is marked.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_mark_that_did_not_hold_is_forgotten() {
+    let sidecar = attended(THREE);
+    while 0 < funds(&sidecar) {
+        Request::begin(&sidecar).run(Some(BAD));
+    }
+    let mut request = Request::begin(&sidecar);
+    assert!(matches!(request.attempt(Some(BAD)), Became::Answered(attempt::Answer::Mark)));
+    sidecar.host.advance(2 * SECOND);
+    let refusal = &[(":status", "503"), (router::LAST, "true")];
+    assert!(matches!(request.attempt(Some(refusal)), Became::Answered(attempt::Answer::Pass)));
+    let before = decided(&sidecar, "no_budget");
+    assert_eq!(request.end(refusal), Answer::Pass(Default::default()), "this mark is another's");
+    assert_eq!(decided(&sidecar, "no_budget"), before);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_mark_is_taken_off_though_the_answer_cannot_be_read() {
+    let sidecar = attended(THREE);
+    while 0 < funds(&sidecar) {
+        Request::begin(&sidecar).run(Some(BAD));
+    }
+    let mut request = Request::begin(&sidecar);
+    assert!(matches!(request.attempt(Some(BAD)), Became::Answered(attempt::Answer::Mark)));
+    sidecar.host.break_call("response_status");
+    let Answer::Pass(fields) = request.end(BAD) else { panic!("it passes") };
+    assert_eq!(fields.remove, vec![router::LAST]);
 }
 
 #[wasm_bindgen_test(unsupported = test)]

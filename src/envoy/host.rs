@@ -125,7 +125,11 @@ impl Host for Envoy<'_> {
     fn ended(&self) -> Result<Ended, HostError> {
         let flags = abi::property(b"response\0flags").map_err(failed("get_property"))?;
         let flags = flags.as_deref().and_then(as_integer).unwrap_or(0);
-        Ok(if flags & BROKEN_OFF == 0 { Ended::Otherwise } else { Ended::ByUpstream })
+        Ok(match flags {
+            flags if flags & BROKEN_OFF != 0 => Ended::ByUpstream,
+            flags if flags & UNSENT != 0 => Ended::Unsent,
+            _ => Ended::Otherwise,
+        })
     }
 
     fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError> {
@@ -141,6 +145,9 @@ impl Host for Envoy<'_> {
 /// Envoy's response flags of a stream that its upstream broke off (`envoy/stream_info/stream_info.h`): remote reset,
 /// connection failure, connection termination, protocol error. Not the timeouts: a client that reads slowly runs into them.
 const BROKEN_OFF: i64 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 23;
+
+/// And of one that it sent to nobody: no healthy upstream, upstream overflow, no route, no cluster.
+const UNSENT: i64 = 1 << 1 | 1 << 7 | 1 << 8 | 1 << 24;
 
 /// Envoy hands integers over as eight little-endian bytes.
 fn as_integer(bytes: &[u8]) -> Option<i64> {

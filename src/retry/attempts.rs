@@ -11,6 +11,8 @@
 //! | an attempt was answered with a failure that the router would retry | a token is set aside for the next attempt | the answer is marked as the last one: the router passes it on |
 //! | an attempt begins after one without an answer (a reset, a connection that failed, a timeout) | it goes on | it is refused: there is no answer that could be passed on |
 //!
+//! An answer that only the route's own policy retries pays when the next attempt begins, like one that did not come.
+//!
 //! The mark is `x-envoy-ratelimited`, the only one by which a response tells Envoy's router not to try again. The instance
 //! downstream takes it off again.
 
@@ -19,7 +21,7 @@ use std::rc::Rc;
 
 use crate::host::Host;
 use crate::retry::budget::SetAside;
-use crate::retry::policy::Payment;
+use crate::retry::policy::{Failures, Payment};
 use crate::retry::rule::RetryRule;
 use crate::worker::Worker;
 
@@ -27,6 +29,7 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub struct Attempts {
     rule: Rc<RetryRule>,
+    failures: Failures,
     payment: Payment,
     /// What is paid for, so far.
     set_aside: RefCell<SetAside>,
@@ -51,14 +54,20 @@ pub enum Ending {
 }
 
 impl Attempts {
-    /// Those of a request that goes out, with what it set aside.
-    pub fn new(rule: Rc<RetryRule>, payment: Payment, set_aside: SetAside) -> Self {
-        Self { rule, payment, set_aside: RefCell::new(set_aside), begun: Cell::default(), ending: Cell::default() }
+    /// Those of a request that goes out, with what it set aside. Its failures tell themselves by these statuses.
+    pub fn new(rule: Rc<RetryRule>, failures: Failures, payment: Payment, set_aside: SetAside) -> Self {
+        let set_aside = RefCell::new(set_aside);
+        Self { rule, failures, payment, set_aside, begun: Cell::default(), ending: Cell::default() }
     }
 
     /// The rule that says what is retried.
     pub fn rule(&self) -> &Rc<RetryRule> {
         &self.rule
+    }
+
+    /// Whether a failure may tell itself by its gRPC status.
+    pub fn may_fail_by_grpc(&self) -> bool {
+        self.failures == Failures::HttpOrGrpc && self.rule.spec().policy.retry_on.know_grpc()
     }
 
     /// One more attempt is about to go to the service.
@@ -70,6 +79,8 @@ impl Attempts {
         let retries = self.begun.get();
         self.pay(retries, host, worker).inspect_err(|_| self.ending.set(Ending::Refused))?;
         self.begun.set(retries.saturating_add(1));
+        // A route may have it that a mark is no reason not to retry.
+        self.ending.set(Ending::Natural);
         Ok(())
     }
 

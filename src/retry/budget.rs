@@ -102,9 +102,10 @@ pub struct Budget {
 pub struct Account {
     /// Until when time was paid for; `None` before the first use.
     paid_until: Option<Timestamp>,
-    /// Billionths of a token that are free, and that are set aside.
+    /// Billionths of a token that are free, that are set aside, and that are owed for retries which nobody paid for.
     free: u64,
     set_aside: u64,
+    owed: u64,
     /// When the newest slot began.
     slot_start: Timestamp,
     /// What successes paid, newest slot first.
@@ -225,16 +226,30 @@ impl Account {
                 if let Some(newest) = self.deposits.first_mut() {
                     *newest = newest.saturating_add(budget.per_success);
                 }
-                self.free = self.free.saturating_add(budget.per_success);
+                self.deposit(budget.per_success);
             }
             Outcome::Failure => self.health.failed(),
             _ => {}
         }
     }
 
-    /// Takes what retries cost that were made without being paid for, as far as it is there.
+    /// Takes what retries cost that were made without being paid for. What is not there is owed: deposits pay that first.
     pub fn charge(&mut self, retries: u32) {
-        self.free = self.free.saturating_sub(u64::from(retries).saturating_mul(TOKEN));
+        let cost = u64::from(retries).saturating_mul(TOKEN);
+        let there = cost.min(self.free);
+        self.free = self.free.saturating_sub(there);
+        self.owed = self.owed.saturating_add(cost.saturating_sub(there));
+    }
+
+    /// Whether retries were made that are not paid for yet.
+    pub const fn owes(&self) -> bool {
+        0 < self.owed
+    }
+
+    fn deposit(&mut self, amount: u64) {
+        let debt = amount.min(self.owed);
+        self.owed = self.owed.saturating_sub(debt);
+        self.free = self.free.saturating_add(amount.saturating_sub(debt));
     }
 
     /// Brings the account up to date: what it holds then is what may be spent.
@@ -258,7 +273,7 @@ impl Account {
         }
         let passed = now.as_nanos().saturating_sub(paid_until.as_nanos());
         self.paid_until = Some(now);
-        self.free = self.free.saturating_add(budget.paid_by_time(passed, u64::from(workers.max(1))));
+        self.deposit(budget.paid_by_time(passed, u64::from(workers.max(1))));
         self.turn(budget, now);
     }
 

@@ -77,7 +77,7 @@ pub struct RetryPolicy {
 /// What happens to an attempt whose time is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hedging {
-    /// It is given up for the next one, or as the route says.
+    /// It is given up for the next one, or as the route says; if retries are paid for [one by one](Payment::OneByOne), given up.
     #[default]
     Off,
     /// It goes on beside the next one, and the first answer wins. The next one is paid for like any retry.
@@ -286,7 +286,11 @@ impl RetryPolicy {
                 }
             },
         };
-        let fields = self.fields(eligibility, retries, total);
+        let mut fields = self.fields(eligibility, retries, total);
+        if payment == Payment::OneByOne && 0 < retries {
+            // Nor as the route says: to refuse an attempt ends the request, which another attempt may be about to answer.
+            fields.push((router::HEDGE, Cow::Borrowed("false")));
+        }
         Advice { payment, set_aside, retries, decision, fields }
     }
 

@@ -22,7 +22,8 @@ pub const RETRY_GRPC_ON: &str = "x-envoy-retry-grpc-on";
 pub const TIMEOUT: &str = "x-envoy-upstream-rq-timeout-ms";
 /// Time for each attempt, in milliseconds. Ignored unless it is shorter than the time for all.
 pub const PER_TRY_TIMEOUT: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
-/// `true`: an attempt whose time is over goes on beside the next one, and the first answer wins.
+/// `true`: an attempt whose time is over goes on beside the next one, and the first answer wins. Stands in place of what the route
+/// says.
 pub const HEDGE: &str = "x-envoy-hedge-on-per-try-timeout";
 
 /// In a response: do not try again. What limits and proxies write on their refusals, and the router obeys unless a policy retries

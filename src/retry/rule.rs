@@ -60,7 +60,10 @@ impl RetryRule {
 
     /// How a request is paid for that goes on now.
     fn payment(&self, worker: &Worker, now: Timestamp) -> Payment {
-        if self.is_attended(worker) { self.attendance.payment(now) } else { Payment::InAdvance }
+        if !self.is_attended(worker) || self.account.borrow().owes() {
+            return Payment::InAdvance;
+        }
+        self.attendance.payment(now)
     }
 
     /// Decides about a request that goes on now, and sets tokens aside for its retries if those are paid for in advance.

@@ -16,6 +16,16 @@ pub(crate) fn reference() -> Value {
     })
 }
 
+/// The second instance for exact retries.
+pub(crate) fn upstream() -> Value {
+    json!({ "placement": "upstream" })
+}
+
+/// Nothing but counting, and of that no more than must be.
+pub(crate) fn leanest() -> Value {
+    json!({ "monitor": { "access_log": false, "outcomes": false } })
+}
+
 /// Ten times as many operations, and 50 limits, of which the same two apply.
 pub(crate) fn large() -> Value {
     let mut policy = reference();

@@ -44,6 +44,8 @@ enum Choice {
     Nothing,
     Native(Value),
     Wasm(Filter),
+    /// And behind the router.
+    Twice(Filter, Filter),
 }
 
 /// All variants, as the table shows them.
@@ -69,6 +71,12 @@ pub(crate) fn all() -> Vec<Variant> {
             filter: Choice::Native(lua()),
         },
         Variant {
+            name: "Outrigger, leanest",
+            shows: "metrics that do not tell how requests ended, no fields for the access log",
+            status: Status::Ok,
+            filter: Choice::Wasm(Filter::new(&policy::leanest())),
+        },
+        Variant {
             name: "Outrigger, empty configuration",
             shows: "metrics only",
             status: Status::Ok,
@@ -79,6 +87,12 @@ pub(crate) fn all() -> Vec<Variant> {
             shows: "20 operations, a global limit, a limit per user, retries, metrics",
             status: Status::Ok,
             filter: Choice::Wasm(Filter::new(&policy::reference())),
+        },
+        Variant {
+            name: "Outrigger, exact retries",
+            shows: "the reference policy, and a second instance that sees each attempt",
+            status: Status::Ok,
+            filter: Choice::Twice(Filter::new(&policy::reference()), Filter::new(&policy::upstream())),
         },
         Variant {
             name: "Outrigger, large policy",
@@ -102,6 +116,7 @@ impl Variant {
         match &self.filter {
             Choice::Nothing => listener,
             Choice::Wasm(filter) => listener.filter(filter.clone()),
+            Choice::Twice(filter, upstream) => listener.filter(filter.clone()).upstream_filter(upstream.clone()),
             Choice::Native(filter) => listener.connection_manager(json!({ "http_filters": [filter, router()] })),
         }
     }

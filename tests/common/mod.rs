@@ -32,7 +32,7 @@ pub struct MemoryHost {
     peer: RefCell<Option<Vec<u8>>>,
     response: RefCell<Vec<(String, String)>>,
     grpc_status: Cell<Option<u32>>,
-    broken_off: Cell<bool>,
+    ended: Cell<Option<Ended>>,
     attempts: Cell<Option<u32>>,
     request_number: Cell<Option<u64>>,
     body: RefCell<Vec<u8>>,
@@ -98,7 +98,12 @@ impl MemoryHost {
 
     /// Whether the service breaks off its responses.
     pub fn set_broken_off(&self, broken_off: bool) {
-        self.broken_off.set(broken_off);
+        self.ended.set(broken_off.then_some(Ended::ByUpstream));
+    }
+
+    /// Whether the proxy finds nobody to send requests to. It counts an attempt all the same, as Envoy does.
+    pub fn set_unsent(&self, unsent: bool) {
+        self.ended.set(unsent.then_some(Ended::Unsent));
     }
 
     /// From now on the call fails with status 10, until [`MemoryHost::repair`].
@@ -293,7 +298,7 @@ impl Host for MemoryHost {
 
     fn ended(&self) -> Result<Ended, HostError> {
         self.called("ended")?;
-        Ok(if self.broken_off.get() { Ended::ByUpstream } else { Ended::Otherwise })
+        Ok(self.ended.get().unwrap_or(Ended::Otherwise))
     }
 
     fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError> {

@@ -167,28 +167,77 @@ async fn attempts_without_an_answer_are_paid_for_too() {
     }
 }
 
-/// Of an upstream without the filter nobody sees the attempts: what is learned at the other one must not count there.
+/// Of an upstream without the filter nobody sees the attempts: what is learned at the other one must not count there. What is
+/// under way when that shows is owed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_without_the_filter_is_bounded_all_the_same() {
+    const TOGETHER: usize = 50;
     let turn = Turn::alone().await;
     let seen = ScriptedUpstream::always(200).await;
-    let unseen = ScriptedUpstream::always(503).await;
+    let unseen = ScriptedUpstream::start(|_| Line::after(Duration::from_millis(100), 503)).await;
     let policy = retrying(json!({}));
     let listener = Listener::to(unseen.cluster()).filter(Filter::new(&policy));
     let listener = listener.route("/seen", seen.cluster().filter(upstream_filter()));
     let envoy = start(&turn, listener).await;
-    let crowd = Crowd::at(&envoy, 10).await;
-    assert_eq!(crowd.send(0, request("/seen", "")).await.expect("an answer").reply.status, 200);
+    let crowd = Crowd::at(&envoy, TOGETHER).await;
+    let ask_seen = async || crowd.send(0, request("/seen", "")).await.expect("an answer").reply.status;
+    assert_eq!(ask_seen().await, 200);
 
-    const REQUESTS: usize = 100;
-    for number in 0..REQUESTS {
-        let request = if number % 2 == 0 { numbered(number) } else { request("/seen", "") };
-        let _ = crowd.send(number, request).await.expect("an answer");
+    // Two retries each, of which nobody paid any.
+    let _ = crowd.burst((0..TOGETHER).map(numbered)).await;
+    let retries = unseen.attempts().len() - TOGETHER;
+    assert_eq!(retries, 2 * TOGETHER, "all were under way before anything showed");
+    // From then on there is a debt, however often it is seen elsewhere.
+    for round in 1..=3 {
+        assert_eq!(ask_seen().await, 200);
+        let _ = crowd.burst((0..TOGETHER).map(|number| numbered(round * 1000 + number))).await;
     }
+    assert_eq!(unseen.attempts().len() - 4 * TOGETHER, retries, "not one more");
+}
 
-    let retries = unseen.attempts().len() - REQUESTS / 2;
-    // One request was not paid for; what it took was charged.
-    assert!((2..=8).contains(&retries), "{retries} retries");
+/// Envoy counts an attempt for what it sends to nobody. That must not be taken for an upstream without the filter.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_envoy_refuses_itself_changes_nothing() {
+    const TOGETHER: usize = 20;
+    let turn = Turn::alone().await;
+    let upstream = ScriptedUpstream::start(|_| Line::after(Duration::from_millis(200), 200)).await;
+    let narrow = ScriptedUpstream::start(|_| Line::after(Duration::from_millis(200), 200)).await;
+    let listener = both(upstream.cluster(), &retrying(json!({})));
+    let listener = listener.route("/narrow", narrow.cluster().at_most(1)).route("/empty", Cluster::empty());
+    let envoy = start(&turn, listener).await;
+    let crowd = Crowd::at(&envoy, TOGETHER).await;
+    assert_eq!(crowd.send(0, numbered(0)).await.expect("an answer").reply.status, 200);
+
+    let refused = crowd.burst((0..4).map(|_| request("/narrow", ""))).await;
+    assert!(0 < count(&refused, 503), "no overflow");
+    assert_eq!(crowd.send(0, request("/empty", "")).await.expect("an answer").reply.status, 503);
+
+    let exchanges = crowd.burst((0..TOGETHER).map(numbered)).await;
+    assert_eq!(count(&exchanges, 200), TOGETHER);
+    // In advance there would be tokens for two of them.
+    assert_eq!(decisions(&envoy, NO_BUDGET).await, 0.0, "paid for in advance again");
+}
+
+/// The attempt beside a slow one is refused, which would end the request that the slow one is about to answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_routes_own_hedging_is_off_where_attempts_are_paid_for_one_by_one() {
+    let turn = Turn::alone().await;
+    let upstream = ScriptedUpstream::start(|attempt| match attempt.path.as_str() {
+        "/slow" => Line::after(Duration::from_millis(1000), 200),
+        _ => Line::now(200),
+    })
+    .await;
+    let hedging = json!({ "route": { "hedge_policy": { "hedge_on_per_try_timeout": true },
+                                     "retry_policy": { "per_try_timeout": "0.2s" } } });
+    let listener = both(upstream.cluster(), &retrying(json!({}))).default_route(hedging);
+    let envoy = start(&turn, listener).await;
+    let crowd = Crowd::at(&envoy, 1).await;
+    assert_eq!(crowd.send(0, numbered(0)).await.expect("an answer").reply.status, 200);
+
+    let exchange = crowd.send(1, request("/slow", "")).await.expect("an answer");
+
+    let attempts = upstream.count("/slow", 0);
+    assert_eq!((exchange.reply.status, attempts), (504, 3), "each is given up before the next begins: {exchange:?}");
 }
 
 /// The filter's two instances must be in one virtual machine.

@@ -93,7 +93,7 @@ fn the_shipped_bootstrap_has_the_labels_that_these_tests_rely_on() {
 /// The second instance has its work: of requests under way at once, those that fail are retried.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_manifest_with_the_filter_in_both_places_pays_for_retries_one_by_one() {
-    let turn = Turn::shared().await;
+    let turn = Turn::alone().await;
     let upstream = ScriptedUpstream::start(|attempt| match attempt.nth {
         1 if attempt.number % 10 == 9 => Line::after(Duration::from_millis(100), 503),
         _ => Line::after(Duration::from_millis(100), 200),
