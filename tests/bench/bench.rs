@@ -16,7 +16,7 @@ use crate::rig::tool;
 use crate::statistics::median;
 use crate::upstream::Upstream;
 use crate::variant::{self, Status, Variant};
-use crate::{machine, memory, startup};
+use crate::{instructions, machine, memory, startup};
 
 /// How often Envoys flush their statistics: seldom, since that is no request's cost.
 const STATS_FLUSH: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ impl Proxy {
     /// Starts one, ready to be measured.
     pub(crate) async fn start(variant: &Variant, cluster: Cluster, workers: usize) -> Self {
         let bootstrap = Bootstrap::new(variant.listener(cluster)).concurrency(workers);
-        let proxy = Self { envoy: start(bootstrap).await, status: variant.status };
+        let proxy = start_proxy(bootstrap, variant.status).await;
         if proxy.status == Status::Refused {
             // The only request of the hour.
             proxy.envoy.client().get("/").await;
@@ -42,6 +42,11 @@ impl Proxy {
     pub(crate) fn target(&self) -> Target {
         Target { address: self.envoy.address(), status: self.status }
     }
+}
+
+/// Starts one that answers so.
+pub(crate) async fn start_proxy(bootstrap: Bootstrap, status: Status) -> Proxy {
+    Proxy { envoy: start(bootstrap).await, status }
 }
 
 /// Starts an Envoy on the core of the Envoys.
@@ -71,12 +76,15 @@ pub(crate) async fn run(plan: Plan) -> Results {
     let measured = measured.map(|((variant, proxy), (cost, latency))| measured_of(variant, proxy, cost, latency));
     let measured = measured.collect();
     drop(proxies);
+    say(begin, "instructions per request");
+    let instructions = instructions::measure(&cluster, &plan).await;
     say(begin, "memory");
     let workers = memory::measure(&cluster, &plan).await;
     say(begin, "start-up");
     let starts = startup::measure(&cluster, &plan).await;
     let modules = vec![module(variant::EMPTY, &variant::empty_module()), module("Outrigger", &tool::module())];
-    Results { machine, plan, run_seconds: begin.elapsed().as_secs(), variants: measured, workers, starts, modules }
+    let run_seconds = begin.elapsed().as_secs();
+    Results { machine, plan, run_seconds, variants: measured, instructions, workers, starts, modules }
 }
 
 fn measured_of(variant: &Variant, proxy: &Proxy, cost: Cost, latency: Latency) -> Measured {

@@ -5,7 +5,7 @@
 //! * [`variant`], [`policy`]: what is compared, each in an Envoy of its own, made of the scenarios' [`rig`].
 //! * [`bench`], [`plan`]: the order of a run, and how much is measured; [`core`]: which core does what.
 //! * [`load`], [`upstream`]: what comes in, and what stands behind.
-//! * [`cost`], [`latency`], [`memory`], [`startup`]: what is measured.
+//! * [`cost`], [`instructions`], [`latency`], [`memory`], [`startup`]: what is measured.
 //! * [`machine`], [`results`]: what is kept of it, in `results.json`.
 //! * [`statistics`], [`report`]: what is told of it, here and in the README.
 #![cfg(not(target_arch = "wasm32"))]
@@ -23,6 +23,7 @@
 mod bench;
 mod core;
 mod cost;
+mod instructions;
 mod latency;
 mod load;
 mod machine;

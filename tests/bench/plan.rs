@@ -17,6 +17,9 @@ pub(crate) struct Plan {
     pub(crate) latency_requests: u32,
     pub(crate) latency_rate: u32,
     pub(crate) latency_connections: u32,
+    /// Requests whose instructions are counted, after as many that are not.
+    #[serde(default)]
+    pub(crate) counted: u32,
     /// How often memory and times of starting are measured, each with an Envoy of its own.
     pub(crate) repetitions: u32,
     /// Of the order of bursts.
@@ -35,6 +38,7 @@ impl Plan {
             latency_requests: 1000,
             latency_rate: 1000,
             latency_connections: 4,
+            counted: 1500,
             repetitions: 5,
             seed: 1,
         }
@@ -42,6 +46,6 @@ impl Plan {
 
     /// A run that shows that everything works.
     pub(crate) fn quick() -> Self {
-        Self { rounds: 5, warm_up: 2000, latency_rounds: 1, repetitions: 1, ..Self::full() }
+        Self { rounds: 5, warm_up: 2000, latency_rounds: 1, counted: 200, repetitions: 1, ..Self::full() }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) struct Results {
     /// How long the run took.
     pub(crate) run_seconds: u64,
     pub(crate) variants: Vec<Measured>,
+    pub(crate) instructions: Vec<Instructions>,
     pub(crate) workers: Vec<Workers>,
     pub(crate) starts: Vec<Start>,
     pub(crate) modules: Vec<Module>,
@@ -47,6 +48,13 @@ pub(crate) struct Measured {
     pub(crate) p99_us: Vec<f64>,
     /// Resident memory of the process after all that.
     pub(crate) resident_kib: u64,
+}
+
+/// A variant that forwards, by how many instructions all of Envoy carries out for a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Instructions {
+    pub(crate) name: String,
+    pub(crate) per_request: f64,
 }
 
 /// The memory of a proxy by its number of workers, one number per repetition.

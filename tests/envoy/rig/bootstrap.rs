@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,13 +21,22 @@ pub(crate) struct Bootstrap {
     drain: Option<Duration>,
     flush: Duration,
     manifest: Option<Value>,
+    under: Vec<String>,
 }
 
 impl Bootstrap {
     /// Two workers and one listener, fixed for life; statistics flushed ten times a second.
     pub(crate) fn new(listener: Listener) -> Self {
         let flush = Duration::from_millis(100);
-        Self { listeners: vec![listener], concurrency: 2, discovery: false, drain: None, flush, manifest: None }
+        Self {
+            listeners: vec![listener],
+            concurrency: 2,
+            discovery: false,
+            drain: None,
+            flush,
+            manifest: None,
+            under: Vec::new(),
+        }
     }
 
     /// This very bootstrap, with two workers.
@@ -54,6 +64,13 @@ impl Bootstrap {
         self
     }
 
+    /// Run by this program, which is told what to run after its own arguments.
+    #[allow(dead_code, reason = "for the bench, which shares this module")]
+    pub(crate) fn under(mut self, program: Vec<String>) -> Self {
+        self.under = program;
+        self
+    }
+
     /// Reads its listeners from a file that [`publish`] replaces, so that they can change.
     pub(crate) fn by_discovery(mut self) -> Self {
         self.discovery = true;
@@ -65,6 +82,16 @@ impl Bootstrap {
     pub(crate) fn drain_within(mut self, time: Duration) -> Self {
         self.drain = Some(time);
         self
+    }
+
+    /// The command that starts `envoy`, as far as that goes.
+    pub(crate) fn command(&self, envoy: &Path) -> Command {
+        let Some((program, arguments)) = self.under.split_first() else {
+            return Command::new(envoy);
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).arg(envoy);
+        command
     }
 
     /// What Envoy's command line says of this.

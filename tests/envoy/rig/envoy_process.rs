@@ -18,7 +18,7 @@ use crate::rig::tool;
 use crate::rig::wire::Wire;
 
 /// How long anything may take that should happen soon.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An Envoy that lives as long as this value. When a test fails, the end of its log is printed.
 pub(crate) struct Envoy {
@@ -35,7 +35,8 @@ impl Envoy {
         let home = TempDir::new().expect("a folder for Envoy");
         bootstrap.write(home.path());
         let output = File::create(home.path().join("envoy.log")).expect("a log for Envoy");
-        let child = Command::new(tool::envoy())
+        let child = bootstrap
+            .command(&tool::envoy())
             .args(["--disable-hot-restart", "--service-node", "test", "--service-cluster", "test"])
             .args(["--log-level", "warning", "--component-log-level", "wasm:info"])
             .args(["--file-flush-interval-msec", "20"])
@@ -60,6 +61,11 @@ impl Envoy {
         .await;
         envoy.listeners = envoy.bound_listeners().await;
         envoy
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where the listener `main` is.
@@ -169,7 +175,7 @@ impl Envoy {
 
     /// The resident memory of the process, in bytes.
     pub(crate) fn resident_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process lives");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process())).expect("the process lives");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells its size");
         let kibibytes: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
         kibibytes * 1024
@@ -177,7 +183,7 @@ impl Envoy {
 
     /// The processor time that the process has used, to the nanosecond.
     pub(crate) fn processor_time(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the process lives");
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process())).expect("the process lives");
         let of_task = |task: std::io::Result<fs::DirEntry>| {
             let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
             text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
@@ -196,7 +202,7 @@ impl Envoy {
     }
 
     fn assert_alive(&self) {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process())).unwrap_or_default();
         // The state stands behind the program's name; `Z` is a process that ended.
         let ended = stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z'));
         assert!(!ended, "Envoy ended at once");
