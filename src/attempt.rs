@@ -79,17 +79,20 @@ pub fn on_response(host: &dyn Host, worker: &Worker, attempt: &Attempt) -> Answe
 /// policy retries is asked for when it begins.
 fn would_be_retried(host: &dyn Host, request: &Attempts) -> Result<bool, HostError> {
     let conditions = &request.rule().spec().policy.retry_on;
-    let Some(status) = host.response_status()? else {
+    let by_status = host.response_status()?.is_some_and(|status| conditions.cover(status));
+    if !by_status && !fails_by_grpc(host, request)? {
         return Ok(false);
-    };
-    let by_status = conditions.cover(status);
-    let covered = by_status
-        || request.may_fail_by_grpc() && {
-            let status = host.response_header("grpc-status")?;
-            status.as_deref().is_some_and(|status| conditions.cover_grpc(status))
-        };
+    }
     // Somebody else's mark is not ours to take off.
-    Ok(covered && host.response_header(router::LAST)?.is_none())
+    Ok(host.response_header(router::LAST)?.is_none())
+}
+
+fn fails_by_grpc(host: &dyn Host, request: &Attempts) -> Result<bool, HostError> {
+    if !request.may_fail_by_grpc() {
+        return Ok(false);
+    }
+    let conditions = &request.rule().spec().policy.retry_on;
+    Ok(host.response_header("grpc-status")?.is_some_and(|status| conditions.cover_grpc(&status)))
 }
 
 /// What a request is answered with whose last attempt had no answer, as Envoy would without a retry policy. It is the service's

@@ -133,6 +133,16 @@ impl<'s> Request<'s> {
     }
 }
 
+/// A request whose answer was marked, because the budget is empty.
+fn marked(sidecar: &Sidecar) -> Request<'_> {
+    while 0 < funds(sidecar) {
+        Request::begin(sidecar).run(Some(BAD));
+    }
+    let mut request = Request::begin(sidecar);
+    assert!(matches!(request.attempt(Some(BAD)), Became::Answered(attempt::Answer::Mark)));
+    request
+}
+
 /// How many retries the account would pay for now.
 fn funds(sidecar: &Sidecar) -> u32 {
     let mut account = sidecar.worker.accounts.of("test/0").borrow().clone();
@@ -361,11 +371,7 @@ fn a_request_that_went_nowhere_says_nothing_about_who_sees_attempts() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_mark_that_did_not_hold_is_forgotten() {
     let sidecar = attended(THREE);
-    while 0 < funds(&sidecar) {
-        Request::begin(&sidecar).run(Some(BAD));
-    }
-    let mut request = Request::begin(&sidecar);
-    assert!(matches!(request.attempt(Some(BAD)), Became::Answered(attempt::Answer::Mark)));
+    let mut request = marked(&sidecar);
     sidecar.host.advance(2 * SECOND);
     let refusal = &[(":status", "503"), (router::LAST, "true")];
     assert!(matches!(request.attempt(Some(refusal)), Became::Answered(attempt::Answer::Pass)));
@@ -377,11 +383,7 @@ fn a_mark_that_did_not_hold_is_forgotten() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_mark_is_taken_off_though_the_answer_cannot_be_read() {
     let sidecar = attended(THREE);
-    while 0 < funds(&sidecar) {
-        Request::begin(&sidecar).run(Some(BAD));
-    }
-    let mut request = Request::begin(&sidecar);
-    assert!(matches!(request.attempt(Some(BAD)), Became::Answered(attempt::Answer::Mark)));
+    let request = marked(&sidecar);
     sidecar.host.break_call("response_status");
     let Answer::Pass(fields) = request.end(BAD) else { panic!("it passes") };
     assert_eq!(fields.remove, vec![router::LAST]);

@@ -36,7 +36,7 @@ pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
     let fallbacks = fallback::fallbacks(document.fallbacks.unwrap_or_default())?;
     let known = Known { operations: &operations, fallbacks: &fallbacks, client_ip: &client_ip };
     let config = Config {
-        placement: document.placement.map_or(Placement::Downstream, placement),
+        placement: document.placement.map(placement).unwrap_or_default(),
         version: document.version.map(|it| it.0),
         scope: document.scope.map(|it| it.0),
         limits: limits(document.limits.unwrap_or_default(), &known)?,
