@@ -1,0 +1,210 @@
+//! Everything that may refuse a request, in order, and what goes on is told.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Edits;
+use super::ticket::{Due, Guard, Haste, Interest, Retry, Ticket};
+use crate::degrade::breaker::watched;
+use crate::filter::{Filter, Plan, first_allowing};
+use crate::host::Host;
+use crate::limit;
+use crate::limit::reservation::Wait;
+use crate::limit::rule::Asker;
+use crate::operation::request::Request;
+use crate::retry::attempts::Attempts;
+use crate::retry::deadline::DeadlineRule;
+use crate::retry::policy::{Eligibility, Time};
+use crate::retry::usual::Room;
+use crate::retry::{router, stream};
+use crate::time::Timestamp;
+use crate::worker::Worker;
+
+/// Why a request is refused.
+pub(super) enum Refused {
+    /// By the switch with this index.
+    Switch(usize),
+    /// By the breaker with this index.
+    Breaker(usize, watched::Refusal),
+    /// For want of time.
+    Deadline,
+    /// By a limit.
+    Limit(limit::reservation::Refusal),
+}
+
+/// Where callers' proxies and libraries write how much time there is.
+static CALLERS_PROXY: DeadlineRule = DeadlineRule { header: None, default: None };
+
+impl Filter {
+    /// Asks everything that may refuse the request, in order. What was taken is given back if something does.
+    pub(super) fn admit<'f>(
+        &'f self,
+        plan: &Plan,
+        asker: &Asker<'_>,
+        ticket: &mut Ticket,
+        edits: &mut Edits<'f>,
+    ) -> Result<Wait, Refused> {
+        let Asker { host, worker, request, now, .. } = *asker;
+        let guarded = !plan.switches.is_empty() || !plan.breakers.is_empty();
+        // A preflight is not what it asks for.
+        let guarded = guarded && !request.is_preflight();
+        if guarded && let Some(switch) = self.switch_that_gives_up(plan, request) {
+            return Err(Refused::Switch(switch));
+        }
+        let breakers: &[usize] = if guarded { &plan.breakers } else { &[] };
+        let breaker = first_allowing(breakers, &self.breakers, |it| &it.spec().selection, request);
+        if let Some((index, breaker)) = breaker {
+            breaker.peek(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            ticket.breaker = Guard::Ahead(index);
+        }
+        let patience = self.check_time(plan, asker, ticket, edits)?;
+        let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(Refused::Limit)?;
+        if breaker.is_some() || !plan.on_failure.is_empty() {
+            ticket.memory = Some(Box::new(self.remember(plan, asker, breaker.map(|(_, breaker)| breaker))));
+        }
+        if wait.time.is_zero() {
+            self.let_go(host, worker, plan, now, ticket, edits)?;
+        }
+        Ok(wait)
+    }
+
+    /// Finds the rules for deadline and retries, and refuses a request that has too little time left. Returns how much of its
+    /// time it may spend in a queue: what it does not usually need itself.
+    pub(super) fn check_time(
+        &self,
+        plan: &Plan,
+        asker: &Asker<'_>,
+        ticket: &mut Ticket,
+        edits: &mut Edits<'_>,
+    ) -> Result<Option<Duration>, Refused> {
+        let Asker { request, now, .. } = *asker;
+        let Some(usual_time) = &plan.usual_time else {
+            return Ok(None);
+        };
+        let deadline = first_allowing(&plan.deadlines, &self.deadlines, |it| &it.selection, request);
+        let retry = first_allowing(&plan.retries, &self.retries, |it| &it.spec().selection, request);
+        if deadline.is_none() && retry.is_none() {
+            return Ok(None);
+        }
+        edits.remove.extend(router::sent_by_client(request).map(<[u8]>::to_vec));
+        if let Some((index, rule)) = retry {
+            ticket.retry = Retry::Ahead(index, rule.spec().policy.eligibility(request));
+            ticket.interest = Interest::Outcome;
+        }
+        if stream::is_long(request) {
+            return Ok(None);
+        }
+        ticket.interest = Interest::OutcomeAndTime;
+        let read = match deadline {
+            Some((_, spec)) => spec.rule.read(request, now),
+            None => CALLERS_PROXY.read(request, now),
+        };
+        ticket.deadline = read.map(|read| Due { deadline: read, rule: deadline.map(|(index, _)| index) });
+        let Some(read) = read else {
+            return Ok(None);
+        };
+        let left = read.left(now).ok_or(Refused::Deadline)?;
+        let mut usual_time = usual_time.borrow_mut();
+        match usual_time.judge(left, now) {
+            Room::Enough => Ok(Some(left.saturating_sub(usual_time.time(now).unwrap_or_default()))),
+            // It is to be seen how long it takes. If it fails, it may be for want of time.
+            Room::Trial => {
+                ticket.haste = Haste::Trial;
+                Ok(Some(left))
+            }
+            Room::TooLittle => Err(Refused::Deadline),
+        }
+    }
+
+    /// Asks what is asked right before the request goes on. What was taken of limits is given back if it does not.
+    pub(super) fn let_go<'f>(
+        &'f self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        now: Timestamp,
+        ticket: &mut Ticket,
+        edits: &mut Edits<'f>,
+    ) -> Result<(), Refused> {
+        ticket.forwarded = now;
+        let gone =
+            self.claim(host, worker, now, ticket).and_then(|()| self.advise(host, worker, plan, now, ticket, edits));
+        gone.inspect_err(|_| {
+            self.spare_breaker(host, worker, ticket, now);
+            ticket.taken.give_back(&self.limits, host, worker, now);
+        })
+    }
+
+    /// Asks the request's breaker, if it has one.
+    pub(super) fn claim(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        now: Timestamp,
+        ticket: &mut Ticket,
+    ) -> Result<(), Refused> {
+        let Guard::Ahead(index) = ticket.breaker else {
+            return Ok(());
+        };
+        ticket.breaker = Guard::None;
+        if let Some(breaker) = self.breakers.get(index) {
+            let admission = breaker.claim(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            ticket.breaker = Guard::Passed(index, admission);
+        }
+        Ok(())
+    }
+
+    /// Tells the router and the service how much time there is, and the router what it may retry.
+    pub(super) fn advise<'f>(
+        &'f self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        now: Timestamp,
+        ticket: &mut Ticket,
+        edits: &mut Edits<'f>,
+    ) -> Result<(), Refused> {
+        let mut left = None;
+        if let Some(due) = &ticket.deadline {
+            let time = due.deadline.left(now).ok_or(Refused::Deadline)?;
+            left = Some(time);
+            let spec = due.rule.and_then(|index| self.deadlines.get(index));
+            let fields = due.deadline.fields(spec.map_or(&CALLERS_PROXY, |spec| &spec.rule), time);
+            for (name, value) in fields {
+                edits.set.push((name, value));
+            }
+        }
+        let Retry::Ahead(index, eligibility) = ticket.retry else {
+            edits.set.extend(left.map(router::timeout));
+            return Ok(());
+        };
+        ticket.retry = Retry::None;
+        if let Some(rule) = self.retries.get(index) {
+            let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
+            let advice = rule.advise(host, worker, eligibility, Time { left, usual }, now);
+            ticket.retry = match eligibility {
+                Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended(worker) => {
+                    let attempts = Attempts::new(Rc::clone(rule), failures, advice.payment, advice.set_aside);
+                    let attempts = Rc::new(attempts);
+                    let number = worker.register.enter(&attempts, now);
+                    worker.report(host, host.set_request_number(number));
+                    Retry::Entered(number, attempts)
+                }
+                _ => Retry::Paid(index, advice.set_aside),
+            };
+            for (name, value) in advice.fields {
+                edits.set.push((name, value));
+            }
+            if let Some(decision) = advice.decision {
+                self.count_retries(host, worker, plan, ticket.operation, decision, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of the first switch that is on and gives up the request.
+    pub(super) fn switch_that_gives_up(&self, plan: &Plan, request: &Request<'_>) -> Option<usize> {
+        let mut switches = plan.switches.iter().filter_map(|index| Some((*index, self.switches.get(*index)?)));
+        switches.find(|(_, switch)| switch.gives_up(request)).map(|(index, _)| index)
+    }
+}

@@ -1,0 +1,174 @@
+//! What a request held is settled when its stream ends: breaker, budget, metrics.
+
+use std::rc::Rc;
+
+use super::ticket::{Fate, Guard, Haste, Interest, Retry, StreamKind, Ticket};
+use super::verdict::ended;
+use crate::degrade::breaker;
+use crate::degrade::breaker::rule::BreakerRule;
+use crate::degrade::breaker::watched::Admission;
+use crate::filter::{Filter, Plan};
+use crate::host::{Ended, Host, HostError};
+use crate::monitor::metrics;
+use crate::monitor::outcome::Outcome;
+use crate::retry::attempts::Ending;
+use crate::retry::budget::SetAside;
+use crate::retry::policy;
+use crate::retry::rule::RetryRule;
+use crate::time::Timestamp;
+use crate::worker::Worker;
+
+impl Filter {
+    /// Tells the budget how the request ended, and takes back what it did not use of it.
+    pub(super) fn settle_retries(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        ticket: &mut Ticket,
+        now: Timestamp,
+    ) {
+        let outcome = match ticket.fate {
+            Fate::Answered(outcome) => outcome,
+            Fate::Replaced => Outcome::Failure,
+            Fate::Waiting(_) | Fate::Forwarded | Fate::RefusedElsewhere | Fate::Refused(_) => Outcome::Cancelled,
+        };
+        if outcome == Outcome::Success
+            && ticket.interest == Interest::OutcomeAndTime
+            && ticket.kind == StreamKind::Exchange
+            && let (Some(usual_time), Some(latency)) = (&plan.usual_time, ticket.latency)
+        {
+            usual_time.borrow_mut().record(latency, now);
+        }
+        if ticket.ending() != Ending::Natural {
+            self.count_retries(host, worker, plan, ticket.operation, policy::Decision::NoBudget, 1);
+        }
+        let Some((rule, set_aside, made)) = self.close_retries(host, worker, ticket, now) else {
+            return;
+        };
+        if let Some(made @ 1..) = made {
+            self.count_retries(host, worker, plan, ticket.operation, policy::Decision::Made, made);
+        }
+        rule.settle(worker, set_aside, made, outcome, now);
+    }
+
+    /// The rule for the request's retries, what was set aside for them, and how many were made; `None` if nobody knows.
+    pub(super) fn close_retries(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        ticket: &mut Ticket,
+        now: Timestamp,
+    ) -> Option<(Rc<RetryRule>, SetAside, Option<u32>)> {
+        match std::mem::replace(&mut ticket.retry, Retry::None) {
+            Retry::None | Retry::Ahead(..) => None,
+            Retry::Paid(index, set_aside) => {
+                let made = match set_aside.retries() {
+                    0 => Some(0),
+                    _ => attempts_made(host, worker).map(|attempts| attempts.saturating_sub(1)),
+                };
+                Some((Rc::clone(self.retries.get(index)?), set_aside, made))
+            }
+            Retry::Entered(number, attempts) => {
+                worker.register.strike(number);
+                let (rule, (set_aside, seen)) = (Rc::clone(attempts.rule()), attempts.close());
+                if let Some(made) = seen {
+                    rule.saw();
+                    return Some((rule, set_aside, Some(made)));
+                }
+                if ended(host, worker) == Ended::Unsent {
+                    return Some((rule, set_aside, Some(0)));
+                }
+                let sent = attempts_made(host, worker);
+                let made = sent.map(|sent| sent.saturating_sub(1));
+                if let Some(1..) = sent {
+                    rule.missed(made.unwrap_or(0).saturating_sub(set_aside.retries()), now);
+                }
+                Some((rule, set_aside, made))
+            }
+        }
+    }
+
+    pub(super) fn count_retries(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        operation: usize,
+        decision: policy::Decision,
+        amount: u32,
+    ) {
+        if let Some(handle) = plan.retried.get(decision as usize) {
+            let name = || metrics::retries_total(self.operation_name(operation), decision.as_str());
+            worker.report(host, handle.add(host, &worker.metrics, u64::from(amount), name));
+        }
+    }
+
+    /// Tells the breaker that let the request pass how it ended.
+    pub(super) fn settle_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+        let Some((breaker, admission)) = self.passed(ticket) else {
+            return;
+        };
+        let outcome = match ticket.fate {
+            // That there was no time is its caller's doing.
+            Fate::Answered(Outcome::Failure) if ticket.haste == Haste::Trial => {
+                return breaker.give_back(host, worker, admission, now);
+            }
+            Fate::Answered(Outcome::Failure) => breaker::tally::Outcome::Failure,
+            // Not answered yet: the headers of a gRPC stream, which say nothing bad.
+            Fate::Answered(_) | Fate::Forwarded => breaker::tally::Outcome::Success,
+            Fate::Waiting(_) | Fate::RefusedElsewhere | Fate::Replaced | Fate::Refused(_) => {
+                return breaker.give_back(host, worker, admission, now);
+            }
+        };
+        let latency = ticket.latency.unwrap_or_else(|| now.saturating_since(ticket.started));
+        breaker.report(host, worker, admission, outcome, latency, now);
+    }
+
+    /// Takes the request out of what its breaker judges by: its client left, which says nothing about the service.
+    pub(super) fn spare_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+        if let Some((breaker, admission)) = self.passed(ticket) {
+            breaker.give_back(host, worker, admission, now);
+        }
+    }
+
+    /// The breaker that let the request pass and is owed a result, with what it is owed for.
+    pub(super) fn passed(&self, ticket: &mut Ticket) -> Option<(&BreakerRule, Admission)> {
+        match std::mem::replace(&mut ticket.breaker, Guard::None) {
+            Guard::Passed(index, admission) => Some((self.breakers.get(index)?, admission)),
+            Guard::None | Guard::Ahead(_) => None,
+        }
+    }
+
+    pub(super) fn count_request(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        ticket: &Ticket,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<(), HostError> {
+        let Some(operation) = self.operations.get(ticket.operation) else {
+            return Ok(());
+        };
+        if let Some(handle) = plan.requests.get(outcome as usize) {
+            let name = || metrics::requests_total(&operation.name, operation.tier, outcome);
+            handle.count(host, &worker.metrics, name)?;
+        }
+        if ticket.kind == StreamKind::Long || matches!(ticket.fate, Fate::Refused(_) | Fate::Waiting(_)) {
+            return Ok(());
+        }
+        let duration = u64::try_from(now.saturating_since(ticket.started).as_millis()).unwrap_or(u64::MAX);
+        let name = || metrics::request_duration_milliseconds(&operation.name);
+        plan.duration.observe(host, &worker.metrics, duration, name)
+    }
+}
+
+/// How often the router sent the request; `None` if nobody knows.
+pub(super) fn attempts_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
+    host.attempts().unwrap_or_else(|error| {
+        worker.trouble.host_error(host, error);
+        None
+    })
+}

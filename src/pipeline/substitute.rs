@@ -1,0 +1,207 @@
+//! What a client gets in place of an answer: a refusal, the last good answer, a fallback.
+
+use super::admission::Refused;
+use super::ticket::{Fate, Memory, Ticket};
+use crate::degrade::breaker::rule::BreakerRule;
+use crate::degrade::failure::FailureRule;
+use crate::degrade::fallback::{Caller, Fallback};
+use crate::degrade::refusal::{Kind, Refusal};
+use crate::degrade::stale::{Capture, Origin};
+use crate::degrade::switch;
+use crate::filter::{Filter, Plan, first_allowing};
+use crate::host::{Host, LogField};
+use crate::limit;
+use crate::limit::rule::Asker;
+use crate::monitor::outcome::Outcome;
+use crate::monitor::reason::{Enforcement, Reason};
+use crate::reply::Reply;
+use crate::retry::stream;
+use crate::time::Timestamp;
+use crate::worker::Worker;
+
+/// What `outrigger_fallbacks_total` calls an answer that was kept.
+const STALE: &str = "stale";
+
+impl Filter {
+    /// What the request is told that is refused.
+    pub(super) fn refuse(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        refused: &Refused,
+        memory: &Memory,
+        ticket: &mut Ticket,
+    ) -> Reply {
+        let operation = self.operation_name(ticket.operation);
+        match refused {
+            Refused::Switch(index) => {
+                let Some(switch) = self.switches.get(*index) else {
+                    return Reply::default();
+                };
+                ticket.fate = Fate::Refused(Outcome::Degraded);
+                let (reason, retry_after) = (switch.reason(), Some(switch::RETRY_AFTER));
+                let fallback = self.switch_fallback(*index).filter(|it| ticket.may_be_told(it));
+                self.tell(host, worker, reason, fallback);
+                reason.count(host, worker, Enforcement::Enforced);
+                let refusal = Refusal { reason, kind: Kind::Degraded, retry_after };
+                refusal.reply(fallback, &memory.caller, operation, &self.monitor)
+            }
+            Refused::Deadline => {
+                ticket.fate = Fate::Refused(Outcome::Expired);
+                self.tell(host, worker, &self.expired, None);
+                self.expired.count(host, worker, Enforcement::Enforced);
+                let refusal = Refusal { reason: &self.expired, kind: Kind::Expired, retry_after: None };
+                refusal.reply(None, &memory.caller, operation, &self.monitor)
+            }
+            Refused::Limit(refusal) => {
+                let Some(limit) = self.limits.get(refusal.limit) else {
+                    return Reply::default();
+                };
+                ticket.fate = Fate::Refused(Outcome::Limited);
+                let fallback = self.limit_fallback(refusal.limit).filter(|it| ticket.may_be_told(it));
+                self.tell(host, worker, limit.reason(), fallback);
+                limit.count_refusal(host, worker);
+                limit::refusal::reply(limit, refusal.denial, fallback, &memory.caller, operation, &self.monitor)
+            }
+            Refused::Breaker(index, refusal) => {
+                let Some(breaker) = self.breakers.get(*index) else {
+                    return Reply::default();
+                };
+                ticket.fate = Fate::Refused(Outcome::Broken);
+                breaker.reason().count(host, worker, Enforcement::Enforced);
+                self.detail(host, worker, breaker.cause());
+                let refusal =
+                    Refusal { reason: breaker.reason(), kind: Kind::Degraded, retry_after: Some(refusal.retry_after) };
+                let own = self.fallback(breaker.spec().fallback).filter(|it| ticket.may_be_told(it));
+                let now = host.now();
+                self.substitute(host, worker, &refusal, own, memory, operation, Origin::Spared, now).unwrap_or_else(
+                    || {
+                        self.tell(host, worker, refusal.reason, None);
+                        refusal.reply(None, &memory.caller, operation, &self.monitor)
+                    },
+                )
+            }
+        }
+    }
+
+    /// What is served instead of a response that says failure, by its status.
+    pub(super) fn replacement(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        plan: &Plan,
+        ticket: &Ticket,
+        status: u16,
+        now: Timestamp,
+    ) -> Option<Reply> {
+        let memory = ticket.memory.as_deref()?;
+        let rule = self.rule(memory)?;
+        if !rule.spec().replaces(status) {
+            return None;
+        }
+        let refusal = Refusal { reason: &plan.failure, kind: Kind::Degraded, retry_after: None };
+        let operation = self.operation_name(ticket.operation);
+        let reply = self.substitute(host, worker, &refusal, None, memory, operation, Origin::Failed(status), now)?;
+        self.detail(host, worker, &status.to_string());
+        Some(reply)
+    }
+
+    /// The reply that was prepared for a refusal: a fallback of its own, a stale answer, or the fallback of the rule for
+    /// failures.
+    #[expect(clippy::too_many_arguments, reason = "one step of the path, not an interface")]
+    pub(super) fn substitute(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        refusal: &Refusal<'_>,
+        own: Option<&Fallback>,
+        memory: &Memory,
+        operation: &str,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Option<Reply> {
+        let rule = self.rule(memory);
+        if own.is_none()
+            && let (Some(stale), Some(candidate)) = (rule.and_then(FailureRule::stale), &memory.candidate)
+            && let Some(kept) = stale.lookup(host, worker, candidate, now)
+        {
+            refusal.reason.count_fallback(host, worker, STALE);
+            self.log_reason(host, worker, refusal.reason);
+            return Some(refusal.mark(kept.into_reply(origin), &self.monitor));
+        }
+        let fallback = own.or_else(|| self.fallback(rule?.spec().fallback))?;
+        self.tell(host, worker, refusal.reason, Some(fallback));
+        Some(refusal.reply(Some(fallback), &memory.caller, operation, &self.monitor))
+    }
+
+    /// Begins to copy a good answer, if its rule keeps answers and this one may be kept.
+    pub(super) fn capture(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        ticket: &Ticket,
+        now: Timestamp,
+    ) -> Option<Box<Capture>> {
+        if ticket.fate != Fate::Answered(Outcome::Success) {
+            return None;
+        }
+        let memory = ticket.memory.as_deref()?;
+        let (stale, candidate) = (self.rule(memory)?.stale()?, memory.candidate.as_ref()?);
+        let response = host.response_headers().map_err(|error| worker.trouble.host_error(host, error)).ok()?;
+        stale.begin(host, worker, candidate, &response, now).map(Box::new)
+    }
+
+    /// What the response, or a breaker that refuses, may need to know of the request.
+    pub(super) fn remember(&self, plan: &Plan, asker: &Asker<'_>, breaker: Option<&BreakerRule>) -> Memory {
+        let Asker { host, worker, request, operation, .. } = *asker;
+        // What a tunnel carries nobody can make up, and a preflight is not what it asks for.
+        let exempt = stream::is_long(request) || request.is_preflight();
+        let rules: &[usize] = if exempt { &[] } else { &plan.on_failure };
+        let rule = first_allowing(rules, &self.on_failure, |rule| &rule.spec().selection, request);
+        let fallbacks = [breaker.and_then(|it| it.spec().fallback), rule.and_then(|(_, it)| it.spec().fallback)];
+        let fallbacks = fallbacks.into_iter().filter_map(|index| self.fallback(index));
+        let stale = rule.and_then(|(_, rule)| rule.stale());
+        Memory {
+            caller: Caller::of(request, fallbacks),
+            candidate: stale.and_then(|stale| stale.candidate(host, worker, request, operation)),
+            rule: rule.map(|(index, _)| index),
+        }
+    }
+
+    /// Says in metrics and access log why something else is served, and what.
+    pub(super) fn tell(&self, host: &dyn Host, worker: &Worker, reason: &Reason, fallback: Option<&Fallback>) {
+        if let Some(fallback) = fallback {
+            reason.count_fallback(host, worker, &fallback.name);
+        }
+        self.log_reason(host, worker, reason);
+    }
+
+    pub(super) fn log_reason(&self, host: &dyn Host, worker: &Worker, reason: &Reason) {
+        if self.monitor.access_log {
+            reason.log(host, worker);
+        }
+    }
+
+    /// Makes visible to the access log what the reason does not say: the status of the failure, or why a breaker is open.
+    pub(super) fn detail(&self, host: &dyn Host, worker: &Worker, detail: &str) {
+        if self.monitor.access_log {
+            worker.report(host, host.set_log_field(LogField::Detail, detail));
+        }
+    }
+
+    pub(super) fn fallback(&self, index: Option<usize>) -> Option<&Fallback> {
+        self.fallbacks.get(index?)
+    }
+
+    pub(super) fn switch_fallback(&self, switch: usize) -> Option<&Fallback> {
+        self.fallback(self.switches.get(switch)?.spec().fallback)
+    }
+
+    pub(super) fn limit_fallback(&self, limit: usize) -> Option<&Fallback> {
+        self.fallback(self.limits.get(limit)?.spec().fallback)
+    }
+
+    pub(super) fn rule(&self, memory: &Memory) -> Option<&FailureRule> {
+        self.on_failure.get(memory.rule?)
+    }
+}
