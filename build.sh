@@ -13,8 +13,7 @@ valgrind_version=1:3.19.0-1             # of Debian's package `valgrind`
 h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client` and `libnghttp2-14`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
-wasm_tests=(token_bucket table config operation limits leases window leaky_bucket concurrency several
-  breaker stale budget metastable retry deadlines retries attempts hostcalls allocations switches fallbacks failures breakers)
+wasm_tests=(engine pipeline allocations)
 # The test target that drives real Envoys.
 envoy_test=envoy
 

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use common::interleaving::{Race, in_every_order, in_random_orders};
-use common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_until, take_shared_calls};
-use common::{MemoryHost, Random};
+use crate::common::interleaving::{Race, in_every_order, in_random_orders};
+use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_until, take_shared_calls};
+use crate::common::{MemoryHost, Random};
 use outrigger::host::{Host, HostError};
 use outrigger::limit::concurrency::{Concurrency, Demand, Share, Unmet};
 use outrigger::pipeline::{Decision, Ticket};

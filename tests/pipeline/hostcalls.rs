@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::sidecar::{MILLISECOND, Sidecar, pass_until};
+use crate::common::sidecar::{MILLISECOND, Sidecar, pass_until};
 use outrigger::pipeline::Decision;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -147,7 +145,7 @@ fn every_call_of_the_proxy_is_accounted_for() {
     }
     assert!(
         table.trim() == EXPECTED.trim(),
-        "the calls per request are no longer those of tests/hostcalls.txt. If the change is meant, put this there:\n\n{table}"
+        "the calls per request are no longer those of tests/pipeline/hostcalls.txt. If the change is meant, put this there:\n\n{table}"
     );
 }
 

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::time::Duration;
 
-use common::Random;
+use crate::common::Random;
 use outrigger::headers::Headers;
 use outrigger::operation::request::Request;
 use outrigger::retry::deadline::{self, Deadline, DeadlineRule, LONGEST};

@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::interleaving::{Race, in_every_order, in_random_orders};
-use common::sidecar::{HOUR, MILLISECOND, SECOND, header, take_shared_calls};
-use common::{MemoryHost, Random};
+use crate::common::interleaving::{Race, in_every_order, in_random_orders};
+use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, header, take_shared_calls};
+use crate::common::{MemoryHost, Random};
 use outrigger::degrade::stale::{
     Capture, MAX_CAPTURES, MAX_REQUEST_HEADERS, Memories, Origin, Progress, RESERVED_FOR, SLOTS, Spec, Stale,
 };

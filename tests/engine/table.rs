@@ -2,17 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
-
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::bound::overload_with_late_clocks;
-use common::interleaving::{Race, in_every_order};
-use common::{MemoryHost, Random};
+use crate::common::bound::overload_with_late_clocks;
+use crate::common::interleaving::{Race, in_every_order};
+use crate::common::{MemoryHost, Random};
 use outrigger::host::{Host, HostError};
 use outrigger::limit::FailureMode;
 use outrigger::limit::token_bucket::{Tat, TokenBucket};

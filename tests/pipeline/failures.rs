@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
-use common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
+use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
 use outrigger::degrade::stale::MAX_CAPTURES;
 use outrigger::host::LogField;
 use outrigger::pipeline::{Answer, Ticket};

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
-use common::Random;
-use common::sidecar::{Sidecar, header, reason};
+use crate::common::Random;
+use crate::common::sidecar::{Sidecar, header, reason};
 use outrigger::degrade::template::{Filling, Slot, Template, UnknownSlot};
 use outrigger::reply::Reply;
 use wasm_bindgen_test::wasm_bindgen_test;

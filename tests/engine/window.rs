@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, take_shared_calls};
-use common::{MemoryHost, Random};
+use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, take_shared_calls};
+use crate::common::{MemoryHost, Random};
 use outrigger::limit::FailureMode;
 use outrigger::limit::window::{Counts, LeasedWindow, MAX_INTERVAL, Ring, Window};
 use outrigger::monitor::trouble::Trouble;

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
-
 use std::rc::Rc;
 
-use common::{MemoryHost, Random};
+use crate::common::{MemoryHost, Random};
 use outrigger::config::Config;
 use outrigger::headers::Headers;
 use outrigger::host::HostError;

@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::interleaving::{Race, in_every_order};
-use common::sidecar::{HOUR, MILLISECOND, SECOND, take_shared_calls};
-use common::{MemoryHost, Random};
+use crate::common::interleaving::{Race, in_every_order};
+use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, take_shared_calls};
+use crate::common::{MemoryHost, Random};
 use outrigger::degrade::breaker::machine::{FORGIVEN_AFTER, MAX_PATIENCE, RETRY_SOON, Standing};
 use outrigger::degrade::breaker::ramp::{RAMP, STEP, Turn, Turnstile, share};
 use outrigger::degrade::breaker::ratio::{Ratio, lower_bound};

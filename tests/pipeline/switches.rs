@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
-use common::MemoryHost;
-use common::sidecar::{Sidecar, ended, header, reason, refused, served};
+use crate::common::MemoryHost;
+use crate::common::sidecar::{Sidecar, ended, header, reason, refused, served};
 use outrigger::config::Config;
 use outrigger::host::LogField;
 use outrigger::monitor::in_use::InUse;

@@ -10,12 +10,10 @@
     reason = "a test may panic"
 )]
 
-mod common;
-
 use std::time::Duration;
 
-use common::Random;
-use common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused};
+use crate::common::Random;
+use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused};
 use outrigger::host::{Host, LogField};
 use outrigger::pipeline::{Answer, Decision, Edits, Ticket};
 use outrigger::reply::Reply;

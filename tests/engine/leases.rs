@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::bound::{Admitted, excess};
-use common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_until, take_shared_calls};
-use common::{MemoryHost, Random};
+use crate::common::bound::{Admitted, excess};
+use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_until, take_shared_calls};
+use crate::common::{MemoryHost, Random};
 use outrigger::limit::FailureMode;
 use outrigger::limit::token_bucket::{Tat, TokenBucket};
 use outrigger::limit::window::LeasedWindow;

@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::time::Duration;
 
-use common::Random;
-use common::sidecar::{MILLISECOND, SECOND, Sidecar, ended};
+use crate::common::Random;
+use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended};
 use outrigger::attempt::{self, Attempt};
 use outrigger::config::Placement;
 use outrigger::host::{Host, LogField};

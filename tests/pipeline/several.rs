@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::sidecar::{MILLISECOND, SECOND, Sidecar, header, reason};
-use common::{MemoryHost, Random};
+use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, header, reason};
+use crate::common::{MemoryHost, Random};
 use outrigger::host::Host;
 use outrigger::limit::leaky_bucket::LeakyBucket;
 use outrigger::limit::token_bucket::TokenBucket;

@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
-mod common;
-
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::bound::{Admitted, excess, overload_with_late_clocks};
-use common::interleaving::{Race, in_every_order};
-use common::{MemoryHost, Random};
+use crate::common::bound::{Admitted, excess, overload_with_late_clocks};
+use crate::common::interleaving::{Race, in_every_order};
+use crate::common::{MemoryHost, Random};
 use outrigger::host::{Host, HostError};
 use outrigger::limit::FailureMode;
 use outrigger::limit::token_bucket::{MAX_FILL_TIME, MAX_TOKENS_PER_SEC, Tat, TokenBucket, Unrepresentable};

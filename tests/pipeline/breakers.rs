@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
-use common::{MemoryHost, Random};
+use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
+use crate::common::{MemoryHost, Random};
 use outrigger::degrade::breaker::record;
 use outrigger::degrade::breaker::state::Phase;
 use outrigger::host::{Host, LogField};

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::rc::Rc;
 
-use common::MemoryHost;
+use crate::common::MemoryHost;
 use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::host::LogField;

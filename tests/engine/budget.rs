@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use common::Random;
+use crate::common::Random;
 use outrigger::monitor::outcome::Outcome;
 use outrigger::retry::budget::{Account, Budget, MAX_CAP, MAX_PER_SECOND, MIN_CAP, SetAside, Unrepresentable};
 use outrigger::shared::by_key::ByKey;

@@ -6,13 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-mod common;
-
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use common::Random;
+use crate::common::Random;
 use outrigger::limit::concurrency::{Concurrency, Demand, Share};
 use outrigger::monitor::outcome::Outcome;
 use outrigger::retry::budget::{Account, Budget, SetAside};

@@ -1,0 +1,21 @@
+//! The engine by parts: policies, what a request is, and the configuration. Runs natively and as wasm32.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod breaker;
+mod budget;
+mod concurrency;
+mod config;
+mod deadlines;
+#[cfg(not(target_arch = "wasm32"))]
+mod documents;
+mod leaky_bucket;
+mod leases;
+mod metastable;
+mod operation;
+mod retry;
+mod stale;
+mod table;
+mod token_bucket;
+mod window;
