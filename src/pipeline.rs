@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 
 use self::admission::Refused;
 pub use self::ticket::Ticket;
-use self::ticket::{Fate, Interest, Memory, ResponseEnd};
+use self::ticket::{Client, Interest, Memory, ResponseEnd, Service};
 use self::verdict::{cut_off, grpc_outcome, judge};
 use crate::degrade::stale::Progress;
 use crate::filter::Filter;
@@ -34,7 +34,6 @@ use crate::headers::Headers;
 use crate::host::{Host, LogField};
 use crate::limit::quota::{self, FieldEdits};
 use crate::limit::rule::Asker;
-use crate::monitor::outcome::Outcome;
 use crate::operation::classify;
 use crate::operation::request::Request;
 use crate::reply::Reply;
@@ -96,7 +95,7 @@ impl Filter {
             Ok(wait) if wait.time.is_zero() => Decision::Forward(edits),
             Ok(wait) => {
                 worker.waiting.set(worker.waiting.get().saturating_add(1));
-                ticket.fate = Fate::Waiting(wait.limit);
+                ticket.client = Client::Held(wait.limit);
                 Decision::Wait(edits, now.saturating_add(wait.time))
             }
             Err(refused) => {
@@ -116,12 +115,12 @@ impl Filter {
     /// reply.
     pub fn resume(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Decision<'_> {
         let mut edits = Edits::default();
-        let (Fate::Waiting(limit), Some(plan)) = (ticket.fate, self.plans.get(ticket.operation)) else {
+        let (Client::Held(limit), Some(plan)) = (ticket.client, self.plans.get(ticket.operation)) else {
             return Decision::Forward(edits);
         };
         let now = host.now();
         worker.waiting.set(worker.waiting.get().saturating_sub(1));
-        ticket.fate = Fate::Forwarded;
+        ticket.client = Client::Nothing;
         if let Some(limit) = self.limits.get(limit) {
             limit.observe_wait(host, worker, now.saturating_since(ticket.started));
         }
@@ -135,9 +134,10 @@ impl Filter {
     /// Takes note of a response when its headers are there, and says what becomes of it; the filter's own replies count already
     /// and pass.
     pub fn on_response(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Answer {
-        let (Fate::Forwarded, Some(plan)) = (ticket.fate, self.plans.get(ticket.operation)) else {
+        let (true, Some(plan)) = (ticket.is_open(), self.plans.get(ticket.operation)) else {
             return Answer::Pass(FieldEdits::default());
         };
+        ticket.client = Client::Answer;
         let failed = match judge(host, plan, ticket) {
             Ok(failed) => failed,
             Err(error) => {
@@ -154,7 +154,7 @@ impl Filter {
                 self.settle_breaker(host, worker, ticket, now);
             }
             if let Some(reply) = replacement {
-                ticket.fate = Fate::Replaced;
+                ticket.client = Client::Substitute;
                 return Answer::Replace(Box::new(reply));
             }
             ticket.capture = self.capture(host, worker, ticket, now);
@@ -196,7 +196,7 @@ impl Filter {
             return;
         };
         let now = host.now();
-        if let Fate::Waiting(_) = ticket.fate {
+        if let Client::Held(_) = ticket.client {
             worker.waiting.set(worker.waiting.get().saturating_sub(1));
             ticket.taken.give_back(&self.limits, host, worker, now);
         }
@@ -204,26 +204,20 @@ impl Filter {
         if let Some(capture) = ticket.capture.take() {
             capture.abandon(host, worker);
         }
-        let unfinished = match ticket.fate {
+        let unfinished = match ticket.service {
             // Without its end a gRPC stream has no status but what the proxy makes up.
-            Fate::Forwarded => ticket.is_grpc(),
-            fate => fate == Fate::Answered(Outcome::Success),
+            Service::Silent => ticket.is_grpc(),
+            service => service == Service::Succeeded,
         };
         if unfinished && cut_off(host, worker, &ticket) {
-            ticket.fate = Fate::Answered(Outcome::Failure);
+            ticket.service = Service::Failed;
         }
-        if let Fate::Forwarded = ticket.fate {
+        if ticket.is_open() {
             self.spare_breaker(host, worker, &mut ticket, now);
         }
         self.settle_breaker(host, worker, &mut ticket, now);
         self.settle_retries(host, worker, plan, &mut ticket, now);
-        let outcome = match ticket.fate {
-            Fate::Forwarded | Fate::Waiting(_) => Outcome::Cancelled,
-            Fate::RefusedElsewhere => Outcome::ClientError,
-            Fate::Replaced => Outcome::Degraded,
-            Fate::Answered(outcome) | Fate::Refused(outcome) => outcome,
-        };
-        worker.report(host, self.count_request(host, worker, plan, &ticket, outcome, now));
+        worker.report(host, self.count_request(host, worker, plan, &ticket, now));
     }
 
     /// Does what is due without a request: gives back what this worker holds in advance and does not use, and says that it is

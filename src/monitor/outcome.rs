@@ -42,23 +42,4 @@ impl Outcome {
             Self::Unknown => "unknown",
         }
     }
-
-    /// The outcome of a forwarded HTTP request by its status.
-    pub const fn of_status(status: u16) -> Self {
-        match status {
-            ..=399 => Self::Success,
-            400..=499 => Self::ClientError,
-            500.. => Self::Failure,
-        }
-    }
-
-    /// The outcome of a forwarded gRPC call by its status: `DEADLINE_EXCEEDED` (4) and `UNAVAILABLE` (14) are what a
-    /// failing dependency looks like; other codes are answers.
-    pub const fn of_grpc_status(status: u32) -> Self {
-        match status {
-            0 => Self::Success,
-            4 | 14 => Self::Failure,
-            _ => Self::ClientError,
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Edits;
-use super::ticket::{Due, Guard, Haste, Interest, Retry, Ticket};
+use super::ticket::{Due, Guard, Haste, Interest, Retry, Service, Ticket};
 use crate::degrade::breaker::watched;
 use crate::filter::{Filter, Plan, first_allowing};
 use crate::host::Host;
@@ -129,10 +129,13 @@ impl Filter {
         ticket.forwarded = now;
         let gone =
             self.claim(host, worker, now, ticket).and_then(|()| self.advise(host, worker, plan, now, ticket, edits));
-        gone.inspect_err(|_| {
+        if let Err(refused) = gone {
             self.spare_breaker(host, worker, ticket, now);
             ticket.taken.give_back(&self.limits, host, worker, now);
-        })
+            return Err(refused);
+        }
+        ticket.service = Service::Silent;
+        Ok(())
     }
 
     /// Asks the request's breaker, if it has one.

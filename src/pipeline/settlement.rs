@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::ticket::{Fate, Guard, Haste, Interest, Retry, StreamKind, Ticket};
+use super::ticket::{Client, Guard, Haste, Interest, Retry, Service, StreamKind, Ticket};
 use super::verdict::ended;
 use crate::degrade::breaker;
 use crate::degrade::breaker::rule::BreakerRule;
@@ -28,12 +28,7 @@ impl Filter {
         ticket: &mut Ticket,
         now: Timestamp,
     ) {
-        let outcome = match ticket.fate {
-            Fate::Answered(outcome) => outcome,
-            Fate::Replaced => Outcome::Failure,
-            Fate::Waiting(_) | Fate::Forwarded | Fate::RefusedElsewhere | Fate::Refused(_) => Outcome::Cancelled,
-        };
-        if outcome == Outcome::Success
+        if ticket.service == Service::Succeeded
             && ticket.interest == Interest::OutcomeAndTime
             && ticket.kind == StreamKind::Exchange
             && let (Some(usual_time), Some(latency)) = (&plan.usual_time, ticket.latency)
@@ -49,6 +44,13 @@ impl Filter {
         if let Some(made @ 1..) = made {
             self.count_retries(host, worker, plan, ticket.operation, policy::Decision::Made, made);
         }
+        let outcome = match ticket.service {
+            Service::NotAsked | Service::Silent => Outcome::Cancelled,
+            Service::Succeeded => Outcome::Success,
+            Service::Declined => Outcome::ClientError,
+            Service::Failed => Outcome::Failure,
+            Service::Unjudged => Outcome::Unknown,
+        };
         rule.settle(worker, set_aside, made, outcome, now);
     }
 
@@ -109,16 +111,14 @@ impl Filter {
         let Some((breaker, admission)) = self.passed(ticket) else {
             return;
         };
-        let outcome = match ticket.fate {
+        let outcome = match ticket.service {
+            Service::NotAsked => return breaker.give_back(host, worker, admission, now),
             // That there was no time is its caller's doing.
-            Fate::Answered(Outcome::Failure) if ticket.haste == Haste::Trial => {
-                return breaker.give_back(host, worker, admission, now);
-            }
-            Fate::Answered(Outcome::Failure) => breaker::tally::Outcome::Failure,
-            // Not answered yet: the headers of a gRPC stream, which say nothing bad.
-            Fate::Answered(_) | Fate::Forwarded => breaker::tally::Outcome::Success,
-            Fate::Waiting(_) | Fate::RefusedElsewhere | Fate::Replaced | Fate::Refused(_) => {
-                return breaker.give_back(host, worker, admission, now);
+            Service::Failed if ticket.haste == Haste::Trial => return breaker.give_back(host, worker, admission, now),
+            Service::Failed => breaker::tally::Outcome::Failure,
+            // Not known yet: the headers of a gRPC stream, which say nothing bad.
+            Service::Silent | Service::Succeeded | Service::Declined | Service::Unjudged => {
+                breaker::tally::Outcome::Success
             }
         };
         let latency = ticket.latency.unwrap_or_else(|| now.saturating_since(ticket.started));
@@ -146,17 +146,17 @@ impl Filter {
         worker: &Worker,
         plan: &Plan,
         ticket: &Ticket,
-        outcome: Outcome,
         now: Timestamp,
     ) -> Result<(), HostError> {
         let Some(operation) = self.operations.get(ticket.operation) else {
             return Ok(());
         };
+        let outcome = ticket.outcome();
         if let Some(handle) = plan.requests.get(outcome as usize) {
             let name = || metrics::requests_total(&operation.name, operation.tier, outcome);
             handle.count(host, &worker.metrics, name)?;
         }
-        if ticket.kind == StreamKind::Long || matches!(ticket.fate, Fate::Refused(_) | Fate::Waiting(_)) {
+        if ticket.kind == StreamKind::Long || matches!(ticket.client, Client::Refusal(_) | Client::Held(_)) {
             return Ok(());
         }
         let duration = u64::try_from(now.saturating_since(ticket.started).as_millis()).unwrap_or(u64::MAX);

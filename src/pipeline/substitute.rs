@@ -1,7 +1,7 @@
 //! What a client gets in place of an answer: a refusal, the last good answer, a fallback.
 
 use super::admission::Refused;
-use super::ticket::{Fate, Memory, Ticket};
+use super::ticket::{Client, Memory, Service, Ticket};
 use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
@@ -38,7 +38,7 @@ impl Filter {
                 let Some(switch) = self.switches.get(*index) else {
                     return Reply::default();
                 };
-                ticket.fate = Fate::Refused(Outcome::Degraded);
+                ticket.client = Client::Refusal(Outcome::Degraded);
                 let (reason, retry_after) = (switch.reason(), Some(switch::RETRY_AFTER));
                 let fallback = self.switch_fallback(*index).filter(|it| ticket.may_be_told(it));
                 self.tell(host, worker, reason, fallback);
@@ -47,7 +47,7 @@ impl Filter {
                 refusal.reply(fallback, &memory.caller, operation, &self.monitor)
             }
             Refused::Deadline => {
-                ticket.fate = Fate::Refused(Outcome::Expired);
+                ticket.client = Client::Refusal(Outcome::Expired);
                 self.tell(host, worker, &self.expired, None);
                 self.expired.count(host, worker, Enforcement::Enforced);
                 let refusal = Refusal { reason: &self.expired, kind: Kind::Expired, retry_after: None };
@@ -57,7 +57,7 @@ impl Filter {
                 let Some(limit) = self.limits.get(refusal.limit) else {
                     return Reply::default();
                 };
-                ticket.fate = Fate::Refused(Outcome::Limited);
+                ticket.client = Client::Refusal(Outcome::Limited);
                 let fallback = self.limit_fallback(refusal.limit).filter(|it| ticket.may_be_told(it));
                 self.tell(host, worker, limit.reason(), fallback);
                 limit.count_refusal(host, worker);
@@ -67,7 +67,7 @@ impl Filter {
                 let Some(breaker) = self.breakers.get(*index) else {
                     return Reply::default();
                 };
-                ticket.fate = Fate::Refused(Outcome::Broken);
+                ticket.client = Client::Refusal(Outcome::Broken);
                 breaker.reason().count(host, worker, Enforcement::Enforced);
                 self.detail(host, worker, breaker.cause());
                 let refusal =
@@ -142,7 +142,7 @@ impl Filter {
         ticket: &Ticket,
         now: Timestamp,
     ) -> Option<Box<Capture>> {
-        if ticket.fate != Fate::Answered(Outcome::Success) {
+        if ticket.service != Service::Succeeded {
             return None;
         }
         let memory = ticket.memory.as_deref()?;

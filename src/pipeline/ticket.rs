@@ -26,7 +26,8 @@ pub struct Ticket {
     pub(super) operation: usize,
     pub(super) started: Timestamp,
     pub(super) protocol: Protocol,
-    pub(super) fate: Fate,
+    pub(super) service: Service,
+    pub(super) client: Client,
     pub(super) kind: StreamKind,
     pub(super) end: ResponseEnd,
     pub(super) taken: Reservation,
@@ -45,21 +46,36 @@ pub struct Ticket {
     pub(super) capture: Option<Box<Capture>>,
 }
 
-/// How far the request has come.
+/// What the service did. Breakers, budgets and usual times hear of this only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// Held in the queue of the limit with this index.
-    Waiting(usize),
-    /// Sent on, not answered.
-    Forwarded,
-    /// Answered by the service, or by Envoy for want of one.
-    Answered(Outcome),
-    /// Answered by another filter's refusal, which says nothing about the service.
-    RefusedElsewhere,
-    /// Answered by a failure, in place of which the client was given something else.
-    Replaced,
-    /// Answered by the filter.
-    Refused(Outcome),
+pub(super) enum Service {
+    /// Nothing: it was not asked, or somebody else answered in its place.
+    NotAsked,
+    /// It was asked, and how that ends is not known yet.
+    Silent,
+    /// It did what it was asked to.
+    Succeeded,
+    /// It said that the request was wrong: an answer too.
+    Declined,
+    /// It failed, or there was none for Envoy to ask.
+    Failed,
+    /// It answered, and nobody wanted to know how.
+    Unjudged,
+}
+
+/// What the client got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    /// Nothing yet.
+    Nothing,
+    /// Nothing yet: its request is held in the queue of the limit with this index.
+    Held(usize),
+    /// What came from beyond the filter.
+    Answer,
+    /// Something else in place of a failure.
+    Substitute,
+    /// A refusal by the filter, which counts as this.
+    Refusal(Outcome),
 }
 
 /// Whether the stream is one request with its response, or goes on as long as both sides like.
@@ -157,7 +173,8 @@ impl Ticket {
             operation,
             started: now,
             protocol: Protocol::of(request),
-            fate: Fate::Forwarded,
+            service: Service::NotAsked,
+            client: Client::Nothing,
             kind: if stream::is_long(request) { StreamKind::Long } else { StreamKind::Exchange },
             end: ResponseEnd::Open,
             taken: Reservation::default(),
@@ -182,8 +199,23 @@ impl Ticket {
         matches!(self.kind, StreamKind::Exchange) || 300 <= fallback.status
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        self.fate == Fate::Answered(Outcome::Failure)
+    /// Whether the request went on and has no answer.
+    pub(super) fn is_open(&self) -> bool {
+        self.service == Service::Silent
+    }
+
+    /// How the request is counted when it ends like this.
+    pub(super) const fn outcome(&self) -> Outcome {
+        match (self.client, self.service) {
+            (Client::Refusal(outcome), _) => outcome,
+            (Client::Substitute, _) => Outcome::Degraded,
+            (Client::Held(_), _) | (_, Service::Silent) | (Client::Nothing, Service::NotAsked) => Outcome::Cancelled,
+            (_, Service::Succeeded) => Outcome::Success,
+            // What another filter refused is as little a failure as what the service declined.
+            (_, Service::Declined) | (Client::Answer, Service::NotAsked) => Outcome::ClientError,
+            (_, Service::Failed) => Outcome::Failure,
+            (_, Service::Unjudged) => Outcome::Unknown,
+        }
     }
 
     /// What the retry budget had to do with the answer.

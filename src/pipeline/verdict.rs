@@ -1,19 +1,37 @@
 //! What a response says about the service.
 
-use super::ticket::{Fate, Interest, ResponseEnd, StreamKind, Ticket};
+use super::ticket::{Interest, ResponseEnd, Service, StreamKind, Ticket};
 use crate::config::Outcomes;
 use crate::filter::Plan;
 use crate::host::{Ended, Host, HostError};
-use crate::monitor::outcome::Outcome;
 use crate::reply::{DEADLINE_EXCEEDED, Protocol};
 use crate::retry::attempts::Ending;
 use crate::retry::router;
 use crate::worker::Worker;
 
+impl Service {
+    const fn by_status(status: u16) -> Self {
+        match status {
+            ..=399 => Self::Succeeded,
+            400..=499 => Self::Declined,
+            500.. => Self::Failed,
+        }
+    }
+
+    /// `DEADLINE_EXCEEDED` (4) and `UNAVAILABLE` (14) are what a failing dependency looks like; other codes are answers.
+    const fn by_grpc_status(status: u32) -> Self {
+        match status {
+            0 => Self::Succeeded,
+            4 | 14 => Self::Failed,
+            _ => Self::Declined,
+        }
+    }
+}
+
 /// Takes note of the outcome as far as the response's headers tell it. Returns the status of a failure.
 pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16>, HostError> {
     if plan.outcomes == Outcomes::AsNeeded && ticket.interest == Interest::Nothing {
-        ticket.fate = Fate::Answered(Outcome::Unknown);
+        ticket.service = Service::Unjudged;
         return Ok(None);
     }
     match ticket.protocol {
@@ -22,10 +40,10 @@ pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result
         Protocol::Grpc if !plan.is_guarded() => return Ok(None),
         Protocol::Grpc => {
             if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
-                ticket.fate = answered(host, ticket, Outcome::of_grpc_status(status));
+                ticket.service = said(host, ticket, Service::by_grpc_status(status));
                 // The statuses that stand for `UNAVAILABLE` and `DEADLINE_EXCEEDED`.
                 let http = if status == DEADLINE_EXCEEDED { 504 } else { 503 };
-                return Ok(ticket.has_failed().then_some(http));
+                return Ok((ticket.service == Service::Failed).then_some(http));
             }
         }
     }
@@ -36,18 +54,18 @@ pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result
         ticket.kind = StreamKind::Long;
     }
     if ticket.protocol == Protocol::Http || 400 <= status {
-        ticket.fate = answered(host, ticket, Outcome::of_status(status));
+        ticket.service = said(host, ticket, Service::by_status(status));
     }
-    Ok(ticket.has_failed().then_some(status))
+    Ok((ticket.service == Service::Failed).then_some(status))
 }
 
 /// Takes note of how a gRPC stream ended, if that is not known yet.
 pub(super) fn grpc_outcome(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
-    if ticket.fate != Fate::Forwarded || !ticket.is_grpc() {
+    if !ticket.is_open() || !ticket.is_grpc() {
         return;
     }
     match host.grpc_status() {
-        Ok(Some(status)) => ticket.fate = answered(host, ticket, Outcome::of_grpc_status(status)),
+        Ok(Some(status)) => ticket.service = said(host, ticket, Service::by_grpc_status(status)),
         Ok(None) => {}
         Err(error) => worker.trouble.host_error(host, error),
     }
@@ -59,11 +77,11 @@ pub(super) fn number(value: &[u8]) -> Option<u32> {
 
 /// A failure that is marked as some filter's refusal says nothing about the service, unless the mark is ours: then it only
 /// kept the router from trying again. Where the mark cannot be read there is none.
-pub(super) fn answered(host: &dyn Host, ticket: &Ticket, outcome: Outcome) -> Fate {
+fn said(host: &dyn Host, ticket: &Ticket, service: Service) -> Service {
     let is_marked = || matches!(host.response_header(router::LAST), Ok(Some(_)));
-    match outcome {
-        Outcome::Failure if ticket.ending() != Ending::Marked && is_marked() => Fate::RefusedElsewhere,
-        outcome => Fate::Answered(outcome),
+    match service {
+        Service::Failed if ticket.ending() != Ending::Marked && is_marked() => Service::NotAsked,
+        service => service,
     }
 }
 
