@@ -101,10 +101,10 @@ impl Filter {
             }
             Err(refused) => {
                 let memory = match &refused {
-                    Refused::Switch(index) => Memory::of_caller(&request, self.switch_fallback(*index)),
-                    Refused::Limit(refusal) => Memory::of_caller(&request, self.limit_fallback(refusal.limit)),
-                    Refused::Deadline => Memory::of_caller(&request, None),
-                    Refused::Breaker(index, _) => self.remember(plan, &asker, self.breakers.get(*index)),
+                    Refused::Switch(index) => self.remember_refused(&request, self.switch_fallback(*index)),
+                    Refused::Limit(refusal) => self.remember_refused(&request, self.limit_fallback(refusal.limit)),
+                    Refused::Deadline => self.remember_refused(&request, None),
+                    Refused::Breaker(index, _) => self.remember(plan, &asker, self.breaker_fallback(*index)),
                 };
                 Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, &mut ticket)))
             }

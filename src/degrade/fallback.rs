@@ -7,6 +7,7 @@ use crate::degrade::cors::Cors;
 use crate::degrade::template::{Filling, Slot, Template};
 use crate::operation::request::Request;
 use crate::reply::{Protocol, Reply, UNAVAILABLE, whole_seconds};
+use crate::retry::stream;
 
 /// A reply that is complete at configuration, but for what the refusal adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Fallback {
     pub name: String,
     /// HTTP status, 200 to 599.
     pub status: u16,
+    /// Methods of the requests that it may answer; see [`Fallback::is_for`].
+    pub methods: Vec<String>,
     /// Headers, the content type among them. Names are lower-case.
     pub headers: Vec<(String, String)>,
     /// Body; empty for none.
@@ -61,6 +64,22 @@ impl Caller {
 }
 
 impl Fallback {
+    /// Whether the fallback may answer the request.
+    ///
+    /// A success in place of a write tells its client that the write was done. So one that says success is for `GET` and `HEAD`, unless
+    /// `methods` says otherwise; one that says anything else is for all. A gRPC client is never told success. A long stream that is
+    /// refused with a success would be taken for open, whatever `methods` says.
+    pub fn is_for(&self, request: &Request<'_>) -> bool {
+        let says_success = self.status < 300;
+        if says_success && stream::is_long(request) {
+            return false;
+        }
+        if !self.methods.is_empty() {
+            return self.methods.iter().any(|method| method.as_bytes() == request.method);
+        }
+        !says_success || request.grpc || matches!(request.method, b"GET" | b"HEAD")
+    }
+
     /// The reply to the caller, without the marks of a refusal. `by_default` is the gRPC status of the refusal.
     pub fn reply(&self, caller: &Caller, reason: &str, operation: &str, by_default: u32) -> Reply {
         let own = self.headers.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));

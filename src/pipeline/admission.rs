@@ -60,7 +60,8 @@ impl Filter {
         let patience = self.check_time(plan, asker, ticket, edits)?;
         let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(Refused::Limit)?;
         if breaker.is_some() || !plan.on_failure.is_empty() {
-            ticket.memory = Some(Box::new(self.remember(plan, asker, breaker.map(|(_, breaker)| breaker))));
+            let own = breaker.and_then(|(index, _)| self.breaker_fallback(index));
+            ticket.memory = Some(Box::new(self.remember(plan, asker, own)));
         }
         if wait.time.is_zero() {
             self.let_go(host, worker, plan, now, ticket, edits)?;

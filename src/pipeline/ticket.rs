@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::degrade::breaker::watched::Admission;
-use crate::degrade::fallback::{Caller, Fallback};
+use crate::degrade::fallback::Caller;
+#[cfg(doc)]
+use crate::degrade::fallback::Fallback;
 use crate::degrade::stale::{Candidate, Capture};
 use crate::limit::reservation::Reservation;
 use crate::monitor::outcome::Outcome;
@@ -92,8 +94,12 @@ pub(super) enum Guard {
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) caller: Caller,
+    /// Index of the fallback of what may refuse the request, if it has one [for it](Fallback::is_for).
+    pub(super) own: Option<usize>,
     /// Index of the rule for failures, if there is one.
     pub(super) rule: Option<usize>,
+    /// Index of the rule's fallback, if it has one for the request.
+    pub(super) fallback: Option<usize>,
     /// What to look for among the answers that are kept.
     pub(super) candidate: Option<Candidate>,
 }
@@ -139,14 +145,9 @@ pub(super) enum Interest {
 }
 
 impl Memory {
-    /// What a fallback needs to know, and no more.
-    pub(super) fn of_caller(request: &Request<'_>, fallback: Option<&Fallback>) -> Self {
-        Self { caller: Caller::of(request, fallback), rule: None, candidate: None }
-    }
-
     /// What is known without a request.
-    pub(super) fn of_nobody(protocol: Protocol) -> Self {
-        Self { caller: Caller::new(protocol), rule: None, candidate: None }
+    pub(super) const fn of_nobody(protocol: Protocol) -> Self {
+        Self { caller: Caller::new(protocol), own: None, rule: None, fallback: None, candidate: None }
     }
 }
 
@@ -175,11 +176,6 @@ impl Ticket {
 
     pub(super) fn is_grpc(&self) -> bool {
         self.protocol == Protocol::Grpc
-    }
-
-    /// Whether the fallback is no lie: a tunnel that is refused with a success would be taken for open.
-    pub(super) const fn may_be_told(&self, fallback: &Fallback) -> bool {
-        matches!(self.kind, StreamKind::Exchange) || 300 <= fallback.status
     }
 
     pub(super) fn has_failed(&self) -> bool {
