@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 
 use self::admission::Refused;
 pub use self::ticket::Ticket;
-use self::ticket::{Fate, Interest, Memory, ResponseEnd};
+use self::ticket::{Fate, Interest, Memory, ResponseEnd, StreamKind};
 use self::verdict::{cut_off, grpc_outcome, judge};
 use crate::degrade::stale::Progress;
 use crate::filter::Filter;
@@ -39,7 +39,7 @@ use crate::operation::classify;
 use crate::operation::request::Request;
 use crate::reply::Reply;
 use crate::retry::attempts::Ending;
-use crate::retry::router;
+use crate::retry::{router, stream};
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -145,6 +145,7 @@ impl Filter {
                 return pass(ticket, FieldEdits::default());
             }
         };
+        self.tell_streams(host, worker, ticket);
         if plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime {
             let now = host.now();
             ticket.latency = Some(now.saturating_since(ticket.forwarded));
@@ -244,6 +245,19 @@ impl Filter {
         for limit in &self.limits {
             limit.surrender(host, worker, now);
         }
+    }
+
+    /// Finds out what an answer is that could have been a stream of events or something else.
+    fn tell_streams(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+        if ticket.kind != StreamKind::Undecided {
+            return;
+        }
+        let content_type = host.response_header("content-type").unwrap_or_else(|error| {
+            worker.trouble.host_error(host, error);
+            None
+        });
+        let is_stream = content_type.is_some_and(|it| stream::is_events(&it));
+        ticket.kind = if is_stream { StreamKind::Long } else { StreamKind::Exchange };
     }
 
     /// What an admitted client is told about its quotas. What the service itself says stays.

@@ -176,13 +176,13 @@ impl Filter {
             }
         }
         let Retry::Ahead(index, eligibility) = ticket.retry else {
-            edits.set.extend(left.map(router::timeout));
+            edits.set.extend(left.map(|left| router::time(left, ticket.bound())));
             return Ok(());
         };
         ticket.retry = Retry::None;
         if let Some(rule) = self.retries.get(index) {
             let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
-            let advice = rule.advise(host, worker, eligibility, Time { left, usual }, now);
+            let advice = rule.advise(host, worker, eligibility, Time { left, usual, bound: ticket.bound() }, now);
             ticket.retry = match eligibility {
                 Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended(worker) => {
                     let attempts = Attempts::new(Rc::clone(rule), failures, advice.payment, advice.set_aside);

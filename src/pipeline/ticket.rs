@@ -10,12 +10,13 @@ use crate::degrade::fallback::Fallback;
 use crate::degrade::stale::{Candidate, Capture};
 use crate::limit::reservation::Reservation;
 use crate::monitor::outcome::Outcome;
-use crate::operation::request::Request;
+use crate::operation::request::{Events, Request};
 use crate::reply::Protocol;
 use crate::retry::attempts::{Attempts, Ending};
 use crate::retry::budget::SetAside;
 use crate::retry::deadline::Deadline;
 use crate::retry::policy::Eligibility;
+use crate::retry::router::Bound;
 use crate::retry::stream;
 use crate::time::Timestamp;
 
@@ -68,6 +69,8 @@ pub(super) enum Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamKind {
     Exchange,
+    /// An exchange or server-sent events: the response will tell.
+    Undecided,
     /// A tunnel, another protocol, or server-sent events.
     Long,
 }
@@ -144,6 +147,16 @@ pub(super) enum Interest {
     OutcomeAndTime,
 }
 
+impl StreamKind {
+    fn of(request: &Request<'_>) -> Self {
+        match request.events {
+            _ if stream::is_long(request) => Self::Long,
+            Events::AmongOthers => Self::Undecided,
+            Events::No | Events::Only => Self::Exchange,
+        }
+    }
+}
+
 impl Memory {
     /// What is known without a request.
     pub(super) const fn of_nobody(protocol: Protocol) -> Self {
@@ -159,7 +172,7 @@ impl Ticket {
             started: now,
             protocol: Protocol::of(request),
             fate: Fate::Forwarded,
-            kind: if stream::is_long(request) { StreamKind::Long } else { StreamKind::Exchange },
+            kind: StreamKind::of(request),
             end: ResponseEnd::Open,
             taken: Reservation::default(),
             breaker: Guard::None,
@@ -176,6 +189,11 @@ impl Ticket {
 
     pub(super) fn is_grpc(&self) -> bool {
         self.protocol == Protocol::Grpc
+    }
+
+    /// What the time that there is bounds: a stream that has begun in time goes on as long as it likes.
+    pub(super) fn bound(&self) -> Bound {
+        if self.kind == StreamKind::Undecided { Bound::Beginning } else { Bound::Answer }
     }
 
     pub(super) fn has_failed(&self) -> bool {

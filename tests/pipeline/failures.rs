@@ -345,6 +345,22 @@ fn server_sent_events_are_left_alone() {
     assert!(sidecar.host.record_keys().iter().all(|key| !key.contains("/stale/")));
 }
 
+/// As clients of the Model Context Protocol ask; what they get is told by the response.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_that_takes_events_among_others_is_an_ordinary_one() {
+    for accept in ["application/json, text/event-stream", "text/event-stream;q=0", "text/event-stream, */*;q=0.1"] {
+        let sidecar = shop(STALE);
+        let request = [(":path", "/reviews/17"), ("accept", accept)];
+        assert_eq!(status(&sidecar, &request, "503").unwrap().status, 200, "the fallback: {accept}");
+        let ticket = sidecar.begin(&request).unwrap();
+        let events = [GOOD[0], GOOD[2], ("content-type", "text/event-stream")];
+        answer_in_parts(&sidecar, ticket, &events, &["data: 1"]);
+        assert_ne!(status(&sidecar, &request, "503").unwrap().body, b"data: 1", "no stream is kept: {accept}");
+        keep(&sidecar, &request, "five stars");
+        assert_eq!(status(&sidecar, &request, "503").unwrap().body, b"five stars", "{accept}");
+    }
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn the_last_good_answer_takes_the_place_of_a_failure() {
     let sidecar = shop(STALE);

@@ -10,6 +10,7 @@ use crate::degrade::stale::http_date;
 use crate::headers::Headers;
 use crate::host::End;
 use crate::operation::request::Request;
+use crate::retry::stream;
 
 /// The most bytes of request headers that are kept aside until the answer is there. A longer request takes no part.
 pub const MAX_REQUEST_HEADERS: usize = 16 * 1024;
@@ -68,7 +69,7 @@ impl Terms {
         }
         let forbidden = |(name, value): (&[u8], &[u8])| match name {
             b"set-cookie" | b"set-cookie2" | b"content-range" => true,
-            b"content-type" => value.starts_with(b"application/grpc"),
+            b"content-type" => value.starts_with(b"application/grpc") || stream::is_events(value),
             // What another of our kind made up, or kept, in place of an answer.
             b"x-outrigger-reason" => true,
             b"cache-status" => value.split(|byte| *byte == b',').any(|it| it.trim_ascii().starts_with(b"outrigger")),
