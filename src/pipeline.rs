@@ -11,10 +11,11 @@
 //! [`Filter::resume`]. What a request took before it was refused is given back at once: a refused request leaves no trace
 //! in the state of the limits that admitted it.
 //!
-//! What the steps do is in [`admission`], [`verdict`] (what a response says), [`substitute`] (what a client gets in place of it)
-//! and [`settlement`].
+//! What the steps do is in [`admission`], [`verdict`] (what a response says), [`substitute`] (what a client gets in place of it),
+//! [`keeping`] (what it means for the answers that are kept) and [`settlement`].
 
 mod admission;
+mod keeping;
 mod settlement;
 mod substitute;
 mod ticket;
@@ -89,6 +90,7 @@ impl Filter {
             return (Decision::Forward(edits(&request)), ticket);
         };
         self.log_operation(host, worker, operation);
+        ticket.written = self.written_by(&request);
 
         let asker = Asker { host, worker, request: &request, operation: self.operation_name(operation), now };
         let mut edits = edits(&request);
@@ -146,6 +148,7 @@ impl Filter {
             }
         };
         self.tell_streams(host, worker, ticket);
+        self.give_up_changed(host, worker, ticket);
         if plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime {
             let now = host.now();
             ticket.latency = Some(now.saturating_since(ticket.forwarded));

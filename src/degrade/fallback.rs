@@ -48,6 +48,11 @@ impl Caller {
         Self { protocol, origin: None, request_id: None }
     }
 
+    /// Its `Origin`, if a page of another origin sent it and a fallback for it says which may read it.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
     /// What the fallback needs to know of the request, and no more.
     pub fn of<'f>(request: &Request<'_>, fallbacks: impl IntoIterator<Item = &'f Fallback>) -> Self {
         let mut caller = Self::new(Protocol::of(request));
@@ -78,6 +83,11 @@ impl Fallback {
             return self.methods.iter().any(|method| method.as_bytes() == request.method);
         }
         !says_success || request.grpc || matches!(request.method, b"GET" | b"HEAD")
+    }
+
+    /// Whether a browser shows the reply to the page that asks; always, unless it is of another origin.
+    pub fn is_shown_to(&self, caller: &Caller) -> bool {
+        caller.origin().is_none_or(|origin| self.cors.as_ref().is_some_and(|cors| cors.allows(origin)))
     }
 
     /// The reply to the caller, without the marks of a refusal. `by_default` is the gRPC status of the refusal.

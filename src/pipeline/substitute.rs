@@ -5,7 +5,7 @@ use super::ticket::{Fate, Memory, Ticket};
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
-use crate::degrade::stale::{Capture, Origin};
+use crate::degrade::stale::{Kept, Origin};
 use crate::degrade::switch;
 use crate::filter::{Filter, Plan, first_allowing};
 use crate::host::{Host, LogField};
@@ -120,35 +120,22 @@ impl Filter {
         origin: Origin,
         now: Timestamp,
     ) -> Option<Reply> {
-        let rule = self.rule(memory);
+        let fallback = own.or_else(|| self.fallback(memory.fallback));
+        // A page of another origin is given what it can read.
+        let is_better = |kept: &Kept| {
+            kept.is_shown_to(&memory.caller) || !fallback.is_some_and(|it| it.is_shown_to(&memory.caller))
+        };
         if own.is_none()
-            && let (Some(stale), Some(candidate)) = (rule.and_then(FailureRule::stale), &memory.candidate)
-            && let Some(kept) = stale.lookup(host, worker, candidate, now)
+            && let (Some(stale), Some(candidate)) = (self.rule(memory).and_then(FailureRule::stale), &memory.candidate)
+            && let Some(kept) = stale.lookup(host, worker, candidate, now).filter(is_better)
         {
             refusal.reason.count_fallback(host, worker, STALE);
             self.log_reason(host, worker, refusal.reason);
             return Some(refusal.mark(kept.into_reply(origin), &self.monitor));
         }
-        let fallback = own.or_else(|| self.fallback(memory.fallback))?;
+        let fallback = fallback?;
         self.tell(host, worker, refusal.reason, Some(fallback));
         Some(refusal.reply(Some(fallback), &memory.caller, operation, &self.monitor))
-    }
-
-    /// Begins to copy a good answer, if its rule keeps answers and this one may be kept.
-    pub(super) fn capture(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        ticket: &Ticket,
-        now: Timestamp,
-    ) -> Option<Box<Capture>> {
-        if ticket.fate != Fate::Answered(Outcome::Success) {
-            return None;
-        }
-        let memory = ticket.memory.as_deref()?;
-        let (stale, candidate) = (self.rule(memory)?.stale()?, memory.candidate.as_ref()?);
-        let response = host.response_headers().map_err(|error| worker.trouble.host_error(host, error)).ok()?;
-        stale.begin(host, worker, candidate, &response, now).map(Box::new)
     }
 
     /// What a refusal needs to know of the request; `own` is the index of the fallback of what refuses.

@@ -7,7 +7,7 @@ use crate::degrade::breaker::watched::Admission;
 use crate::degrade::fallback::Caller;
 #[cfg(doc)]
 use crate::degrade::fallback::Fallback;
-use crate::degrade::stale::{Candidate, Capture};
+use crate::degrade::stale::{Address, Candidate, Capture};
 use crate::limit::reservation::Reservation;
 use crate::monitor::outcome::Outcome;
 use crate::operation::request::{Events, Request};
@@ -46,6 +46,8 @@ pub struct Ticket {
     pub(super) memory: Option<Box<Memory>>,
     /// The copy of an answer that is being made.
     pub(super) capture: Option<Box<Capture>>,
+    /// Where the request goes, if it may change what is kept.
+    pub(super) written: Option<Box<Address>>,
 }
 
 /// How far the request has come.
@@ -184,6 +186,7 @@ impl Ticket {
             latency: None,
             memory: None,
             capture: None,
+            written: None,
         }
     }
 

@@ -542,6 +542,88 @@ fn requests_that_no_rule_is_for_cost_nothing_of_it() {
     assert_eq!(calls(STALE), calls(""));
 }
 
+/// Of whatever operation the write is: a rule that keeps what is read is seldom one for what is written.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_write_that_succeeds_gives_up_what_is_kept_of_its_address_and_of_those_that_its_answer_names() {
+    let write = |method: &'static str, path: &'static str| [(":method", method), (":path", path)];
+    let none: &[(&str, &str)] = &[];
+    let cases = [
+        (write("DELETE", "/reviews/17"), "204", none, true),
+        (write("PUT", "/reviews/17"), "200", none, true),
+        (write("PATCH", "/reviews/17"), "303", none, true),
+        (write("POST", "/reviews/17"), "201", none, true),
+        (write("FROB", "/reviews/17"), "200", none, true),
+        (write("POST", "/orders"), "201", &[("location", "/reviews/17")], true),
+        (write("POST", "/orders"), "200", &[("content-location", "http://shop.example.com/reviews/17")], true),
+        (write("POST", "/reviews/"), "201", &[("location", "17")], true),
+        (write("POST", "/orders"), "201", &[("location", "https://evil.example.com/reviews/17")], false),
+        (write("POST", "/orders"), "201", none, false),
+        (write("DELETE", "/reviews/17"), "404", none, false),
+        (write("DELETE", "/reviews/17"), "503", none, false),
+        (write("DELETE", "/reviews/18"), "204", none, false),
+        (write("GET", "/reviews/17?x"), "200", none, false),
+        (write("OPTIONS", "/reviews/17"), "204", none, false),
+    ];
+    for (request, said, headers, gone) in cases {
+        for outcomes in ["true", "false"] {
+            let document = SHOP.replace("RULES", STALE).replacen(
+                '{',
+                &format!(r#"{{ "monitor": {{ "outcomes": {outcomes} }},"#),
+                1,
+            );
+            let sidecar = Sidecar::new(&document);
+            keep(&sidecar, &REVIEWS, "five stars");
+            let ticket = sidecar.begin(&request).unwrap();
+            let _ = sidecar.answer_with(ticket, &[&[(":status", said)], headers].concat());
+            let reply = status(&sidecar, &REVIEWS, "503").unwrap();
+            assert_eq!(reply.body != b"five stars", gone, "{request:?} {said} {headers:?} {outcomes}");
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_page_that_has_gone_is_not_served_in_the_next_outage() {
+    for gone in ["404", "410", "301"] {
+        let sidecar = shop(STALE);
+        keep(&sidecar, &REVIEWS, "five stars");
+        assert_eq!(status(&sidecar, &REVIEWS, gone), None);
+        assert_ne!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars", "{gone}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_page_of_another_origin_gets_what_it_can_read() {
+    const RULES: &str = r#"{ "operations": ["reviews"], "fallback": "readable", "stale": { "max_age": "10m" } }"#;
+    let document = SHOP.replace("RULES", RULES).replace(
+        r#"{ "name": "sorry""#,
+        r#"{ "name": "readable", "status": 200, "text": "prepared", "cors": { "allow_origin": ["https://page.example"] } },
+           { "name": "sorry""#,
+    );
+    let from = |origin| [(":path", "/reviews/17"), ("origin", origin)];
+    let sidecar = Sidecar::new(&document);
+    let body = |request: &[(&str, &str)]| status(&sidecar, request, "503").unwrap().body;
+    keep(&sidecar, &REVIEWS, "kept");
+    assert_eq!(body(&REVIEWS), b"kept");
+    assert_eq!(body(&from("https://page.example")), b"prepared", "which says that the page may read it");
+    assert_eq!(body(&from("https://other.example")), b"kept", "it can read neither");
+    // Once there is one for all, or for that origin, it is the better one.
+    for allowed in ["*", "https://page.example"] {
+        let sidecar = Sidecar::new(&document);
+        let ticket = sidecar.begin(&from("https://page.example")).unwrap();
+        answer_in_parts(
+            &sidecar,
+            ticket,
+            &[&GOOD[..], &[("access-control-allow-origin", allowed)]].concat(),
+            &["kept"],
+        );
+        assert_eq!(status(&sidecar, &from("https://page.example"), "503").unwrap().body, b"kept", "{allowed}");
+    }
+    // Without a fallback that could be read there is nothing better.
+    let sidecar = shop(STALE);
+    keep(&sidecar, &REVIEWS, "kept");
+    assert_eq!(status(&sidecar, &from("https://page.example"), "503").unwrap().body, b"kept");
+}
+
 /// An answer in demand is written now and then, not each time.
 #[wasm_bindgen_test(unsupported = test)]
 fn an_answer_that_was_just_kept_is_not_kept_again() {

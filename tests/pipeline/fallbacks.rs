@@ -282,7 +282,6 @@ fn a_json_body_is_sent_as_it_was_written() {
         r#"{"a":{"x":1},"b":{"x":1},"c":[{"x":1},{"x":2}]}"#,
         r#"{"json":{"json":[{"json":1}]}}"#,
     ] {
-        let json = json;
         assert_eq!(body(&format!(r#""status": 503, "json": {json}"#), &[]), json);
     }
     assert_eq!(body(r#""status": 503, "json": null"#, &[]), "", "as if it were not there");
@@ -305,7 +304,7 @@ fn two_equal_keys_of_a_json_body_are_an_error_with_the_place() {
         (r#"{"l":[0,{"x":{"a":1,"a":2}}]}"#, r#"fallbacks[0].json.l[1].x.a: "a", is the name of an earlier field too"#),
         (r#"{"a":1,"\u0061":2}"#, r#"fallbacks[0].json.a: "a", is the name of an earlier field too"#),
     ] {
-        assert_eq!(error(&json), expected, "{json}");
+        assert_eq!(error(json), expected, "{json}");
     }
 }
 

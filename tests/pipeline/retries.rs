@@ -222,7 +222,7 @@ fn a_request_that_takes_events_among_others_has_retries_and_a_deadline_for_when_
     sidecar.end(ticket);
     let no_retries = shop("", DEADLINE);
     let told = told(&no_retries, &with(&ORDER, EITHER.0, EITHER.1));
-    assert_eq!(told, ["x-request-timeout-ms: 3000", "x-envoy-upstream-rq-per-try-timeout-ms: 3000"]);
+    assert_eq!(told, ["x-envoy-upstream-rq-per-try-timeout-ms: 3000", "x-request-timeout-ms: 3000"]);
     // The same for who cannot take events at all.
     let never = shop("", DEADLINE);
     let (edits, ticket) = edited(&never, &with(&ORDER, "accept", "application/json, text/event-stream;q=0"));
