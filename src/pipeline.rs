@@ -11,10 +11,11 @@
 //! [`Filter::resume`]. What a request took before it was refused is given back at once: a refused request leaves no trace
 //! in the state of the limits that admitted it.
 //!
-//! What the steps do is in [`admission`], [`verdict`] (what a response says), [`substitute`] (what a client gets in place of it)
-//! and [`settlement`].
+//! What the steps do is in [`admission`], [`verdict`] (what a response says), [`substitute`] (what a client gets in place of it),
+//! [`keeping`] (what it means for the answers that are kept) and [`settlement`].
 
 mod admission;
+mod keeping;
 mod settlement;
 mod substitute;
 mod ticket;
@@ -26,19 +27,19 @@ use smallvec::SmallVec;
 
 use self::admission::Refused;
 pub use self::ticket::Ticket;
-use self::ticket::{Client, Interest, Memory, ResponseEnd, Service};
+use self::ticket::{Client, Interest, Memory, ResponseEnd, Service, StreamKind};
 use self::verdict::{cut_off, grpc_outcome, judge};
 use crate::degrade::stale::Progress;
 use crate::filter::Filter;
 use crate::headers::Headers;
-use crate::host::{Host, LogField};
+use crate::host::{End, Host, LogField};
 use crate::limit::quota::{self, FieldEdits};
 use crate::limit::rule::Asker;
 use crate::operation::classify;
 use crate::operation::request::Request;
 use crate::reply::Reply;
 use crate::retry::attempts::Ending;
-use crate::retry::router;
+use crate::retry::{router, stream};
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -74,13 +75,13 @@ pub enum Answer {
 }
 
 impl Filter {
-    /// Decides about a request when its headers are there.
-    pub fn on_request(&self, host: &dyn Host, worker: &Worker) -> (Decision<'_>, Ticket) {
+    /// Decides about a request when its headers are there; it has a body or trailers unless it ends with them.
+    pub fn on_request(&self, host: &dyn Host, worker: &Worker, end: End) -> (Decision<'_>, Ticket) {
         let headers = host.request_headers().unwrap_or_else(|error| {
             worker.trouble.host_error(host, error);
             Headers::default()
         });
-        let request = Request::read(&headers);
+        let request = Request { end, ..Request::read(&headers) };
         let now = host.now();
         let operation = classify(&self.operations, &request);
         let mut ticket = Ticket::new(operation, &request, now);
@@ -88,6 +89,7 @@ impl Filter {
             return (Decision::Forward(edits(&request)), ticket);
         };
         self.log_operation(host, worker, operation);
+        ticket.written = self.written_by(&request);
 
         let asker = Asker { host, worker, request: &request, operation: self.operation_name(operation), now };
         let mut edits = edits(&request);
@@ -100,10 +102,10 @@ impl Filter {
             }
             Err(refused) => {
                 let memory = match &refused {
-                    Refused::Switch(index) => Memory::of_caller(&request, self.switch_fallback(*index)),
-                    Refused::Limit(refusal) => Memory::of_caller(&request, self.limit_fallback(refusal.limit)),
-                    Refused::Deadline => Memory::of_caller(&request, None),
-                    Refused::Breaker(index, _) => self.remember(plan, &asker, self.breakers.get(*index)),
+                    Refused::Switch(index) => self.remember_refused(&request, self.switch_fallback(*index)),
+                    Refused::Limit(refusal) => self.remember_refused(&request, self.limit_fallback(refusal.limit)),
+                    Refused::Deadline => self.remember_refused(&request, None),
+                    Refused::Breaker(index, _) => self.remember(plan, &asker, self.breaker_fallback(*index)),
                 };
                 Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, &mut ticket)))
             }
@@ -145,6 +147,8 @@ impl Filter {
                 return pass(ticket, FieldEdits::default());
             }
         };
+        self.tell_streams(host, worker, ticket);
+        self.give_up_changed(host, worker, ticket);
         if plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime {
             let now = host.now();
             ticket.latency = Some(now.saturating_since(ticket.forwarded));
@@ -238,6 +242,19 @@ impl Filter {
         for limit in &self.limits {
             limit.surrender(host, worker, now);
         }
+    }
+
+    /// Finds out what an answer is that could have been a stream of events or something else.
+    fn tell_streams(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+        if ticket.kind != StreamKind::Undecided {
+            return;
+        }
+        let content_type = host.response_header("content-type").unwrap_or_else(|error| {
+            worker.trouble.host_error(host, error);
+            None
+        });
+        let is_stream = content_type.is_some_and(|it| stream::is_events(&it));
+        ticket.kind = if is_stream { StreamKind::Long } else { StreamKind::Exchange };
     }
 
     /// What an admitted client is told about its quotas. What the service itself says stays.

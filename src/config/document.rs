@@ -142,8 +142,10 @@ pub(super) struct Concurrency {
 pub(super) struct Fallback {
     pub(super) name: Name,
     pub(super) status: Whole<200, 599>,
+    pub(super) methods: Option<NonEmpty<Method>>,
     pub(super) headers: Option<Pairs>,
-    pub(super) json: Option<serde_json::Value>,
+    /// The text of a JSON value.
+    pub(super) json: Option<String>,
     pub(super) text: Option<String>,
     pub(super) retry_after: Option<Span>,
     pub(super) grpc_status: Option<Whole<1, 16>>,

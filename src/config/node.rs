@@ -4,9 +4,11 @@
 //! user wants to hear of. Besides, a parser of text is generic over what it makes: to have it make one type, and to read
 //! everything else from that (see `reader`), is what keeps the module small.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
+use serde_json::value::RawValue;
 
 use super::path::Path;
 
@@ -25,6 +27,8 @@ pub(super) enum Node {
     Float(f64),
     /// A string.
     Text(String),
+    /// A value that is passed on as it was written: its JSON text, and what the text says.
+    Verbatim(String, Box<Node>),
     /// An array.
     List(Vec<Node>),
     /// An object: its fields in order, with whatever is given twice.
@@ -40,6 +44,28 @@ impl Node {
     pub(super) fn read(text: &mut TextReader<'_>, path: &Path) -> serde_json::Result<Self> {
         Builder { path }.deserialize(text)
     }
+
+    /// Refuses objects with two fields of one name: whoever reads them drops one, and nobody knows which. After an error `path` is
+    /// the second.
+    pub(super) fn check_names(&self, path: &Path) -> Result<(), String> {
+        match self {
+            Self::List(nodes) => nodes.iter().enumerate().try_for_each(|(index, node)| {
+                let outside = path.enter_entry(index);
+                node.check_names(path).map(|()| path.leave(outside))
+            }),
+            Self::Object(fields) => {
+                let mut names = BTreeSet::new();
+                fields.iter().try_for_each(|(name, node)| {
+                    let outside = path.enter_field(name);
+                    if !names.insert(name) {
+                        return Err(format!("{name:?}, is the name of an earlier field too"));
+                    }
+                    node.check_names(path).map(|()| path.leave(outside))
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The parser of JSON text.
@@ -49,6 +75,16 @@ pub(super) type TextReader<'t> = serde_json::Deserializer<serde_json::de::SliceR
 #[derive(Clone, Copy)]
 struct Builder<'p> {
     path: &'p Path,
+}
+
+impl Builder<'_> {
+    fn verbatim<E: de::Error>(self, value: &RawValue) -> Result<Node, E> {
+        let text = value.get();
+        Ok(match Node::read(&mut TextReader::from_slice(text.as_bytes()), self.path).map_err(E::custom)? {
+            Node::Null => Node::Null,
+            node => Node::Verbatim(text.to_owned(), Box::new(node)),
+        })
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Builder<'_> {
@@ -102,7 +138,10 @@ impl<'de> Visitor<'de> for Builder<'_> {
         let mut fields = Vec::new();
         while let Some(name) = object.next_key::<String>()? {
             let outside = self.path.enter_field(&name);
-            let node = object.next_value_seed(self)?;
+            let node = match self.path.is_verbatim() {
+                true => self.verbatim(object.next_value()?)?,
+                false => object.next_value_seed(self)?,
+            };
             self.path.leave(outside);
             fields.push((name, node));
         }

@@ -42,6 +42,13 @@ impl Path {
         self.text.borrow_mut().truncate(outside.0);
     }
 
+    /// Whether the value at the place is passed on as it was written: the body of a fallback, `fallbacks[2].json`.
+    pub(super) fn is_verbatim(&self) -> bool {
+        let text = self.text.borrow();
+        let inside = text.strip_prefix("fallbacks[").and_then(|rest| rest.split_once(']'));
+        inside.is_some_and(|(_, field)| field == ".json")
+    }
+
     /// The place as text; empty for the document as a whole.
     pub(super) fn into_text(self) -> String {
         self.text.into_inner()

@@ -4,7 +4,7 @@
 //! its types are concrete. Errors are those of `serde_json`, whose texts users know.
 
 use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::Error;
 
@@ -58,6 +58,10 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Node::Signed(number) => visitor.visit_i64(*number),
             Node::Float(number) => visitor.visit_f64(*number),
             Node::Text(text) => visitor.visit_str(text),
+            Node::Verbatim(text, value) => {
+                value.check_names(self.path).map_err(Error::custom)?;
+                visitor.visit_str(text)
+            }
             Node::List(nodes) => visitor.visit_seq(Entries { left: nodes.iter(), read: 0, path: self.path }),
             Node::Object(fields) => visitor.visit_map(Fields { left: fields.iter(), current: None, path: self.path }),
         }

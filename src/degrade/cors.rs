@@ -16,6 +16,11 @@ pub struct Cors {
 }
 
 impl Cors {
+    /// Whether pages of the origin may.
+    pub fn allows(&self, origin: &str) -> bool {
+        self.allow_origin.iter().any(|allowed| allowed == origin || allowed == "*")
+    }
+
     /// Adds the fields for a request of that origin.
     pub fn apply(&self, origin: Option<&str>, reply: &mut Reply) {
         // Also for requests without an origin: what a cache keeps of them is not for every origin.
@@ -23,7 +28,7 @@ impl Cors {
         let Some(origin) = origin else {
             return;
         };
-        if !self.allow_origin.iter().any(|allowed| allowed == origin || allowed == "*") {
+        if !self.allows(origin) {
             return;
         }
         reply.add_missing_header("access-control-allow-origin", origin.to_owned());

@@ -7,6 +7,7 @@ use crate::degrade::cors::Cors;
 use crate::degrade::template::{Filling, Slot, Template};
 use crate::operation::request::Request;
 use crate::reply::{Protocol, Reply, UNAVAILABLE, whole_seconds};
+use crate::retry::stream;
 
 /// A reply that is complete at configuration, but for what the refusal adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Fallback {
     pub name: String,
     /// HTTP status, 200 to 599.
     pub status: u16,
+    /// Methods of the requests that it may answer; see [`Fallback::is_for`].
+    pub methods: Vec<String>,
     /// Headers, the content type among them. Names are lower-case.
     pub headers: Vec<(String, String)>,
     /// Body; empty for none.
@@ -45,6 +48,11 @@ impl Caller {
         Self { protocol, origin: None, request_id: None }
     }
 
+    /// Its `Origin`, if a page of another origin sent it and a fallback for it says which may read it.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
     /// What the fallback needs to know of the request, and no more.
     pub fn of<'f>(request: &Request<'_>, fallbacks: impl IntoIterator<Item = &'f Fallback>) -> Self {
         let mut caller = Self::new(Protocol::of(request));
@@ -61,6 +69,27 @@ impl Caller {
 }
 
 impl Fallback {
+    /// Whether the fallback may answer the request.
+    ///
+    /// A success in place of a write tells its client that the write was done. So one that says success is for `GET` and `HEAD`, unless
+    /// `methods` says otherwise; one that says anything else is for all. A gRPC client is never told success. A long stream that is
+    /// refused with a success would be taken for open, whatever `methods` says.
+    pub fn is_for(&self, request: &Request<'_>) -> bool {
+        let says_success = self.status < 300;
+        if says_success && stream::is_long(request) {
+            return false;
+        }
+        if !self.methods.is_empty() {
+            return self.methods.iter().any(|method| method.as_bytes() == request.method);
+        }
+        !says_success || request.grpc || matches!(request.method, b"GET" | b"HEAD")
+    }
+
+    /// Whether a browser shows the reply to the page that asks; always, unless it is of another origin.
+    pub fn is_shown_to(&self, caller: &Caller) -> bool {
+        caller.origin().is_none_or(|origin| self.cors.as_ref().is_some_and(|cors| cors.allows(origin)))
+    }
+
     /// The reply to the caller, without the marks of a refusal. `by_default` is the gRPC status of the refusal.
     pub fn reply(&self, caller: &Caller, reason: &str, operation: &str, by_default: u32) -> Reply {
         let own = self.headers.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));

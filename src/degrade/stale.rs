@@ -1,8 +1,9 @@
 //! Stale answers: when the service fails, its last good answer to the same request is better than an error.
 //!
 //! ```text
-//! request:            Stale::candidate   ─▶ Candidate, kept with the stream
+//! request:            Stale::candidate   ─▶ Candidate, kept with the stream           a write: Address
 //! response headers:   good: Stale::begin ─▶ Capture      failed: Stale::lookup ─▶ Kept ─▶ Reply
+//!                     anything else: Stale::begin renews or gives up what is kept     a write: Stale::forget
 //! each part of body:  Capture::push
 //! end of body:        Capture::finish                    end of the stream before that: Capture::abandon
 //! ```
@@ -11,15 +12,21 @@
 //! failure. What may be kept is decided by the [rules]; by whom it may be got, by the [digest] of the request: scheme,
 //! authority, path with query, the parts that `stale.key` names, and the headers that the answer's `Vary` names.
 //!
+//! The service has the last word. A write that did not fail gives up all that is kept of its address, and of those that
+//! its answer names (RFC 9111, section 4.4). An answer that is not to be kept, or that says that the page has moved or gone, gives up
+//! the one before it; a 304 renews the one that it confirms (section 4.3.4). What is on its way meanwhile is not kept. Another worker
+//! that has just dealt with an answer keeps the next one no earlier than it would have.
+//!
 //! Answers are kept in a fixed number of shared [slots], for all workers of the sidecar: never more than `max_bytes` of
 //! them, answers on their way included, at any instant. One answer may take up a [quarter](Spec::max_answer) of that; longer
-//! ones pass untouched. Beside it there is the [index] of at most 12 KB, and what the proxy itself needs per record.
+//! ones pass untouched. Beside it there is the [index] of at most 14 KB, and what the proxy itself needs per record.
 //! Records cannot be deleted: what a rule kept stays with the proxy, within the rule's bound, when the rule is removed.
 //!
 //! An answer is written again when it is a tenth of `max_age` old, but every [`MAX_REWRITE`] at least, so a path in demand costs
 //! no call of the proxy in between. A served answer is older than the last good one by no more than that. Each worker
 //! begins to keep a hundred answers a second at most, so that requests that never come again cost little.
 
+mod address;
 mod cache_control;
 mod capture;
 mod digest;
@@ -36,16 +43,18 @@ use std::hash::Hasher;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use address::Address;
 pub use capture::{Capture, Progress};
 pub use index::{RESERVED_FOR, SLOTS};
 pub use kept::{Kept, Origin};
 pub use memory::{MAX_CAPTURES, Memories, Memory};
 pub use rules::MAX_REQUEST_HEADERS;
 
+use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::digest::Digest;
 use crate::degrade::stale::entry::{Entry, PREFIX};
-use crate::degrade::stale::rules::Terms;
-use crate::degrade::stale::slots::Slots;
+use crate::degrade::stale::rules::{Terms, Word};
+use crate::degrade::stale::slots::{Slots, Whose};
 use crate::degrade::stale::vary::Vary;
 use crate::headers::Headers;
 use crate::host::{Host, HostError};
@@ -60,6 +69,10 @@ pub const MAX_REWRITE: Duration = Duration::from_secs(10);
 
 /// The most bytes that are reserved for an answer that does not say how long it is; longer ones are not kept.
 const UNKNOWN_LENGTH: u32 = 64 * 1024;
+
+/// How long a worker that gave up what was kept of a request does not look again whether there is something: an answer that is never to
+/// be kept would otherwise cost a call of the proxy each time.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(1);
 
 /// What a rule says about stale answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +105,14 @@ impl Spec {
     }
 }
 
+/// All of an answer but its body.
+struct Answer {
+    terms: Terms,
+    headers: Headers,
+    /// Of the body, if it is known.
+    length: Option<usize>,
+}
+
 /// The stale answers of one rule, as one worker sees them.
 #[derive(Debug)]
 pub struct Stale {
@@ -109,6 +130,7 @@ pub struct Stale {
 pub struct Candidate {
     /// Of all that is known of the key before there is an answer.
     base: Digest,
+    address: Mark,
     /// For what the answer's `Vary` names: a copy of at most [`MAX_REQUEST_HEADERS`].
     headers: Headers,
 }
@@ -143,10 +165,12 @@ impl Stale {
             return None;
         }
         let base = told(self.base(host, worker, request, operation), host, worker)?;
-        Some(Candidate { base, headers: request.headers.clone() })
+        let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
+        Some(Candidate { base, address: Address::of(request).mark(hasher), headers: request.headers.clone() })
     }
 
-    /// Begins to keep an answer, if it may be kept and is worth it. `response` are all its headers, `:status` included.
+    /// Hears an answer that is no failure: begins to keep it if it may be kept and is worth it, and otherwise does to what is kept what it
+    /// says. `response` are all its headers, `:status` included.
     ///
     /// No call of the proxy if this worker has dealt with such an answer within [`Spec::rewrite_after`].
     pub fn begin(
@@ -157,7 +181,39 @@ impl Stale {
         response: &Headers,
         now: Timestamp,
     ) -> Option<Capture> {
-        let terms = Terms::read(response)?;
+        match Word::read(response) {
+            Word::Good(terms) => self.keep(host, worker, candidate, response, terms, now),
+            Word::Confirmed => {
+                self.renew(host, worker, candidate, response, now);
+                None
+            }
+            Word::TakenBack => {
+                self.take_back(host, worker, candidate, now);
+                None
+            }
+            Word::Silent => None,
+        }
+    }
+
+    /// A write to these addresses did not fail. One call of the proxy, two if anything was kept of them.
+    pub fn forget(&self, host: &dyn Host, worker: &Worker, addresses: &[Address]) {
+        let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
+            return;
+        };
+        let marks: Vec<Mark> = addresses.iter().map(|address| address.mark(hasher)).collect();
+        self.memory.forget_addresses(&marks);
+        told(self.slots.forget_addresses(host, &worker.trouble, &marks), host, worker);
+    }
+
+    fn keep(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        candidate: &Candidate,
+        response: &Headers,
+        terms: Terms,
+        now: Timestamp,
+    ) -> Option<Capture> {
         let vary = Vary::of_response(response)?;
         let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
         let variant = candidate.base.variant(&vary, &candidate.headers, hasher);
@@ -166,6 +222,23 @@ impl Stale {
         }
         let length = rules::content_length(response)?;
         let headers = Headers::from_pairs(&rules::kept_headers(response)?);
+        let whose = Whose { variant, vary: &vary, address: candidate.address };
+        let capture = self.reserve(host, worker, whose, Answer { terms, headers, length }, now)?;
+        self.memory.forget(candidate.base);
+        Some(capture)
+    }
+
+    /// Reserves a slot for the answer and writes its head.
+    fn reserve(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        whose: Whose<'_>,
+        answer: Answer,
+        now: Timestamp,
+    ) -> Option<Capture> {
+        let Answer { terms, headers, length } = answer;
+        let Whose { variant, address, .. } = whose;
         let head = PREFIX.saturating_add(headers.as_block().len());
         let expected = length.map(|length| head.saturating_add(length));
         let size = match expected {
@@ -173,20 +246,68 @@ impl Stale {
             None => Some(self.spec.reserve_unknown()).filter(|size| head < *size as usize)?,
         };
         let permit = self.memory.permit(now)?;
-        self.memory.see(variant, now);
-        let reserved = self.slots.reserve(host, &worker.trouble, variant, &vary, size, now);
-        let reserved = told(reserved, host, worker)??;
+        self.memory.see(variant, address, now);
+        let reserved = told(self.slots.reserve(host, &worker.trouble, whose, size, now), host, worker)??;
         let entry = Entry { variant, generation: reserved.turn.generation, stored: now, terms, headers };
-        let (slots, bytes, size) = (Rc::clone(&self.slots), entry.begin(), size as usize);
-        Some(Capture { slots, permit, variant, reserved, bytes, size, expected, began: now })
+        let (slots, size) = (Rc::clone(&self.slots), size as usize);
+        permit.hold(&entry.begin(), size);
+        Some(Capture { slots, permit, variant, reserved, size, expected, began: now })
+    }
+
+    /// Writes again what the response confirms, under the headers that it brings. The answer is looked for no more often than it would be
+    /// written.
+    fn renew(&self, host: &dyn Host, worker: &Worker, candidate: &Candidate, response: &Headers, now: Timestamp) {
+        let asked = candidate.base.inverse();
+        if self.memory.has_seen(asked, self.spec.rewrite_after(), now) {
+            return;
+        }
+        self.memory.see(asked, candidate.address, now);
+        let Some((entry, body)) = self.find(host, worker, candidate, now) else {
+            return;
+        };
+        if !rules::confirms(response, &entry.headers) {
+            return;
+        }
+        let Some(pairs) = rules::renewed_headers(&entry.headers, response) else {
+            return;
+        };
+        let headers = Headers::from_pairs(&pairs);
+        let (Some(terms), Some(vary)) = (Terms::renewed(&headers, response), Vary::of_response(&headers)) else {
+            return self.take_back(host, worker, candidate, now);
+        };
+        let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
+            return;
+        };
+        let variant = candidate.base.variant(&vary, &candidate.headers, hasher);
+        let whose = Whose { variant, vary: &vary, address: candidate.address };
+        let answer = Answer { terms, headers, length: Some(body.len()) };
+        let Some(mut capture) = self.reserve(host, worker, whose, answer, now) else {
+            return;
+        };
+        match capture.push(&body, now) {
+            Progress::More => capture.finish(host, worker, now),
+            Progress::Enough => capture.abandon(host, worker),
+        }
+    }
+
+    /// Gives up what the request could be answered with.
+    fn take_back(&self, host: &dyn Host, worker: &Worker, candidate: &Candidate, now: Timestamp) {
+        if self.memory.has_seen(candidate.base, GIVEN_UP_FOR, now) {
+            return;
+        }
+        let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
+            return;
+        };
+        self.memory.forget_addresses(&[candidate.address]);
+        self.memory.see(candidate.base, candidate.address, now);
+        let variant = |vary: &Vary| candidate.base.variant(vary, &candidate.headers, hasher);
+        told(self.slots.forget_answers(host, &worker.trouble, variant), host, worker);
     }
 
     /// The newest answer that may be served in place of the one that failed. Two calls of the proxy.
     pub fn lookup(&self, host: &dyn Host, worker: &Worker, candidate: &Candidate, now: Timestamp) -> Option<Kept> {
-        let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
-        let variant = |vary: &Vary| candidate.base.variant(vary, &candidate.headers, hasher);
-        let found = self.slots.find(host, &worker.trouble, now, variant);
-        let (entry, body) = told(found, host, worker)??;
+        let found = self.find(host, worker, candidate, now);
+        let (entry, body) = found.filter(|(entry, _)| entry.is_usable(self.spec.max_age, now))?;
         let whole_seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
         Some(Kept {
             age: now.saturating_since(entry.stored).saturating_add(whole_seconds(entry.terms.age)),
@@ -194,6 +315,18 @@ impl Stale {
             headers: entry.headers,
             body,
         })
+    }
+
+    fn find(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        candidate: &Candidate,
+        now: Timestamp,
+    ) -> Option<(Entry, Vec<u8>)> {
+        let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
+        let variant = |vary: &Vary| candidate.base.variant(vary, &candidate.headers, hasher);
+        told(self.slots.find(host, &worker.trouble, now, variant), host, worker)?
     }
 
     fn base(

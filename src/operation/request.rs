@@ -1,6 +1,7 @@
 //! A request as the policies see it.
 
 use crate::headers::Headers;
+use crate::host::End;
 
 /// The parts of a request that matching and keys look at, borrowed from its headers. All of it is bytes that a client
 /// chose; nothing is decoded.
@@ -16,14 +17,27 @@ pub struct Request<'h> {
     pub query: Option<&'h [u8]>,
     /// `:authority` without port; empty if there is none.
     pub host: &'h [u8],
+    /// Where the request ends: with its headers, unless somebody knows better.
+    pub end: End,
     /// Whether Envoy takes this for gRPC.
     pub grpc: bool,
     /// Whether this is a CONNECT or asks for another protocol, so that what follows is a long stream.
     pub upgrade: bool,
-    /// Whether this takes server-sent events for an answer, as the `EventSource` of every browser does (WHATWG HTML, §9.2).
-    pub event_stream: bool,
+    /// Whether this takes server-sent events for an answer.
+    pub events: Events,
     /// Whether some header has a name that is ours alone; see [`Request::own_headers`].
     pub has_own_headers: bool,
+}
+
+/// Whether a request takes server-sent events for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// It does not name them.
+    No,
+    /// Them or something else, as clients of the Model Context Protocol do: the response tells which.
+    AmongOthers,
+    /// Nothing else, as the `EventSource` of every browser (WHATWG HTML, section 9.2).
+    Only,
 }
 
 /// Names of headers that only this filter may set.
@@ -38,11 +52,13 @@ impl<'h> Request<'h> {
             path: &[],
             query: None,
             host: &[],
+            end: End::Here,
             grpc: false,
             upgrade: false,
-            event_stream: false,
+            events: Events::No,
             has_own_headers: false,
         };
+        let mut may_name_events = false;
         for (name, value) in headers.iter() {
             match name {
                 b":method" => request.method = value,
@@ -50,9 +66,13 @@ impl<'h> Request<'h> {
                 b":authority" => request.host = without_port(value),
                 b"content-type" => request.grpc |= is_grpc(value),
                 b"upgrade" => request.upgrade = true,
-                b"accept" => request.event_stream |= takes_events(value),
+                // What browsers send for pages and scripts has no hyphen, and to look for one byte is much the faster.
+                b"accept" => may_name_events |= value.contains(&b'-'),
                 _ => request.has_own_headers |= name.starts_with(OWN_PREFIX),
             }
+        }
+        if may_name_events {
+            request.events = events(headers);
         }
         request.upgrade |= request.method == b"CONNECT";
         request
@@ -94,16 +114,46 @@ fn split_query(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     (halves.next().unwrap_or_default(), halves.next())
 }
 
-fn takes_events(accept: &[u8]) -> bool {
-    const EVENTS: &[u8] = b"text/event-stream";
-    let range = |part: &[u8]| {
-        let Some((range, parameters)) = part.trim_ascii_start().split_at_checked(EVENTS.len()) else {
-            return false;
-        };
-        range.eq_ignore_ascii_case(EVENTS) && matches!(parameters.trim_ascii_start(), [] | [b';', ..])
+/// What the request's `Accept` says of events (RFC 9110, section 12.5.1): a range with a weight of 0 is one that it does not take.
+fn events(headers: &Headers) -> Events {
+    let ranges = headers.all("accept").flat_map(|line| unquoted_split(line, b','));
+    let taken = ranges.filter(|range| !range.trim_ascii().is_empty() && !has_no_weight(range));
+    let kinds = taken.map(|range| range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii());
+    let mut events = Events::No;
+    let mut others = false;
+    for kind in kinds {
+        match kind.eq_ignore_ascii_case(b"text/event-stream") {
+            true => events = Events::Only,
+            false => others = true,
+        }
+    }
+    match events {
+        Events::Only if others => Events::AmongOthers,
+        events => events,
+    }
+}
+
+/// Whether the range's parameters have `q=0`, with up to three zeros more.
+fn has_no_weight(range: &[u8]) -> bool {
+    let parameters = unquoted_split(range, b';').skip(1).map(<[u8]>::trim_ascii);
+    let weights = parameters.filter_map(|it| it.strip_prefix(b"q=").or_else(|| it.strip_prefix(b"Q=")));
+    let is_zero = |weight: &[u8]| match weight {
+        b"0" => true,
+        [b'0', b'.', zeros @ ..] => zeros.iter().all(|digit| *digit == b'0'),
+        _ => false,
     };
-    // What browsers send for pages and scripts has no hyphen, and to look for one byte is much the faster.
-    accept.contains(&b'-') && accept.split(|byte| *byte == b',').any(range)
+    weights.into_iter().any(is_zero)
+}
+
+/// The parts between separators that do not stand between quotes.
+fn unquoted_split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    bytes.split(move |byte| {
+        let is_quote = *byte == b'"' && !escaped;
+        escaped = quoted && *byte == b'\\' && !escaped;
+        quoted ^= is_quote;
+        *byte == separator && !quoted
+    })
 }
 
 /// Drops a port, but not the end of an IPv6 address in brackets.

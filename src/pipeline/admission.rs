@@ -60,7 +60,8 @@ impl Filter {
         let patience = self.check_time(plan, asker, ticket, edits)?;
         let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(Refused::Limit)?;
         if breaker.is_some() || !plan.on_failure.is_empty() {
-            ticket.memory = Some(Box::new(self.remember(plan, asker, breaker.map(|(_, breaker)| breaker))));
+            let own = breaker.and_then(|(index, _)| self.breaker_fallback(index));
+            ticket.memory = Some(Box::new(self.remember(plan, asker, own)));
         }
         if wait.time.is_zero() {
             self.let_go(host, worker, plan, now, ticket, edits)?;
@@ -178,13 +179,13 @@ impl Filter {
             }
         }
         let Retry::Ahead(index, eligibility) = ticket.retry else {
-            edits.set.extend(left.map(router::timeout));
+            edits.set.extend(left.map(|left| router::time(left, ticket.bound())));
             return Ok(());
         };
         ticket.retry = Retry::None;
         if let Some(rule) = self.retries.get(index) {
             let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
-            let advice = rule.advise(host, worker, eligibility, Time { left, usual }, now);
+            let advice = rule.advise(host, worker, eligibility, Time { left, usual, bound: ticket.bound() }, now);
             ticket.retry = match eligibility {
                 Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended(worker) => {
                     let attempts = Attempts::new(Rc::clone(rule), failures, advice.payment, advice.set_aside);

@@ -1,12 +1,11 @@
 //! What a client gets in place of an answer: a refusal, the last good answer, a fallback.
 
 use super::admission::Refused;
-use super::ticket::{Client, Memory, Service, Ticket};
-use crate::degrade::breaker::rule::BreakerRule;
+use super::ticket::{Client, Memory, Ticket};
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
-use crate::degrade::stale::{Capture, Origin};
+use crate::degrade::stale::{Kept, Origin};
 use crate::degrade::switch;
 use crate::filter::{Filter, Plan, first_allowing};
 use crate::host::{Host, LogField};
@@ -14,7 +13,8 @@ use crate::limit;
 use crate::limit::rule::Asker;
 use crate::monitor::outcome::Outcome;
 use crate::monitor::reason::{Enforcement, Reason};
-use crate::reply::Reply;
+use crate::operation::request::Request;
+use crate::reply::{Protocol, Reply};
 use crate::retry::stream;
 use crate::time::Timestamp;
 use crate::worker::Worker;
@@ -40,7 +40,7 @@ impl Filter {
                 };
                 ticket.client = Client::Refusal(Outcome::Degraded);
                 let (reason, retry_after) = (switch.reason(), Some(switch::RETRY_AFTER));
-                let fallback = self.switch_fallback(*index).filter(|it| ticket.may_be_told(it));
+                let fallback = self.fallback(memory.own);
                 self.tell(host, worker, reason, fallback);
                 reason.count(host, worker, Enforcement::Enforced);
                 let refusal = Refusal { reason, kind: Kind::Degraded, retry_after };
@@ -58,7 +58,7 @@ impl Filter {
                     return Reply::default();
                 };
                 ticket.client = Client::Refusal(Outcome::Limited);
-                let fallback = self.limit_fallback(refusal.limit).filter(|it| ticket.may_be_told(it));
+                let fallback = self.fallback(memory.own);
                 self.tell(host, worker, limit.reason(), fallback);
                 limit.count_refusal(host, worker);
                 limit::refusal::reply(limit, refusal.denial, fallback, &memory.caller, operation, &self.monitor)
@@ -72,7 +72,7 @@ impl Filter {
                 self.detail(host, worker, breaker.cause());
                 let refusal =
                     Refusal { reason: breaker.reason(), kind: Kind::Degraded, retry_after: Some(refusal.retry_after) };
-                let own = self.fallback(breaker.spec().fallback).filter(|it| ticket.may_be_told(it));
+                let own = self.fallback(memory.own);
                 let now = host.now();
                 self.substitute(host, worker, &refusal, own, memory, operation, Origin::Spared, now).unwrap_or_else(
                     || {
@@ -120,51 +120,46 @@ impl Filter {
         origin: Origin,
         now: Timestamp,
     ) -> Option<Reply> {
-        let rule = self.rule(memory);
+        let fallback = own.or_else(|| self.fallback(memory.fallback));
+        // A page of another origin is given what it can read.
+        let is_better = |kept: &Kept| {
+            kept.is_shown_to(&memory.caller) || !fallback.is_some_and(|it| it.is_shown_to(&memory.caller))
+        };
         if own.is_none()
-            && let (Some(stale), Some(candidate)) = (rule.and_then(FailureRule::stale), &memory.candidate)
-            && let Some(kept) = stale.lookup(host, worker, candidate, now)
+            && let (Some(stale), Some(candidate)) = (self.rule(memory).and_then(FailureRule::stale), &memory.candidate)
+            && let Some(kept) = stale.lookup(host, worker, candidate, now).filter(is_better)
         {
             refusal.reason.count_fallback(host, worker, STALE);
             self.log_reason(host, worker, refusal.reason);
             return Some(refusal.mark(kept.into_reply(origin), &self.monitor));
         }
-        let fallback = own.or_else(|| self.fallback(rule?.spec().fallback))?;
+        let fallback = fallback?;
         self.tell(host, worker, refusal.reason, Some(fallback));
         Some(refusal.reply(Some(fallback), &memory.caller, operation, &self.monitor))
     }
 
-    /// Begins to copy a good answer, if its rule keeps answers and this one may be kept.
-    pub(super) fn capture(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        ticket: &Ticket,
-        now: Timestamp,
-    ) -> Option<Box<Capture>> {
-        if ticket.service != Service::Succeeded {
-            return None;
-        }
-        let memory = ticket.memory.as_deref()?;
-        let (stale, candidate) = (self.rule(memory)?.stale()?, memory.candidate.as_ref()?);
-        let response = host.response_headers().map_err(|error| worker.trouble.host_error(host, error)).ok()?;
-        stale.begin(host, worker, candidate, &response, now).map(Box::new)
+    /// What a refusal needs to know of the request; `own` is the index of the fallback of what refuses.
+    pub(super) fn remember_refused(&self, request: &Request<'_>, own: Option<usize>) -> Memory {
+        let own = self.fallback_for(request, own);
+        Memory { caller: Caller::of(request, self.fallback(own)), own, ..Memory::of_nobody(Protocol::of(request)) }
     }
 
-    /// What the response, or a breaker that refuses, may need to know of the request.
-    pub(super) fn remember(&self, plan: &Plan, asker: &Asker<'_>, breaker: Option<&BreakerRule>) -> Memory {
+    /// What the response, or a breaker that refuses, may need to know of the request; `own` is the index of the breaker's fallback.
+    pub(super) fn remember(&self, plan: &Plan, asker: &Asker<'_>, own: Option<usize>) -> Memory {
         let Asker { host, worker, request, operation, .. } = *asker;
         // What a tunnel carries nobody can make up, and a preflight is not what it asks for.
         let exempt = stream::is_long(request) || request.is_preflight();
         let rules: &[usize] = if exempt { &[] } else { &plan.on_failure };
         let rule = first_allowing(rules, &self.on_failure, |rule| &rule.spec().selection, request);
-        let fallbacks = [breaker.and_then(|it| it.spec().fallback), rule.and_then(|(_, it)| it.spec().fallback)];
-        let fallbacks = fallbacks.into_iter().filter_map(|index| self.fallback(index));
+        let own = self.fallback_for(request, own);
+        let fallback = self.fallback_for(request, rule.and_then(|(_, it)| it.spec().fallback));
         let stale = rule.and_then(|(_, rule)| rule.stale());
         Memory {
-            caller: Caller::of(request, fallbacks),
-            candidate: stale.and_then(|stale| stale.candidate(host, worker, request, operation)),
+            caller: Caller::of(request, [own, fallback].into_iter().filter_map(|index| self.fallback(index))),
+            own,
             rule: rule.map(|(index, _)| index),
+            fallback,
+            candidate: stale.and_then(|stale| stale.candidate(host, worker, request, operation)),
         }
     }
 
@@ -193,12 +188,21 @@ impl Filter {
         self.fallbacks.get(index?)
     }
 
-    pub(super) fn switch_fallback(&self, switch: usize) -> Option<&Fallback> {
-        self.fallback(self.switches.get(switch)?.spec().fallback)
+    /// The index, if the fallback may answer the request.
+    fn fallback_for(&self, request: &Request<'_>, index: Option<usize>) -> Option<usize> {
+        index.filter(|_| self.fallback(index).is_some_and(|fallback| fallback.is_for(request)))
     }
 
-    pub(super) fn limit_fallback(&self, limit: usize) -> Option<&Fallback> {
-        self.fallback(self.limits.get(limit)?.spec().fallback)
+    pub(super) fn switch_fallback(&self, switch: usize) -> Option<usize> {
+        self.switches.get(switch)?.spec().fallback
+    }
+
+    pub(super) fn limit_fallback(&self, limit: usize) -> Option<usize> {
+        self.limits.get(limit)?.spec().fallback
+    }
+
+    pub(super) fn breaker_fallback(&self, breaker: usize) -> Option<usize> {
+        self.breakers.get(breaker)?.spec().fallback
     }
 
     pub(super) fn rule(&self, memory: &Memory) -> Option<&FailureRule> {

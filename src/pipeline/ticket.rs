@@ -4,16 +4,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::degrade::breaker::watched::Admission;
-use crate::degrade::fallback::{Caller, Fallback};
-use crate::degrade::stale::{Candidate, Capture};
+use crate::degrade::fallback::Caller;
+#[cfg(doc)]
+use crate::degrade::fallback::Fallback;
+use crate::degrade::stale::{Address, Candidate, Capture};
 use crate::limit::reservation::Reservation;
 use crate::monitor::outcome::Outcome;
-use crate::operation::request::Request;
+use crate::operation::request::{Events, Request};
 use crate::reply::Protocol;
 use crate::retry::attempts::{Attempts, Ending};
 use crate::retry::budget::SetAside;
 use crate::retry::deadline::Deadline;
 use crate::retry::policy::Eligibility;
+use crate::retry::router::Bound;
 use crate::retry::stream;
 use crate::time::Timestamp;
 
@@ -44,6 +47,8 @@ pub struct Ticket {
     pub(super) memory: Option<Box<Memory>>,
     /// The copy of an answer that is being made.
     pub(super) capture: Option<Box<Capture>>,
+    /// Where the request goes, if it may change what is kept.
+    pub(super) written: Option<Box<Address>>,
 }
 
 /// What the service did. Breakers, budgets and usual times hear of this only.
@@ -82,6 +87,8 @@ pub(super) enum Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamKind {
     Exchange,
+    /// An exchange or server-sent events: the response will tell.
+    Undecided,
     /// A tunnel, another protocol, or server-sent events.
     Long,
 }
@@ -108,8 +115,12 @@ pub(super) enum Guard {
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) caller: Caller,
+    /// Index of the fallback of what may refuse the request, if it has one [for it](Fallback::is_for).
+    pub(super) own: Option<usize>,
     /// Index of the rule for failures, if there is one.
     pub(super) rule: Option<usize>,
+    /// Index of the rule's fallback, if it has one for the request.
+    pub(super) fallback: Option<usize>,
     /// What to look for among the answers that are kept.
     pub(super) candidate: Option<Candidate>,
 }
@@ -154,15 +165,20 @@ pub(super) enum Interest {
     OutcomeAndTime,
 }
 
-impl Memory {
-    /// What a fallback needs to know, and no more.
-    pub(super) fn of_caller(request: &Request<'_>, fallback: Option<&Fallback>) -> Self {
-        Self { caller: Caller::of(request, fallback), rule: None, candidate: None }
+impl StreamKind {
+    fn of(request: &Request<'_>) -> Self {
+        match request.events {
+            _ if stream::is_long(request) => Self::Long,
+            Events::AmongOthers => Self::Undecided,
+            Events::No | Events::Only => Self::Exchange,
+        }
     }
+}
 
+impl Memory {
     /// What is known without a request.
-    pub(super) fn of_nobody(protocol: Protocol) -> Self {
-        Self { caller: Caller::new(protocol), rule: None, candidate: None }
+    pub(super) const fn of_nobody(protocol: Protocol) -> Self {
+        Self { caller: Caller::new(protocol), own: None, rule: None, fallback: None, candidate: None }
     }
 }
 
@@ -175,7 +191,7 @@ impl Ticket {
             protocol: Protocol::of(request),
             service: Service::NotAsked,
             client: Client::Nothing,
-            kind: if stream::is_long(request) { StreamKind::Long } else { StreamKind::Exchange },
+            kind: StreamKind::of(request),
             end: ResponseEnd::Open,
             taken: Reservation::default(),
             breaker: Guard::None,
@@ -187,6 +203,7 @@ impl Ticket {
             latency: None,
             memory: None,
             capture: None,
+            written: None,
         }
     }
 
@@ -194,9 +211,9 @@ impl Ticket {
         self.protocol == Protocol::Grpc
     }
 
-    /// Whether the fallback is no lie: a tunnel that is refused with a success would be taken for open.
-    pub(super) const fn may_be_told(&self, fallback: &Fallback) -> bool {
-        matches!(self.kind, StreamKind::Exchange) || 300 <= fallback.status
+    /// What the time that there is bounds: a stream that has begun in time goes on as long as it likes.
+    pub(super) fn bound(&self) -> Bound {
+        if self.kind == StreamKind::Undecided { Bound::Beginning } else { Bound::Answer }
     }
 
     /// Whether the request went on and has no answer.

@@ -33,7 +33,7 @@ use smallvec::SmallVec;
 
 use crate::operation::request::Request;
 use crate::retry::budget::{Account, Budget, SetAside};
-use crate::retry::router::{self, Field};
+use crate::retry::router::{self, Bound, Field};
 use crate::retry::stream;
 use crate::time::Timestamp;
 
@@ -145,6 +145,8 @@ pub struct Time {
     pub left: Option<Duration>,
     /// What requests of its operation [usually](crate::retry::usual::UsualTime::time) need, if that is known.
     pub usual: Option<Duration>,
+    /// What `left` bounds, and what the rule's own time does.
+    pub bound: Bound,
 }
 
 /// What is to be done about a request that goes on.
@@ -286,7 +288,7 @@ impl RetryPolicy {
                 }
             },
         };
-        let mut fields = self.fields(eligibility, retries, total);
+        let mut fields = self.fields(eligibility, retries, Time { left: total, ..time });
         if payment == Payment::OneByOne && 0 < retries {
             // Nor as the route says: to refuse an attempt ends the request, which another attempt may be about to answer.
             fields.push((router::HEDGE, Cow::Borrowed("false")));
@@ -294,11 +296,16 @@ impl RetryPolicy {
         Advice { payment, set_aside, retries, decision, fields }
     }
 
-    fn fields(&self, eligibility: Eligibility, retries: u32, total: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
+    /// `time.left` is what there is for all attempts, by whoever says less.
+    fn fields(&self, eligibility: Eligibility, retries: u32, time: Time) -> SmallVec<[Field<'_>; 6]> {
+        let total = time.left;
+        let per_try = self.per_try_timeout.filter(|per_try| 0 < retries && total.is_none_or(|total| *per_try < total));
         let mut fields = SmallVec::new();
         fields.push((router::MAX_RETRIES, number(retries)));
-        if let Some(total) = total {
-            fields.push(router::timeout(total));
+        if let Some(total) = total
+            && (time.bound == Bound::Answer || per_try.is_none())
+        {
+            fields.push(router::time(total, time.bound));
         }
         if retries == 0 {
             return fields;
@@ -309,7 +316,6 @@ impl RetryPolicy {
         if eligibility != Eligibility::Eligible(Failures::Http) && !self.retry_on.grpc.is_empty() {
             fields.push((router::RETRY_GRPC_ON, Cow::Borrowed(self.retry_on.grpc.as_str())));
         }
-        let per_try = self.per_try_timeout.filter(|per_try| total.is_none_or(|total| *per_try < total));
         if let Some(per_try) = per_try {
             fields.push((router::PER_TRY_TIMEOUT, router::milliseconds(per_try)));
             match self.hedging {

@@ -50,11 +50,26 @@ pub fn sent_by_client<'h>(request: &Request<'h>) -> impl Iterator<Item = &'h [u8
     names.filter(|name| CONTROL.binary_search_by(|it| it.as_bytes().cmp(name)).is_ok())
 }
 
-/// The header for the time that all attempts have together: never more than what is left, and never none.
+/// What a time bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bound {
+    /// All attempts together, until the answer is complete.
+    #[default]
+    Answer,
+    /// Each attempt, until its answer begins: the answer may be a stream, and the router's time for all would cut that off. Its time for an
+    /// attempt is over for good when the response's headers have come.
+    Beginning,
+}
+
+/// The header for the time that there is: never more than what is left, and never none.
 ///
 /// Envoy counts in milliseconds, of which there is at least one in what [is left](crate::retry::deadline::Deadline::left).
-pub fn timeout(time: Duration) -> Field<'static> {
-    (TIMEOUT, milliseconds(time))
+pub fn time(time: Duration, bound: Bound) -> Field<'static> {
+    let name = match bound {
+        Bound::Answer => TIMEOUT,
+        Bound::Beginning => PER_TRY_TIMEOUT,
+    };
+    (name, milliseconds(time))
 }
 
 /// Rounded down, because a caller does not wait longer; but at least 1, because 0 means for ever.

@@ -59,8 +59,8 @@ const BASELINE: &str = r#"{
   ],
   "fallbacks": [
     { "name": "slow-down", "status": 429, "headers": { "Cache-Control": "no-store" },
-      "json": { "error": "slow down" } },
-    { "name": "sorry", "status": 503, "text": "back in a minute", "retry_after": "30s", "grpc_status": 14 },
+      "json": {"error":"slow down"} },
+    { "name": "sorry", "status": 503, "methods": ["GET", "POST"], "text": "back in a minute", "retry_after": "30s", "grpc_status": 14 },
     { "name": "nothing", "status": 204,
       "cors": { "allow_origin": ["https://shop.example.com", "http://localhost:3000"], "allow_credentials": true } }
   ],
@@ -172,6 +172,7 @@ fn plain_fallback(name: &str, status: u16) -> Fallback {
     Fallback {
         name: name.to_owned(),
         status,
+        methods: vec![],
         headers: vec![],
         body: body(""),
         retry_after: None,
@@ -248,6 +249,7 @@ fn baseline() -> Config {
                 ..plain_fallback("slow-down", 429)
             },
             Fallback {
+                methods: vec!["GET".to_owned(), "POST".to_owned()],
                 headers: owned(&[("content-type", "text/plain; charset=utf-8")]),
                 body: body("back in a minute"),
                 retry_after: Some(Duration::from_secs(30)),
@@ -458,6 +460,7 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         "/limits/2/failure_mode",
         "/limits",
         "/fallbacks/0/headers",
+        "/fallbacks/1/methods",
         "/fallbacks/0/json",
         "/fallbacks/1/text",
         "/fallbacks/1/retry_after",
@@ -644,7 +647,7 @@ fn refuses_unknown_fields_and_says_which_there_are() {
                  enforced fallback failure_mode";
     check("/limits/2", "limits[2].", limit);
     check("/limits/2/token_bucket", "limits[2].token_bucket.", "max_tokens tokens_per_fill fill_interval");
-    check("/fallbacks/0", "fallbacks[0].", "name status headers json text retry_after grpc_status cors");
+    check("/fallbacks/0", "fallbacks[0].", "name status methods headers json text retry_after grpc_status cors");
     let expected = "fallbacks[2].cors.limit: unknown field `limit`, expected `allow_origin` or `allow_credentials`";
     refuses("/fallbacks/2/cors/limit", "1", expected);
     check("/switches/0", "switches[0].", "name on operations tiers methods fallback");

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use outrigger::headers::Headers;
 use outrigger::monitor::outcome::Outcome;
-use outrigger::operation::request::Request;
+use outrigger::operation::request::{Events, Request};
 use outrigger::retry::budget::{Account, Budget, SetAside};
 use outrigger::retry::policy::{
     Advice, BACKOFF, Conditions, Decision, Eligibility, Failures, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging,
     MAX_ATTEMPTS, Payment, RetryPolicy, Time,
 };
-use outrigger::retry::{router, stream};
+use outrigger::retry::router::{self, Bound};
+use outrigger::retry::stream;
 use outrigger::time::Timestamp;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -51,7 +52,7 @@ fn fields(advice: &Advice<'_>) -> Vec<String> {
 }
 
 fn time(left: u64, usual: u64) -> Time {
-    Time { left: Some(Duration::from_millis(left)), usual: Some(Duration::from_millis(usual)) }
+    Time { left: Some(Duration::from_millis(left)), usual: Some(Duration::from_millis(usual)), bound: Bound::Answer }
 }
 
 const ELIGIBLE: Eligibility = Eligibility::Eligible(Failures::HttpOrGrpc);
@@ -118,16 +119,59 @@ fn long_streams_are_left_alone() {
     for headers in [
         [("upgrade", "websocket")],
         [("accept", "text/event-stream")],
-        [("accept", "application/json, Text/Event-Stream;q=0.9")],
+        [("accept", "Text/Event-Stream;q=0.9, ,")],
+        [("accept", "text/event-stream ; charset=utf-8;q=1")],
+        [("accept", "text/event-stream, */*;q=0")],
+        [("accept", "application/json;q=0.000 , text/event-stream;v=\"a,b;q=0\"")],
     ] {
         assert_eq!(get(&headers), Eligibility::LongStream, "{headers:?}");
     }
     assert_eq!(eligibility(&policy(), "CONNECT", "", &[]), Eligibility::LongStream);
-    for accept in ["*/*", "text/event-streams", "text/html;q=text/event-stream", ""] {
+    let ordinary = [
+        "*/*",
+        "text/event-streams",
+        "text/html;q=text/event-stream",
+        "",
+        "application/json, text/event-stream",
+        "text/event-stream, */*;q=0.1",
+        "text/event-stream;q=0, application/vnd.shop+json",
+        "text/event-stream;q=0",
+        "text/event-stream; Q=0.0",
+        "application/json;q=0.001, text/event-stream",
+    ];
+    for accept in ordinary {
         assert_eq!(get(&[("accept", accept)]), HTTP, "{accept}");
     }
-    let headers = Headers::from_pairs(&[("accept", "text/html"), ("accept", "text/event-stream")]);
-    assert!(stream::is_long(&Request::read(&headers)));
+    let of = |lines: &[(&str, &str)]| Request::read(&Headers::from_pairs(lines)).events;
+    let (html, events) = (("accept", "text/html"), ("accept", "text/event-stream"));
+    assert_eq!((of(&[html, events]), of(&[events, html])), (Events::AmongOthers, Events::AmongOthers));
+    assert_eq!((of(&[events, events]), of(&[html])), (Events::Only, Events::No));
+    assert_eq!(of(&[("accept", "text/event-stream;q=0, text/html")]), Events::No);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_response_is_a_stream_of_events_by_its_content_type() {
+    for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8", " text/event-stream ;x"] {
+        assert!(stream::is_events(kind.as_bytes()), "{kind}");
+    }
+    for kind in ["", "text/event-streams", "application/json; x=text/event-stream", "text/event"] {
+        assert!(!stream::is_events(kind.as_bytes()), "{kind}");
+    }
+}
+
+/// The router's time for all attempts would cut off a stream that its time for one lets go on.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_may_become_a_stream_is_held_to_when_it_begins() {
+    let time = Time { left: Some(Duration::from_millis(700)), bound: Bound::Beginning, ..Time::default() };
+    let policy = RetryPolicy { per_try_timeout: None, ..policy() };
+    let fields_of = |policy: &RetryPolicy, eligibility| fields(&advise(policy, eligibility, time));
+    assert!(fields_of(&policy, ELIGIBLE).contains(&"x-envoy-upstream-rq-per-try-timeout-ms: 700".to_owned()));
+    let quick = RetryPolicy { per_try_timeout: Some(Duration::from_millis(300)), ..policy.clone() };
+    for (policy, eligibility, expected) in [(&quick, ELIGIBLE, "300"), (&quick, Eligibility::OneAttempt, "700")] {
+        let fields = fields_of(policy, eligibility);
+        let times: Vec<_> = fields.iter().filter(|field| field.contains("timeout-ms")).collect();
+        assert_eq!(times, [&format!("x-envoy-upstream-rq-per-try-timeout-ms: {expected}")], "{fields:?}");
+    }
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -240,7 +284,7 @@ fn a_retry_that_could_not_end_in_time_is_none() {
 fn the_router_never_waits_longer_than_the_caller() {
     let policy = policy();
     let header = |left: Duration| {
-        let advice = advise(&policy, ELIGIBLE, Time { left: Some(left), usual: None });
+        let advice = advise(&policy, ELIGIBLE, Time { left: Some(left), ..Time::default() });
         fields(&advice)[1].clone()
     };
     let millis = Duration::from_millis;

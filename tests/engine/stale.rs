@@ -11,7 +11,7 @@ use crate::common::interleaving::{Race, in_every_order, in_random_orders};
 use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, header, take_shared_calls};
 use crate::common::{MemoryHost, Random};
 use outrigger::degrade::stale::{
-    Capture, MAX_CAPTURES, MAX_REQUEST_HEADERS, Memories, Origin, Progress, RESERVED_FOR, SLOTS, Spec, Stale,
+    Address, Capture, MAX_CAPTURES, MAX_REQUEST_HEADERS, Memories, Origin, Progress, RESERVED_FOR, SLOTS, Spec, Stale,
 };
 use outrigger::headers::Headers;
 use outrigger::host::{Host, HostError};
@@ -139,8 +139,8 @@ fn charges(host: &MemoryHost) -> Vec<(u8, u32)> {
     for _ in 0..index[9] {
         rest = &rest[1 + usize::from(rest[0])..];
     }
-    assert_eq!(rest.len() % 38, 0);
-    rest.chunks(38).map(|slot| (slot[0], u32::from_le_bytes(slot[26..30].try_into().unwrap()))).collect()
+    assert_eq!(rest.len() % 46, 0);
+    rest.chunks(46).map(|slot| (slot[0], u32::from_le_bytes(slot[26..30].try_into().unwrap()))).collect()
 }
 
 /// What the slots hold or are promised, each counted with the larger.
@@ -1371,4 +1371,276 @@ fn who_is_taken_for_lost_and_is_not_does_no_harm_in_any_order() {
         }
     });
     assert!(450 < kept, "{kept}");
+}
+
+// === what the service says later ===
+
+/// What the service answers a `GET` with, by status and headers.
+fn say(shop: &Shop, request: &Headers, status: &str, headers: Pairs<'_>, body: &str) {
+    let response = [&[(":status", status)], headers].concat();
+    shop.answer(request, &Headers::from_pairs(&response), body.as_bytes());
+}
+
+fn address(path: &str) -> Address {
+    Address::of(&Request::read(&get(path, &[])))
+}
+
+/// "What the service says later about the same address counts, whatever it is."
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_that_is_not_to_be_kept_or_is_none_any_more_takes_back_the_one_before_it() {
+    let cases: &[(&str, Pairs<'_>)] = &[
+        ("200", &[("cache-control", "no-store")]),
+        ("200", &[("cache-control", "private, max-age=60")]),
+        ("200", &[("cache-control", "no-cache")]),
+        ("200", &[("cache-control", "max-age=0")]),
+        ("200", &[("cache-control", "public, max-age")]),
+        ("200", &[("pragma", "no-cache"), ("cache-control", "max-age=60")]),
+        ("200", &[("cache-control", "private"), ("set-cookie", "a=b")]),
+        ("200", &[]),
+        ("204", &[]),
+        ("301", &[("location", "/elsewhere")]),
+        ("302", &[("location", "/login")]),
+        ("401", &[]),
+        ("403", &[]),
+        ("404", &[("cache-control", "max-age=60")]),
+        ("410", &[]),
+        ("451", &[]),
+    ];
+    for (status, headers) in cases {
+        let shop = Shop::new();
+        assert!(shop.good("/a", "first") && shop.good("/b", "other"));
+        say(&shop, &get("/a", &[]), status, headers, "later");
+        assert_eq!(shop.instead("/a"), None, "{status} {headers:?}");
+        assert_eq!(shop.instead("/b").as_deref(), Some("other"), "{status} {headers:?}");
+        // And is followed by the next good one, at once.
+        assert!(shop.good("/a", "second"), "{status} {headers:?}");
+        assert_eq!(shop.instead("/a").as_deref(), Some("second"), "{status} {headers:?}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_says_nothing_of_the_page_takes_nothing_back() {
+    let cases: &[(&str, Pairs<'_>)] = &[
+        ("500", &[]),
+        ("503", &[("cache-control", "no-store")]),
+        ("400", &[]),
+        ("408", &[]),
+        ("429", &[("cache-control", "no-store")]),
+        ("403", &[("x-envoy-ratelimited", "true")]),
+        ("404", &[("x-outrigger-reason", "switch/elsewhere")]),
+        ("200", &[("x-outrigger-reason", "failure/elsewhere")]),
+        ("200", &[("cache-status", "outrigger; hit")]),
+        ("200", &[("cache-control", "max-age=60"), ("set-cookie", "a=b")]),
+        ("200", &[("content-type", "text/event-stream")]),
+        ("206", &[("content-range", "bytes 0-1/9")]),
+    ];
+    for (status, headers) in cases {
+        let shop = Shop::new();
+        assert!(shop.good("/a", "first"));
+        say(&shop, &get("/a", &[]), status, headers, "later");
+        assert_eq!(shop.instead("/a").as_deref(), Some("first"), "{status} {headers:?}");
+    }
+}
+
+/// Only what that client could get is taken back by what was said to it.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_taken_back_from_one_variant_leaves_the_others() {
+    let shop = Shop::new();
+    let vary: Pairs<'_> = &[("cache-control", "max-age=60"), ("vary", "accept-language")];
+    let [german, english] = ["de", "en"].map(|language| get("/a", &[("accept-language", language)]));
+    shop.answer(&german, &ok(vary), b"hallo");
+    shop.answer(&english, &ok(vary), b"hello");
+    say(&shop, &german, "404", &[], "");
+    assert_eq!(shop.fail(&german).map(text), None);
+    assert_eq!(shop.fail(&english).map(text).as_deref(), Some("hello"));
+}
+
+/// An answer that is never kept is not looked up each time.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_was_just_taken_back_costs_no_call() {
+    let shop = Shop::new();
+    shop.good("/b", "other");
+    say(&shop, &get("/a", &[]), "404", &[], "");
+    shop.host.take_calls();
+    for _ in 0..100 {
+        say(&shop, &get("/a", &[]), "404", &[], "");
+    }
+    assert_eq!(take_shared_calls(&shop.host), 0);
+    shop.host.advance(SECOND);
+    say(&shop, &get("/a", &[]), "404", &[], "");
+    assert_eq!(take_shared_calls(&shop.host), 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_write_gives_up_all_variants_of_its_address_and_those_that_are_on_their_way() {
+    let spec = Spec { key: vec![KeyPart::Header("x-user-id".to_owned())], ..spec(1 << 20) };
+    let shop = Shop::with(spec);
+    let vary: Pairs<'_> = &[("cache-control", "max-age=60"), ("vary", "accept-language")];
+    let requests: Vec<Headers> = [("7", "de"), ("7", "en"), ("8", "de")]
+        .map(|(user, language)| get("/a?x=1", &[("x-user-id", user), ("accept-language", language)]))
+        .into();
+    for request in &requests {
+        shop.answer(request, &ok(vary), b"kept");
+    }
+    shop.good("/a", "another address");
+    let on_its_way = shop.begin(&get("/a?x=1", &[("x-user-id", "9")]), &ok(GOOD)).unwrap();
+    shop.stale.forget(&*shop.host, &shop.worker, &[address("/a?x=1")]);
+    for request in &requests {
+        assert!(shop.fail(request).is_none(), "{request:?}");
+    }
+    shop.finish(on_its_way);
+    assert!(shop.fail(&get("/a?x=1", &[("x-user-id", "9")])).is_none(), "it was made before the write");
+    assert_eq!(shop.instead("/a").as_deref(), Some("another address"));
+    // What is made after it is kept, at once.
+    assert!(shop.answer(&requests[0], &ok(vary), b"new"));
+    assert_eq!(shop.fail(&requests[0]).map(text).as_deref(), Some("new"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_304_renews_the_answer_that_it_confirms_and_no_other() {
+    let tagged: Pairs<'_> = &[("cache-control", "max-age=60"), ("etag", "\"1\""), ("content-type", "text/plain")];
+    let dated: Pairs<'_> = &[("cache-control", "max-age=60"), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")];
+    let cases: &[(Pairs<'_>, Pairs<'_>, bool)] = &[
+        (tagged, &[("etag", "\"1\"")], true),
+        (tagged, &[("etag", "W/\"1\"")], true),
+        (tagged, &[("etag", "\"2\"")], false),
+        (tagged, &[], false),
+        (dated, &[("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")], true),
+        (dated, &[("last-modified", "Mon, 07 Nov 1994 08:49:37 GMT")], false),
+        (GOOD, &[("etag", "\"1\"")], false),
+    ];
+    for (kept, confirmation, renewed) in cases {
+        let shop = Shop::new();
+        shop.answer(&get("/a", &[]), &ok(kept), b"text");
+        shop.host.advance(9 * MINUTE);
+        let conditional = get("/a", &[("if-none-match", "\"1\"")]);
+        say(&shop, &conditional, "304", confirmation, "");
+        shop.host.advance(9 * MINUTE);
+        assert_eq!(shop.instead("/a").is_some(), *renewed, "{kept:?} {confirmation:?}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_304_brings_headers_and_terms_and_can_take_back() {
+    let first: Pairs<'_> =
+        &[("cache-control", "s-maxage=60"), ("etag", "\"1\""), ("content-type", "text/plain"), ("x-a", "1")];
+    let shop = Shop::new();
+    shop.answer(&get("/a", &[]), &ok(first), b"text");
+    shop.host.advance(61 * SECOND);
+    assert_eq!(shop.instead("/a"), None, "its lifetime is over");
+    let conditional = get("/a", &[("if-none-match", "\"1\"")]);
+    say(
+        &shop,
+        &conditional,
+        "304",
+        &[("etag", "\"1\""), ("cache-control", "max-age=30"), ("x-a", "2"), ("age", "5")],
+        "",
+    );
+    let reply = shop.fail(&get("/a", &[])).unwrap();
+    assert_eq!(header(&reply, "cache-control"), Some("max-age=30"));
+    assert_eq!((header(&reply, "x-a"), header(&reply, "content-type")), (Some("2"), Some("text/plain")));
+    assert_eq!((header(&reply, "age"), reply.body.as_slice()), (Some("5"), b"text".as_slice()));
+    shop.host.advance(REWRITE);
+    say(&shop, &conditional, "304", &[("etag", "\"1\""), ("cache-control", "private")], "");
+    assert_eq!(shop.instead("/a"), None);
+}
+
+/// An index that was written before slots had addresses: served on, and given up whole by the first write.
+#[wasm_bindgen_test(unsupported = test)]
+fn an_index_of_the_version_before_is_read_and_given_up_by_any_write() {
+    let shop = Shop::new();
+    shop.good("/a", "first");
+    let index = shop.host.record(INDEX).unwrap();
+    let mut rest = &index[10..];
+    for _ in 0..index[9] {
+        rest = &rest[1 + usize::from(rest[0])..];
+    }
+    let mut before = index[..index.len() - rest.len()].to_vec();
+    before[0] = 1;
+    rest.chunks(46).for_each(|slot| before.extend_from_slice(&slot[..38]));
+    shop.host.put_record(INDEX, &before);
+    assert_eq!(shop.instead("/a").as_deref(), Some("first"));
+    shop.good("/b", "second");
+    assert_eq!(shop.host.record(INDEX).unwrap()[0], 2);
+    assert_eq!(shop.instead("/a").as_deref(), Some("first"));
+    shop.stale.forget(&*shop.host, &shop.worker, &[address("/elsewhere")]);
+    assert_eq!(shop.instead("/a"), None, "nobody knows that it is not that address's");
+    assert_eq!(shop.instead("/b").as_deref(), Some("second"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_a_location_names_is_resolved_as_the_rfc_says() {
+    let base = address("/a/b/c?d");
+    let cases = [
+        ("/x/y?z", Some("/x/y?z")),
+        ("x", Some("/a/b/x")),
+        ("./x/", Some("/a/b/x/")),
+        ("../x", Some("/a/x")),
+        ("../../../x", Some("/x")),
+        ("..", Some("/a/")),
+        ("?y", Some("/a/b/c?y")),
+        ("", Some("/a/b/c?d")),
+        ("#top", Some("/a/b/c?d")),
+        (" x#top ", Some("/a/b/x")),
+        ("https://shop.example.com/x", Some("/x")),
+        ("HTTP://SHOP.example.com:80/x", Some("/x")),
+        ("//shop.example.com?x", Some("/?x")),
+        ("https://shop.example.com", Some("/")),
+        ("https://evil.example.com/x", None),
+        ("https://shop.example.com.evil.example/x", None),
+        ("https://shop.example.com:8443/x", None),
+        ("//evil.example.com/x", None),
+        ("mailto:a@b", None),
+    ];
+    for (reference, expected) in cases {
+        assert_eq!(base.resolve(reference.as_bytes()), expected.map(address), "{reference}");
+    }
+    assert!(base.resolve(&[0xFF, b'/', 0]).is_some(), "whatever the network sends");
+}
+
+// === for pages of other origins ===
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_that_was_made_for_an_origin_comes_before_a_newer_one_that_was_made_for_none() {
+    let shop = Shop::new();
+    let from = |origin: &str| get("/a", &[("origin", origin)]);
+    let page = "https://page.example";
+    let readable: Pairs<'_> = &[("cache-control", "max-age=60"), ("access-control-allow-origin", page)];
+    shop.answer(&from(page), &ok(readable), b"for the page");
+    shop.host.advance(SECOND);
+    shop.good("/a", "for nobody");
+    assert_eq!(shop.fail(&from(page)).map(text).as_deref(), Some("for the page"));
+    assert_eq!(shop.instead("/a").as_deref(), Some("for nobody"));
+    assert_eq!(shop.fail(&from("https://other.example")).map(text).as_deref(), Some("for nobody"));
+}
+
+// === answers that stall ===
+
+/// A place of a worker is lost after the time in which a slot is, whether the stream ends or not.
+#[wasm_bindgen_test(unsupported = test)]
+fn answers_whose_bodies_stop_coming_give_their_places_back() {
+    let shop = Shop::new();
+    let begin = |number: usize| shop.begin(&get(&format!("/stalled/{number}"), &[]), &ok(GOOD)).unwrap();
+    let mut stalled: Vec<Capture> = (0..MAX_CAPTURES).map(begin).collect();
+    assert!(!shop.good("/a", "no place"));
+    shop.host.advance(RESERVED_FOR.as_nanos() as u64 - 1);
+    assert!(!shop.good("/a", "no place"));
+    shop.host.advance(1);
+    assert!(shop.good("/a", "kept"));
+    assert_eq!(shop.instead("/a").as_deref(), Some("kept"));
+    // Those that go on after all are not kept, even if the clock goes back, nor do they take a place from others.
+    shop.host.set_now(START);
+    let late = stalled.pop().unwrap();
+    late.finish(&*shop.host, &shop.worker, shop.now());
+    for mut capture in stalled {
+        assert_eq!(capture.push(b"late", shop.now()), Progress::Enough);
+        capture.abandon(&*shop.host, &shop.worker);
+    }
+    for number in 0..MAX_CAPTURES {
+        assert_eq!(shop.instead(&format!("/stalled/{number}")), None);
+    }
+    shop.host.set_now(START + 2 * RESERVED_FOR.as_nanos() as u64);
+    let places: Vec<Capture> = (MAX_CAPTURES..2 * MAX_CAPTURES).map(begin).collect();
+    assert!(!shop.good("/b", "no place"));
+    drop(places);
 }

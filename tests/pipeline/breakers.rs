@@ -293,7 +293,7 @@ fn its_own_fallback_goes_before_the_rules_stale_answer_and_that_before_the_rules
     assert_eq!(broken(own, STALE), ("sorry, breaker/shop".to_owned(), None, [1, 0, 0]));
     let hit = Some("outrigger; hit; ttl=60; detail=stale-if-error".to_owned());
     assert_eq!(broken("", STALE), ("five stars".to_owned(), hit, [0, 1, 0]));
-    assert_eq!(broken("", r#"{ "fallback": "empty" }"#), (r#"{"reviews":[]}"#.to_owned(), None, [0, 0, 1]));
+    assert_eq!(broken("", r#"{ "fallback": "empty" }"#), (r#"{ "reviews": [] }"#.to_owned(), None, [0, 0, 1]));
     let nothing_kept = r#"{ "methods": ["POST"], "stale": { "max_age": "10m" } }, { "fallback": "empty" }"#;
     assert_eq!(broken("", nothing_kept).2, [0, 0, 1]);
     assert_eq!(broken("", r#"{ "operations": ["place-order"], "fallback": "empty" }"#).2, [0, 0, 0]);

@@ -4,8 +4,8 @@
 
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
 use outrigger::degrade::stale::MAX_CAPTURES;
-use outrigger::host::LogField;
-use outrigger::pipeline::{Answer, Ticket};
+use outrigger::host::{End, LogField};
+use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -49,7 +49,7 @@ fn a_failure_is_replaced_and_everything_else_left_alone() {
     for failure in ["500", "502", "503", "504", "599"] {
         let reply = status(&sidecar, &REVIEWS, failure).unwrap_or_else(|| panic!("{failure} passed"));
         assert_eq!(reply.status, 200);
-        assert_eq!(reply.body, br#"{"reviews":[],"why":"failure/reviews i-1"}"#);
+        assert_eq!(reply.body, br#"{ "reviews": [], "why": "failure/reviews i-1" }"#, "as written");
         assert_eq!(reason(&reply), "failure/reviews");
         assert_eq!(reply.details, "outrigger_failure_reviews");
         assert_eq!(sidecar.host.log_field(LogField::Detail).as_deref(), Some(failure), "what it was");
@@ -318,6 +318,21 @@ fn an_answer_that_one_origin_may_read_is_kept_for_that_origin() {
     assert_eq!(served(&sidecar.host, "stale", "failure/reviews"), 1);
 }
 
+/// Neither of the headers that tell of a body: HTTP/2 needs none, and the proxy takes one away.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_a_request_with_a_body_is_answered_is_nobody_elses() {
+    let sidecar = shop(STALE);
+    let (decision, ticket) = sidecar.ask_ending(End::Later, &REVIEWS);
+    assert!(matches!(decision, Decision::Forward(_)));
+    answer_in_parts(&sidecar, ticket, &GOOD, &["what was searched for"]);
+    assert_ne!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"what was searched for");
+    // Nor is it answered by what another one was.
+    keep(&sidecar, &REVIEWS, "all of them");
+    let (_, ticket) = sidecar.ask_ending(End::Later, &REVIEWS);
+    assert_ne!(sidecar.replacement(ticket, &[(":status", "503")]).unwrap().body, b"all of them");
+    assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"all of them");
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn server_sent_events_are_left_alone() {
     let sidecar = shop(STALE);
@@ -328,6 +343,22 @@ fn server_sent_events_are_left_alone() {
     answer_in_parts(&sidecar, ticket, &GOOD, &["data: 1"]);
     assert_eq!(sidecar.host.metric("operation=.=reviews;.;outrigger_request_duration_milliseconds"), 0);
     assert!(sidecar.host.record_keys().iter().all(|key| !key.contains("/stale/")));
+}
+
+/// As clients of the Model Context Protocol ask; what they get is told by the response.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_that_takes_events_among_others_is_an_ordinary_one() {
+    for accept in ["application/json, text/event-stream", "text/event-stream;q=0", "text/event-stream, */*;q=0.1"] {
+        let sidecar = shop(STALE);
+        let request = [(":path", "/reviews/17"), ("accept", accept)];
+        assert_eq!(status(&sidecar, &request, "503").unwrap().status, 200, "the fallback: {accept}");
+        let ticket = sidecar.begin(&request).unwrap();
+        let events = [GOOD[0], GOOD[2], ("content-type", "text/event-stream")];
+        answer_in_parts(&sidecar, ticket, &events, &["data: 1"]);
+        assert_ne!(status(&sidecar, &request, "503").unwrap().body, b"data: 1", "no stream is kept: {accept}");
+        keep(&sidecar, &request, "five stars");
+        assert_eq!(status(&sidecar, &request, "503").unwrap().body, b"five stars", "{accept}");
+    }
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -383,8 +414,8 @@ fn another_workers_answer_is_as_good() {
 fn only_the_same_request_gets_it() {
     let sidecar = shop(STALE);
     keep(&sidecar, &REVIEWS, "five stars");
-    let body = |request: &[(&str, &str)]| status(&sidecar, request, "503").unwrap().body;
-    assert_eq!(body(&[(":path", "/reviews/17")]), b"five stars");
+    let body = |request: &[(&str, &str)]| status(&sidecar, request, "503").map(|reply| reply.body);
+    assert_eq!(body(&[(":path", "/reviews/17")]).unwrap(), b"five stars");
     let others: [&[(&str, &str)]; 7] = [
         &[(":path", "/reviews/18")],
         &[(":path", "/reviews/17?page=2")],
@@ -395,7 +426,7 @@ fn only_the_same_request_gets_it() {
         &[(":path", "/reviews/17"), ("accept-language", "de")],
     ];
     for other in others {
-        assert_ne!(body(other), b"five stars", "{other:?}");
+        assert_ne!(body(other).as_deref(), Some(b"five stars".as_slice()), "{other:?}");
     }
 }
 
@@ -509,6 +540,88 @@ fn requests_that_no_rule_is_for_cost_nothing_of_it() {
         sidecar.host.take_calls()
     };
     assert_eq!(calls(STALE), calls(""));
+}
+
+/// Of whatever operation the write is: a rule that keeps what is read is seldom one for what is written.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_write_that_succeeds_gives_up_what_is_kept_of_its_address_and_of_those_that_its_answer_names() {
+    let write = |method: &'static str, path: &'static str| [(":method", method), (":path", path)];
+    let none: &[(&str, &str)] = &[];
+    let cases = [
+        (write("DELETE", "/reviews/17"), "204", none, true),
+        (write("PUT", "/reviews/17"), "200", none, true),
+        (write("PATCH", "/reviews/17"), "303", none, true),
+        (write("POST", "/reviews/17"), "201", none, true),
+        (write("FROB", "/reviews/17"), "200", none, true),
+        (write("POST", "/orders"), "201", &[("location", "/reviews/17")], true),
+        (write("POST", "/orders"), "200", &[("content-location", "http://shop.example.com/reviews/17")], true),
+        (write("POST", "/reviews/"), "201", &[("location", "17")], true),
+        (write("POST", "/orders"), "201", &[("location", "https://evil.example.com/reviews/17")], false),
+        (write("POST", "/orders"), "201", none, false),
+        (write("DELETE", "/reviews/17"), "404", none, false),
+        (write("DELETE", "/reviews/17"), "503", none, false),
+        (write("DELETE", "/reviews/18"), "204", none, false),
+        (write("GET", "/reviews/17?x"), "200", none, false),
+        (write("OPTIONS", "/reviews/17"), "204", none, false),
+    ];
+    for (request, said, headers, gone) in cases {
+        for outcomes in ["true", "false"] {
+            let document = SHOP.replace("RULES", STALE).replacen(
+                '{',
+                &format!(r#"{{ "monitor": {{ "outcomes": {outcomes} }},"#),
+                1,
+            );
+            let sidecar = Sidecar::new(&document);
+            keep(&sidecar, &REVIEWS, "five stars");
+            let ticket = sidecar.begin(&request).unwrap();
+            let _ = sidecar.answer_with(ticket, &[&[(":status", said)], headers].concat());
+            let reply = status(&sidecar, &REVIEWS, "503").unwrap();
+            assert_eq!(reply.body != b"five stars", gone, "{request:?} {said} {headers:?} {outcomes}");
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_page_that_has_gone_is_not_served_in_the_next_outage() {
+    for gone in ["404", "410", "301"] {
+        let sidecar = shop(STALE);
+        keep(&sidecar, &REVIEWS, "five stars");
+        assert_eq!(status(&sidecar, &REVIEWS, gone), None);
+        assert_ne!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars", "{gone}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_page_of_another_origin_gets_what_it_can_read() {
+    const RULES: &str = r#"{ "operations": ["reviews"], "fallback": "readable", "stale": { "max_age": "10m" } }"#;
+    let document = SHOP.replace("RULES", RULES).replace(
+        r#"{ "name": "sorry""#,
+        r#"{ "name": "readable", "status": 200, "text": "prepared", "cors": { "allow_origin": ["https://page.example"] } },
+           { "name": "sorry""#,
+    );
+    let from = |origin| [(":path", "/reviews/17"), ("origin", origin)];
+    let sidecar = Sidecar::new(&document);
+    let body = |request: &[(&str, &str)]| status(&sidecar, request, "503").unwrap().body;
+    keep(&sidecar, &REVIEWS, "kept");
+    assert_eq!(body(&REVIEWS), b"kept");
+    assert_eq!(body(&from("https://page.example")), b"prepared", "which says that the page may read it");
+    assert_eq!(body(&from("https://other.example")), b"kept", "it can read neither");
+    // Once there is one for all, or for that origin, it is the better one.
+    for allowed in ["*", "https://page.example"] {
+        let sidecar = Sidecar::new(&document);
+        let ticket = sidecar.begin(&from("https://page.example")).unwrap();
+        answer_in_parts(
+            &sidecar,
+            ticket,
+            &[&GOOD[..], &[("access-control-allow-origin", allowed)]].concat(),
+            &["kept"],
+        );
+        assert_eq!(status(&sidecar, &from("https://page.example"), "503").unwrap().body, b"kept", "{allowed}");
+    }
+    // Without a fallback that could be read there is nothing better.
+    let sidecar = shop(STALE);
+    keep(&sidecar, &REVIEWS, "kept");
+    assert_eq!(status(&sidecar, &from("https://page.example"), "503").unwrap().body, b"kept");
 }
 
 /// An answer in demand is written now and then, not each time.

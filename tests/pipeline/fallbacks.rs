@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use crate::common::Random;
-use crate::common::sidecar::{Sidecar, header, reason};
+use crate::common::sidecar::{Sidecar, ended, header, reason, served as told};
+use outrigger::config::Config;
 use outrigger::degrade::template::{Filling, Slot, Template, UnknownSlot};
 use outrigger::reply::Reply;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -263,6 +264,120 @@ fn limits_and_breakers_serve_them_too() {
     assert_eq!(reply.body, b"limit/l other i-1");
     assert_eq!(header(&reply, "access-control-allow-origin"), Some("https://shop.example.com"));
     sidecar.answer(ticket);
+}
+
+// === JSON as it was written ==========================================================================================
+
+/// What reads it knows better than we what its numbers, keys and spaces mean.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_json_body_is_sent_as_it_was_written() {
+    for json in [
+        r#"{"id":123456789012345678901234567890,"price":1.10,"e":1E+2,"tiny":0.1000000000000000055511151231257827}"#,
+        r#"{ "b": 1,  "a": [ -0, 0.0, 1e-7 ] }"#,
+        r#"{"\u006b\u00e9":"\u00e9\/","kéy":"é/"}"#,
+        "[]",
+        "7.50",
+        "true",
+        r#""text""#,
+        r#"{"a":{"x":1},"b":{"x":1},"c":[{"x":1},{"x":2}]}"#,
+        r#"{"json":{"json":[{"json":1}]}}"#,
+    ] {
+        assert_eq!(body(&format!(r#""status": 503, "json": {json}"#), &[]), json);
+    }
+    assert_eq!(body(r#""status": 503, "json": null"#, &[]), "", "as if it were not there");
+    let header = served(r#""status": 503, "headers": { "json": "5" }, "json": [5]"#, &[]);
+    assert_eq!(
+        (values(&header, "json"), header.body.as_slice()),
+        (vec!["5"], b"[5]".as_slice()),
+        "a header of that name"
+    );
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn two_equal_keys_of_a_json_body_are_an_error_with_the_place() {
+    let error = |json: &str| {
+        let document = format!(r#"{{ "fallbacks": [{{ "name": "f", "status": 503, "json": {json} }}] }}"#);
+        Config::parse(document.as_bytes()).expect_err(json).to_string()
+    };
+    for (json, expected) in [
+        (r#"{"a":1,"b":2,"a":1}"#, r#"fallbacks[0].json.a: "a", is the name of an earlier field too"#),
+        (r#"{"l":[0,{"x":{"a":1,"a":2}}]}"#, r#"fallbacks[0].json.l[1].x.a: "a", is the name of an earlier field too"#),
+        (r#"{"a":1,"\u0061":2}"#, r#"fallbacks[0].json.a: "a", is the name of an earlier field too"#),
+    ] {
+        assert_eq!(error(json), expected, "{json}");
+    }
+}
+
+// === for which requests ==============================================================================================
+
+/// Whether the fallback takes the place of the standard refusal, by method, when a switch, a limit, an open breaker or a failure asks
+/// for it.
+fn takes_the_place(fallback: &str, method: &str) -> bool {
+    let document = |policies: &str| {
+        format!(
+            r#"{{ "operations": [{{ "name": "reviews", "match": {{ "paths": ["/reviews/*"] }} }}],
+                  {policies}, "fallbacks": [{{ "name": "f", {fallback} }}] }}"#
+        )
+    };
+    let request = [(":path", "/reviews/1"), (":method", method)];
+    let is_ours = |reply: Option<Reply>| reply.is_some_and(|reply| reply.body == b"prepared");
+    let switch = Sidecar::new(&document(r#""switches": [{ "name": "s", "on": true, "fallback": "f" }]"#));
+    let by_switch = is_ours(switch.serve(&request));
+
+    let bucket = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "24h" }"#;
+    let limit = Sidecar::new(&document(&format!(r#""limits": [{{ "name": "l", "fallback": "f", {bucket} }}]"#)));
+    assert_eq!(limit.serve(&request), None);
+    let by_limit = is_ours(limit.serve(&request));
+
+    let trip = r#""breakers": [{ "name": "b", "trip": { "consecutive_failures": 1 }, "fallback": "f" }]"#;
+    let breaker = Sidecar::new(&document(trip));
+    let ticket = breaker.begin(&request).unwrap();
+    assert_eq!(breaker.replacement(ticket, &[(":status", "503")]), None);
+    let by_breaker = is_ours(breaker.serve(&request));
+
+    let rule = format!(r#"{}, "on_failure": [{{ "fallback": "f" }}]"#, trip.replace(r#", "fallback": "f""#, ""));
+    let failure = Sidecar::new(&document(&rule));
+    let ticket = failure.begin(&request).unwrap();
+    let by_failure = is_ours(failure.replacement(ticket, &[(":status", "503")]));
+    let refusal = failure.serve(&request);
+    assert!(refusal.is_some(), "the breaker is open");
+    let by_rule = is_ours(refusal);
+
+    let ways = [by_switch, by_limit, by_breaker, by_failure, by_rule];
+    assert!(ways.iter().all(|it| *it == by_switch), "{fallback}, {method}: {ways:?}");
+    by_switch
+}
+
+/// Or a write that was lost would be told to be done.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_fallback_that_says_success_is_for_reading_unless_it_says_otherwise() {
+    const WRITES: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    for success in [r#""status": 200, "text": "prepared""#, r#""status": 299, "text": "prepared""#] {
+        assert!(["GET", "HEAD"].iter().all(|method| takes_the_place(success, method)), "{success}");
+        assert!(!WRITES.iter().any(|method| takes_the_place(success, method)), "{success}");
+    }
+    for other in [r#""status": 503, "text": "prepared""#, r#""status": 303, "text": "prepared""#] {
+        assert!(["GET", "HEAD"].iter().chain(&WRITES).all(|method| takes_the_place(other, method)), "{other}");
+    }
+    for status in [202, 503] {
+        let some = format!(r#""status": {status}, "text": "prepared", "methods": ["POST", "PUT"]"#);
+        assert!(["POST", "PUT"].iter().all(|method| takes_the_place(&some, method)), "{some}");
+        assert!(!["GET", "HEAD", "DELETE", "post"].iter().any(|method| takes_the_place(&some, method)), "{some}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn who_has_no_fallback_for_its_method_gets_the_standard_refusal_and_nothing_is_counted_as_served() {
+    let sidecar = Sidecar::new(
+        r#"{ "switches": [{ "name": "s", "on": true, "fallback": "f" }],
+             "fallbacks": [{ "name": "f", "status": 200, "json": { "reviews": [] } }] }"#,
+    );
+    let reply = sidecar.serve(&[(":method", "POST")]).unwrap();
+    assert_eq!((reply.status, header(&reply, "content-type")), (503, Some("application/problem+json")));
+    assert_eq!((reason(&reply), header(&reply, "x-envoy-ratelimited")), ("switch/s", Some("true")));
+    assert_eq!((told(&sidecar.host, "f", "switch/s"), ended(&sidecar.host, "other", "degraded")), (0, 1));
+    assert_eq!(sidecar.serve(&[]).unwrap().status, 200);
+    assert_eq!(told(&sidecar.host, "f", "switch/s"), 1);
 }
 
 // === gRPC ============================================================================================================

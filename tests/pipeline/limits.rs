@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::common::MemoryHost;
 use outrigger::config::Config;
 use outrigger::filter::Filter;
-use outrigger::host::LogField;
+use outrigger::host::{End, LogField};
 use outrigger::limit::quota::FieldEdits;
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
@@ -50,7 +50,7 @@ impl Sidecar {
 
     fn ask(&self, request: &[(&str, &str)]) -> (Decision<'_>, Ticket) {
         self.host.set_request(request);
-        self.filter.on_request(&*self.host, &self.worker)
+        self.filter.on_request(&*self.host, &self.worker, End::Here)
     }
 
     /// A whole life: the reply if it was refused, else the service answers with `status`.
@@ -414,7 +414,7 @@ fn a_fallback_is_served_as_configured_with_what_the_limit_knows() {
     let fallback =
         r#"{ "name": "f", "status": 503, "headers": { "Cache-Control": "no-store" }, "json": { "a": [1] } }"#;
     let reply = refused_with(fallback, false);
-    assert_eq!((reply.status, reply.body.as_slice()), (503, br#"{"a":[1]}"#.as_slice()));
+    assert_eq!((reply.status, reply.body.as_slice()), (503, br#"{ "a": [1] }"#.as_slice()));
     assert_eq!(header(&reply, "cache-control"), Some("no-store"));
     assert_eq!(header(&reply, "content-type"), Some("application/json"));
     assert_eq!(header(&reply, "retry-after"), Some("3600"));

@@ -208,6 +208,56 @@ fn a_long_stream_has_neither_retries_nor_a_timeout() {
     assert_eq!(told(&no_retries, &streams[1]), [""; 0]);
 }
 
+/// As clients of the Model Context Protocol ask.
+const EITHER: (&str, &str) = ("accept", "application/json, text/event-stream");
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_that_takes_events_among_others_has_retries_and_a_deadline_for_when_its_answer_begins() {
+    let sidecar = shop(THREE, DEADLINE);
+    let (edits, ticket) = edited(&sidecar, &with(&ORDER, EITHER.0, EITHER.1));
+    let lines = lines(&edits);
+    assert!(lines.contains(&"x-envoy-max-retries: 2".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"x-request-timeout-ms: 3000".to_owned()), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with(router::TIMEOUT)), "it may be a stream: {lines:?}");
+    sidecar.end(ticket);
+    let no_retries = shop("", DEADLINE);
+    let told = told(&no_retries, &with(&ORDER, EITHER.0, EITHER.1));
+    assert_eq!(told, ["x-envoy-upstream-rq-per-try-timeout-ms: 3000", "x-request-timeout-ms: 3000"]);
+    // The same for who cannot take events at all.
+    let never = shop("", DEADLINE);
+    let (edits, ticket) = edited(&never, &with(&ORDER, "accept", "application/json, text/event-stream;q=0"));
+    assert!(edits.set.iter().any(|(name, value)| (*name, value.as_ref()) == (router::TIMEOUT, "3000")), "{edits:?}");
+    never.end(ticket);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_is_a_long_stream_when_its_response_is_one() {
+    let duration =
+        |sidecar: &Sidecar| sidecar.host.metric("operation=.=place-order;.;outrigger_request_duration_milliseconds");
+    let either = with(&ORDER, EITHER.0, EITHER.1);
+    for (content_type, is_stream) in [("text/event-stream; charset=utf-8", true), ("application/json", false)] {
+        let sidecar = shop("", DEADLINE);
+        let (_, mut ticket) = edited(&sidecar, &either);
+        sidecar.host.set_response(&[(":status", "200"), ("content-type", content_type)]);
+        let (host, worker) = (&*sidecar.host, &*sidecar.worker);
+        let _ = sidecar.filter.on_response(host, worker, &mut ticket);
+        sidecar.host.advance(3_600_000 * MILLISECOND);
+        // Streams end in the middle, as far as anybody can tell.
+        sidecar.host.set_broken_off(true);
+        sidecar.end(ticket);
+        assert_eq!(duration(&sidecar), if is_stream { 0 } else { 3_600_000 }, "{content_type}");
+        let outcome = if is_stream { "success" } else { "failure" };
+        assert_eq!(ended(&sidecar.host, "place-order", outcome), 1, "{content_type}");
+    }
+    // Nobody else pays for it.
+    let calls = |request: &[(&str, &str)]| {
+        let sidecar = shop("", DEADLINE);
+        sidecar.answer(edited(&sidecar, request).1);
+        sidecar.host.take_calls().get("response_header").copied()
+    };
+    assert_eq!((calls(&either), calls(&ORDER), calls(&with(&ORDER, "accept", "*/*"))), (Some(1), None, None));
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn what_a_client_tells_the_router_is_removed_wherever_a_rule_is_for_the_request() {
     let mut request: Vec<(&str, &str)> = ORDER.to_vec();

@@ -164,7 +164,7 @@ fn a_grpc_call_is_told_in_its_own_words() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_fallback_takes_the_place_of_the_standard_reply() {
     let (sidecar, reply) = refusal(&shop(r#"[{ "name": "s", "on": true, "fallback": "no-reviews" }]"#), &REVIEWS);
-    assert_eq!((reply.status, reply.body.as_slice()), (200, br#"{"reviews":[]}"#.as_slice()));
+    assert_eq!((reply.status, reply.body.as_slice()), (200, br#"{ "reviews": [] }"#.as_slice()));
     assert_eq!(reply.details, "outrigger_switch_s");
     assert_eq!(header(&reply, "content-type"), Some("application/json"));
     assert_eq!(header(&reply, "retry-after"), None, "who has an answer need not come again");

@@ -1,6 +1,6 @@
 //! Fallbacks.
 
-use super::Names;
+use super::{Names, list};
 use crate::config::document;
 use crate::config::error::ConfigError;
 use crate::config::value::is_token;
@@ -32,7 +32,7 @@ fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigErr
         (Some(_), Some(_)) => {
             return Err(ConfigError::at(path, "must not have both json and text"));
         }
-        (Some(json), None) => ("json", json.to_string(), Some("application/json")),
+        (Some(json), None) => ("json", json, Some("application/json")),
         (None, Some(text)) => ("text", text, Some("text/plain; charset=utf-8")),
         (None, None) => ("text", String::new(), None),
     };
@@ -53,6 +53,7 @@ fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigErr
     Ok(Fallback {
         name: given.name.0,
         status,
+        methods: list(given.methods).into_iter().map(|it| it.0).collect(),
         headers,
         body: template,
         retry_after: given.retry_after.map(|it| it.0),

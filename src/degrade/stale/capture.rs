@@ -31,9 +31,7 @@ pub struct Capture {
     pub(super) permit: Permit,
     pub(super) variant: Digest,
     pub(super) reserved: Reserved,
-    /// The record: what stands before the body, and the body as far as it has come.
-    pub(super) bytes: Vec<u8>,
-    /// The most bytes of the record.
+    /// The most bytes of the record, which the permit holds: what stands before the body, and the body as far as it has come.
     pub(super) size: usize,
     /// The bytes of the record if the body's length is known.
     pub(super) expected: Option<usize>,
@@ -43,24 +41,22 @@ pub struct Capture {
 impl Capture {
     /// Takes the next part of the body. No call of the proxy.
     pub fn push(&mut self, part: &[u8], now: Timestamp) -> Progress {
-        let fits = self.bytes.len().saturating_add(part.len()) <= self.size;
-        if !fits || self.is_late(now) {
-            self.size = 0;
-            self.bytes = Vec::new();
-            return Progress::Enough;
+        if !self.is_late(now) && self.permit.hold(part, self.size) {
+            return Progress::More;
         }
-        self.bytes.extend_from_slice(part);
-        Progress::More
+        self.size = 0;
+        self.permit.release();
+        Progress::Enough
     }
 
     /// The body has ended: keeps the answer, unless it turned out that it can't be. Three calls of the proxy.
     pub fn finish(self, host: &dyn Host, worker: &Worker, now: Timestamp) {
-        let complete = self.expected.is_none_or(|expected| expected == self.bytes.len());
-        if self.size == 0 || !complete || self.is_late(now) {
+        let is_complete = |bytes: &Vec<u8>| self.expected.is_none_or(|expected| expected == bytes.len());
+        let Some(bytes) = self.permit.release().filter(is_complete).filter(|_| !self.is_late(now)) else {
             self.abandon(host, worker);
             return;
-        }
-        let Self { slots, permit, variant, reserved, bytes, began, .. } = self;
+        };
+        let Self { slots, permit, variant, reserved, began, .. } = self;
         match slots.store(host, &worker.trouble, reserved, &bytes, began) {
             Ok(true) => {}
             Ok(false) => permit.memory().forget(variant),

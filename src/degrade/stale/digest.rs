@@ -39,6 +39,11 @@ impl Digest {
         Self::of(hasher)
     }
 
+    /// Another one, that no request has.
+    pub(super) fn inverse(self) -> Self {
+        Self(self.0.map(|byte| !byte))
+    }
+
     /// A place in a table of so many, which must not be zero.
     pub(super) fn place(self, size: usize) -> usize {
         let [low, high, ..] = self.0;

@@ -18,11 +18,12 @@
 //!
 //! Record: version byte; next generation (64-bit little-endian, as all numbers here); number of lists of `Vary`'d names (8 bits), and per list its
 //! length (8 bits) and names; then per slot, up to the last that is not free: state and number of the list (8 bits each),
-//! digest of the request (128), generation (64), charge in bytes (32) and an instant (64): when it was stored, or until
-//! when it is reserved. At most 12 KB, besides `max_bytes`.
+//! digest of the request (128), generation (64), charge in bytes (32), an instant (64): when it was stored, or until
+//! when it is reserved; and the address (64), which version 1 did not have. At most 14 KB, besides `max_bytes`.
 
 use std::time::Duration;
 
+use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::digest::Digest;
 use crate::degrade::stale::vary::Vary;
 use crate::shared::meter::LATEST_READER;
@@ -37,8 +38,11 @@ pub const RESERVED_FOR: Duration = Duration::from_secs(30);
 /// Different lists of `Vary`'d names at once. A service has one or two; an answer with one too many is not kept.
 const LISTS: usize = 8;
 
-const VERSION: u8 = 1;
-const SLOT_SIZE: usize = 1 + 1 + 16 + 8 + 4 + 8;
+const VERSION: u8 = 2;
+const SLOT_SIZE: usize = 1 + 1 + 16 + 8 + 4 + 8 + 8;
+
+/// The version before, whose slots had no address.
+const WITHOUT_ADDRESSES: u8 = 1;
 
 /// A slot in one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub(super) struct Turn {
 pub(super) struct Wish<'a> {
     /// The request.
     pub(super) variant: Digest,
+    /// Where it goes.
+    pub(super) address: Mark,
     /// The headers that its digest is made of.
     pub(super) vary: &'a Vary,
     /// The most bytes of the record.
@@ -108,6 +114,7 @@ struct Slot {
     size: u32,
     /// When stored, or until when reserved.
     instant: Timestamp,
+    address: Mark,
 }
 
 const FREE: Slot = Slot {
@@ -117,6 +124,7 @@ const FREE: Slot = Slot {
     generation: 0,
     size: 0,
     instant: Timestamp::from_nanos(0),
+    address: Mark::UNKNOWN,
 };
 
 impl Slot {
@@ -162,8 +170,8 @@ impl Index {
             let generation = self.next_generation;
             self.next_generation = generation.wrapping_add(1);
             let instant = wish.now.saturating_add(RESERVED_FOR);
-            let taken =
-                Slot { state: State::Reserved, list, variant: wish.variant, generation, size: wish.size, instant };
+            let Wish { variant, address, size, .. } = *wish;
+            let taken = Slot { state: State::Reserved, list, variant, generation, size, instant, address };
             match self.slots.get_mut(free) {
                 Some(slot) => *slot = taken,
                 None => self.slots.push(taken),
@@ -214,8 +222,31 @@ impl Index {
         true
     }
 
+    /// Gives up what is kept, and what is on its way, of these addresses. What may be of any address goes too. Returns `false` if
+    /// there was nothing.
+    pub(super) fn forget_addresses(&mut self, addresses: &[Mark]) -> bool {
+        self.give_up(|slot| slot.address == Mark::UNKNOWN || addresses.contains(&slot.address))
+    }
+
+    /// Gives up what a request could be answered with; `variant` as in [`Index::newest`]. Returns `false` if there was nothing.
+    pub(super) fn forget_answers(&mut self, variant: impl Fn(&Vary) -> Digest) -> bool {
+        let variants: Vec<Digest> = self.lists.iter().map(variant).collect();
+        self.give_up(|slot| variants.get(usize::from(slot.list)) == Some(&slot.variant))
+    }
+
+    fn give_up(&mut self, is_gone: impl Fn(&Slot) -> bool) -> bool {
+        let mut any = false;
+        let alive = |slot: &&mut Slot| matches!(slot.state, State::Reserved | State::Stored);
+        for slot in self.slots.iter_mut().filter(alive).filter(|slot| is_gone(slot)) {
+            slot.state = State::Dead;
+            any = true;
+        }
+        any
+    }
+
     /// The newest answer to a request that is young enough, and its digest. `variant` makes the request's digest
-    /// from a list of names.
+    /// from a list of names. An answer that depends on the request's origin comes before one that nobody's origin made: the page that
+    /// asks can read it.
     pub(super) fn newest(
         &self,
         max_age: Duration,
@@ -228,7 +259,10 @@ impl Index {
                 && variants.get(usize::from(slot.list)) == Some(&slot.variant)
                 && is_younger(slot.instant, max_age, now)
         };
-        let found = self.slots.iter().enumerate().filter(|(_, slot)| fits(slot)).max_by_key(|(_, slot)| slot.instant);
+        let names_origin =
+            |slot: &Slot| self.lists.get(usize::from(slot.list)).is_some_and(|it| it.names().any(|it| it == "origin"));
+        let candidates = self.slots.iter().enumerate().filter(|(_, slot)| fits(slot));
+        let found = candidates.max_by_key(|(_, slot)| (names_origin(slot), slot.instant));
         found.map(|(index, slot)| (Turn { slot: index, generation: slot.generation }, slot.variant))
     }
 
@@ -286,7 +320,12 @@ impl Index {
         let (version, rest) = bytes.split_first()?;
         let (next_generation, rest) = rest.split_first_chunk::<8>()?;
         let (lists_count, mut rest) = rest.split_first()?;
-        if *version != VERSION || LISTS < usize::from(*lists_count) {
+        let slot_size = match *version {
+            VERSION => SLOT_SIZE,
+            WITHOUT_ADDRESSES => SLOT_SIZE - size_of::<Mark>(),
+            _ => return None,
+        };
+        if LISTS < usize::from(*lists_count) {
             return None;
         }
         let mut lists = Vec::with_capacity(LISTS);
@@ -296,10 +335,10 @@ impl Index {
             lists.push(Vary::from_record(names)?);
             rest = behind;
         }
-        if rest.len() % SLOT_SIZE != 0 || SLOTS * SLOT_SIZE < rest.len() {
+        if rest.len() % slot_size != 0 || SLOTS * slot_size < rest.len() {
             return None;
         }
-        let slots = rest.chunks_exact(SLOT_SIZE).map(decode_slot).collect::<Option<_>>()?;
+        let slots = rest.chunks_exact(slot_size).map(decode_slot).collect::<Option<_>>()?;
         Some(Self { next_generation: u64::from_le_bytes(*next_generation), lists, slots })
     }
 
@@ -327,6 +366,7 @@ impl Index {
             bytes.extend_from_slice(&slot.generation.to_le_bytes());
             bytes.extend_from_slice(&slot.size.to_le_bytes());
             bytes.extend_from_slice(&slot.instant.as_nanos().to_le_bytes());
+            bytes.extend_from_slice(&slot.address.0.to_le_bytes());
         }
     }
 }
@@ -336,7 +376,8 @@ fn decode_slot(bytes: &[u8]) -> Option<Slot> {
     let (list, rest) = rest.split_first()?;
     let (variant, rest) = rest.split_first_chunk::<16>()?;
     let (generation, rest) = rest.split_first_chunk::<8>()?;
-    let (size, instant) = rest.split_first_chunk::<4>()?;
+    let (size, rest) = rest.split_first_chunk::<4>()?;
+    let (instant, address) = rest.split_first_chunk::<8>()?;
     let state = match state {
         0 => State::Free,
         1 => State::Reserved,
@@ -350,7 +391,8 @@ fn decode_slot(bytes: &[u8]) -> Option<Slot> {
         variant: Digest(*variant),
         generation: u64::from_le_bytes(*generation),
         size: u32::from_le_bytes(*size),
-        instant: Timestamp::from_nanos(u64::from_le_bytes(*instant.first_chunk::<8>()?)),
+        instant: Timestamp::from_nanos(u64::from_le_bytes(*instant)),
+        address: address.first_chunk::<8>().map_or(Mark::UNKNOWN, |address| Mark(u64::from_le_bytes(*address))),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::degrade::fallback::Caller;
 use crate::headers::Headers;
 use crate::reply::Reply;
 
@@ -29,6 +30,12 @@ impl Kept {
     /// How old the answer is: the time since its headers came, and its `Age` then.
     pub const fn age(&self) -> Duration {
         self.age
+    }
+
+    /// Whether a browser shows the answer to the page that asks (Fetch standard, CORS check); always, unless it is of another origin.
+    pub fn is_shown_to(&self, caller: &Caller) -> bool {
+        let allowed = self.headers.get("access-control-allow-origin");
+        caller.origin().is_none_or(|origin| allowed.is_some_and(|it| it == b"*" || it == origin.as_bytes()))
     }
 
     /// The answer as a reply of the filter: its headers, `Age` (RFC 9111, section 5.1) and `Cache-Status` (RFC 9211).

@@ -8,7 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::digest::Digest;
+use crate::degrade::stale::index::RESERVED_FOR;
 use crate::limit::token_bucket::{Tat, TokenBucket};
 use crate::shared::by_key::ByKey;
 use crate::shared::meter::Meter;
@@ -23,7 +25,7 @@ pub const MAX_CAPTURES: usize = 16;
 const STARTS_PER_SECOND: u32 = 100;
 const STARTS_AT_ONCE: u32 = 200;
 
-/// Answers that are remembered: 12 KB per rule.
+/// Answers that are remembered: 16 KB per rule.
 const REMEMBERED: usize = 512;
 
 /// The memories of one worker, per rule.
@@ -34,14 +36,30 @@ pub type Memories = ByKey<Memory>;
 pub struct Memory {
     seen: RefCell<Vec<Seen>>,
     starts: Cell<Tat>,
-    captures: Cell<usize>,
+    captures: RefCell<Vec<Rc<Place>>>,
+}
+
+/// Room for one answer while it comes in.
+#[derive(Debug)]
+struct Place {
+    /// Since when.
+    taken: Timestamp,
+    /// What has come; `None` when the room was given to another answer, or is needed no more.
+    bytes: RefCell<Option<Vec<u8>>>,
 }
 
 /// An answer that was dealt with.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Seen {
     variant: Digest,
+    address: Mark,
     at: Timestamp,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { variant: Digest::default(), address: Mark::UNKNOWN, at: Timestamp::default() }
+    }
 }
 
 impl Memory {
@@ -52,9 +70,16 @@ impl Memory {
         found.is_some_and(|seen| seen.at <= now && now.saturating_since(seen.at) < time)
     }
 
-    /// The answer is dealt with.
-    pub(super) fn see(&self, variant: Digest, now: Timestamp) {
-        self.put(variant, Seen { variant, at: now });
+    /// The answer is dealt with, or what was said of it.
+    pub(super) fn see(&self, variant: Digest, address: Mark, now: Timestamp) {
+        self.put(variant, Seen { variant, address, at: now });
+    }
+
+    /// Nothing of these addresses is kept any more: the next answers may be.
+    pub(super) fn forget_addresses(&self, addresses: &[Mark]) {
+        for seen in self.seen.borrow_mut().iter_mut().filter(|seen| addresses.contains(&seen.address)) {
+            *seen = Seen::default();
+        }
     }
 
     /// The answer was not kept after all: the next one may be.
@@ -66,9 +91,18 @@ impl Memory {
         }
     }
 
-    /// Leave to begin with an answer, unless there are too many on their way or there were too many lately.
+    /// Leave to begin with an answer, unless there are too many on their way or there were too many lately. One that has been on its
+    /// way for [`RESERVED_FOR`] has stalled: it lost its slot, and loses its place here.
     pub(super) fn permit(self: &Rc<Self>, now: Timestamp) -> Option<Permit> {
-        if MAX_CAPTURES <= self.captures.get() {
+        let mut captures = self.captures.borrow_mut();
+        captures.retain(|place| {
+            let stalled = RESERVED_FOR <= now.saturating_since(place.taken);
+            if stalled {
+                place.clear();
+            }
+            !stalled
+        });
+        if MAX_CAPTURES <= captures.len() {
             return None;
         }
         if let Ok(pace) = TokenBucket::new(STARTS_AT_ONCE, STARTS_PER_SECOND, Duration::from_secs(1)) {
@@ -79,8 +113,9 @@ impl Memory {
             };
             self.starts.set(pace.take(starts, 1, now).ok()?.state);
         }
-        self.captures.set(self.captures.get().saturating_add(1));
-        Some(Permit(Rc::clone(self)))
+        let place = Rc::new(Place { taken: now, bytes: RefCell::new(Some(Vec::new())) });
+        captures.push(Rc::clone(&place));
+        Some(Permit { memory: Rc::clone(self), place })
     }
 
     fn put(&self, variant: Digest, it: Seen) {
@@ -94,19 +129,52 @@ impl Memory {
     }
 }
 
-/// Leave to hold one answer in memory, as long as it lasts.
+impl Place {
+    fn clear(&self) {
+        if let Ok(mut bytes) = self.bytes.try_borrow_mut() {
+            *bytes = None;
+        }
+    }
+}
+
+/// Leave to hold one answer in memory, as long as it comes in.
 #[derive(Debug)]
-pub(super) struct Permit(Rc<Memory>);
+pub(super) struct Permit {
+    memory: Rc<Memory>,
+    place: Rc<Place>,
+}
 
 impl Permit {
     /// The memory that gave it.
     pub(super) fn memory(&self) -> &Memory {
-        &self.0
+        &self.memory
+    }
+
+    /// Adds to what is held, as long as that is no more than `size` bytes. Returns `false` if it would be, or if the place was taken
+    /// away.
+    pub(super) fn hold(&self, part: &[u8], size: usize) -> bool {
+        let Ok(mut held) = self.place.bytes.try_borrow_mut() else {
+            return false;
+        };
+        match held.as_mut() {
+            Some(bytes) if bytes.len().saturating_add(part.len()) <= size => {
+                bytes.extend_from_slice(part);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets go of what is held, and returns it; `None` if the place was taken away.
+    pub(super) fn release(&self) -> Option<Vec<u8>> {
+        self.place.bytes.try_borrow_mut().ok()?.take()
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.captures.set(self.0.captures.get().saturating_sub(1));
+        if let Ok(mut captures) = self.memory.captures.try_borrow_mut() {
+            captures.retain(|place| !Rc::ptr_eq(place, &self.place));
+        }
     }
 }

@@ -8,7 +8,9 @@
 use crate::degrade::stale::cache_control::{CacheControl, delta_seconds};
 use crate::degrade::stale::http_date;
 use crate::headers::Headers;
+use crate::host::End;
 use crate::operation::request::Request;
+use crate::retry::stream;
 
 /// The most bytes of request headers that are kept aside until the answer is there. A longer request takes no part.
 pub const MAX_REQUEST_HEADERS: usize = 16 * 1024;
@@ -18,10 +20,11 @@ pub const MAX_REQUEST_HEADERS: usize = 16 * 1024;
 /// `GET` only, and a `HEAD` is not answered from a kept `GET` either: that would save a client that asks for no more than
 /// headers from an error that it can well bear. No request that says who asks (`Cookie`, `Authorization`), asks for a part or
 /// under a condition that a stranger's answer cannot fulfil (`Range`, `If-Range`, `If-Match`, `If-Unmodified-Since`), has a
-/// body, which is no part of the key, or forbids it (`no-store`). `no-cache` asks for the service's own answer, which has been
+/// body, which is no part of the key, or forbids it (`no-store`). That there is a body is told by where the request ends: HTTP/2
+/// needs no header for one, and the proxy takes `Transfer-Encoding` away. `no-cache` asks for the service's own answer, which has been
 /// tried. A condition that only saves a transfer (`If-None-Match`, `If-Modified-Since`) is passed by.
 pub(super) fn may_share(request: &Request<'_>) -> bool {
-    if request.method != b"GET" || request.grpc || request.upgrade {
+    if request.method != b"GET" || request.end == End::Later || request.grpc || request.upgrade {
         return false;
     }
     if MAX_REQUEST_HEADERS < request.headers.as_block().len() {
@@ -54,34 +57,111 @@ pub(super) struct Terms {
     pub(super) usable: Option<u32>,
 }
 
-impl Terms {
-    /// The terms of a response; `None` if it must not be kept.
+/// What a response says of the answer that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// This one is as good, on these terms.
+    Good(Terms),
+    /// It still holds, if it is the one that the client asked about.
+    Confirmed,
+    /// It does not hold any more.
+    TakenBack,
+    /// Nothing: the response is about the request or the moment, or made by another of our kind.
+    Silent,
+}
+
+impl Word {
+    /// What the response says.
     ///
-    /// Kept is a whole `200` of the service's own with a lifetime that is not over, or with `public` and no lifetime at all. `max-age` overrules
+    /// Good is a whole `200` of the service's own on terms that [allow](Terms::read) to keep it. One that sets a cookie is somebody's own:
+    /// it is not kept, and takes nothing back that the service still allows. Failures, and what tells a client of its own mistake or
+    /// haste, say nothing of the page.
+    pub(super) fn read(response: &Headers) -> Self {
+        let sets_cookie = response.get("set-cookie").is_some() || response.get("set-cookie2").is_some();
+        match response.get(":status") {
+            _ if response.iter().any(says_nothing) => Self::Silent,
+            Some(b"200") => match Terms::read(response) {
+                None => Self::TakenBack,
+                Some(_) if sets_cookie => Self::Silent,
+                Some(terms) => Self::Good(terms),
+            },
+            Some(b"304") if !sets_cookie => Self::Confirmed,
+            Some(b"304" | b"400" | b"408" | b"421" | b"425" | b"429" | b"431" | [b'1' | b'5', ..]) | None => {
+                Self::Silent
+            }
+            Some(_) => Self::TakenBack,
+        }
+    }
+}
+
+/// Whether the response is, by this header, no answer of the service about the page.
+fn says_nothing((name, value): (&[u8], &[u8])) -> bool {
+    match name {
+        b"content-range" | b"x-envoy-ratelimited" => true,
+        b"content-type" => value.starts_with(b"application/grpc") || stream::is_events(value),
+        // What another of our kind made up, or kept, in place of an answer.
+        b"x-outrigger-reason" => true,
+        b"cache-status" => value.split(|byte| *byte == b',').any(|it| it.trim_ascii().starts_with(b"outrigger")),
+        _ => false,
+    }
+}
+
+/// Whether a 304 is about the answer that has these headers: its entity tag counts, or else its time (RFC 9111, section 4.3.4).
+pub(super) fn confirms(response: &Headers, kept: &Headers) -> bool {
+    let is_kept = |name, value| kept.get(name).is_some_and(|it| opaque(it) == opaque(value));
+    match (response.get("etag"), response.get("last-modified")) {
+        (Some(tag), _) => is_kept("etag", tag),
+        (None, Some(time)) => is_kept("last-modified", time),
+        (None, None) => false,
+    }
+}
+
+/// An entity tag without the mark of a weak one.
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// The headers of a kept answer with those that a 304 brings in place of its own; `None` as for [`kept_headers`].
+pub(super) fn renewed_headers<'h>(kept: &'h Headers, response: &'h Headers) -> Option<Vec<(&'h str, &'h [u8])>> {
+    let mut brought = kept_headers(response)?;
+    // Of the body, which is the one that is kept.
+    brought.retain(|(name, _)| !matches!(*name, "content-type" | "content-encoding" | "content-language"));
+    let mut headers = Vec::new();
+    for (name, value) in kept.iter() {
+        let name = std::str::from_utf8(name).ok()?;
+        if !brought.iter().any(|(it, _)| *it == name) {
+            headers.push((name, value));
+        }
+    }
+    headers.extend(brought);
+    Some(headers)
+}
+
+impl Terms {
+    /// The terms of a whole answer; `None` if it must not be kept.
+    ///
+    /// Kept is what has a lifetime that is not over, or `public` and no lifetime at all. `max-age` overrules
     /// `Expires`, `s-maxage` both. `Expires` counts from the response's own `Date`, because a service's clock and ours need
     /// not agree; without `Date` it says nothing.
     pub(super) fn read(response: &Headers) -> Option<Self> {
-        if response.get(":status") != Some(b"200") {
-            return None;
-        }
-        let forbidden = |(name, value): (&[u8], &[u8])| match name {
-            b"set-cookie" | b"set-cookie2" | b"content-range" => true,
-            b"content-type" => value.starts_with(b"application/grpc"),
-            // What another of our kind made up, or kept, in place of an answer.
-            b"x-outrigger-reason" => true,
-            b"cache-status" => value.split(|byte| *byte == b',').any(|it| it.trim_ascii().starts_with(b"outrigger")),
-            // Its meaning in a response was never defined; who writes it means one thing (RFC 9111, section 5.4).
-            b"pragma" => value.eq_ignore_ascii_case(b"no-cache"),
-            _ => false,
-        };
-        if response.iter().any(forbidden) {
+        Self::of_age(response, only(response, "age")?)
+    }
+
+    /// The terms of a kept answer under the headers that a 304 has renewed.
+    pub(super) fn renewed(headers: &Headers, response: &Headers) -> Option<Self> {
+        Self::of_age(headers, only(response, "age")?)
+    }
+
+    fn of_age(response: &Headers, age: Option<&[u8]>) -> Option<Self> {
+        // Its meaning in a response was never defined; who writes it means one thing (RFC 9111, section 5.4).
+        if response.all("pragma").any(|value| value.eq_ignore_ascii_case(b"no-cache")) {
             return None;
         }
         let control = CacheControl::read(response.all("cache-control"))?;
         if control.no_store || control.no_reuse {
             return None;
         }
-        let age = only(response, "age")?.map_or(Some(0), delta_seconds)?;
+        let age = age.map_or(Some(0), delta_seconds)?;
         let lifetime = match control.s_maxage.or(control.max_age) {
             Some(seconds) => Some(seconds),
             None => expires(response)?,

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::digest::Digest;
 use crate::degrade::stale::entry::Entry;
 use crate::degrade::stale::index::{Index, Place, Turn, Wish};
@@ -34,6 +35,17 @@ pub(super) struct Slots {
     pub(super) rewrite_after: Duration,
 }
 
+/// The request that an answer belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whose<'a> {
+    /// Its digest.
+    pub(super) variant: Digest,
+    /// The headers that the digest is made of.
+    pub(super) vary: &'a Vary,
+    /// Where it goes.
+    pub(super) address: Mark,
+}
+
 /// A slot that is kept for an answer on its way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reserved {
@@ -54,13 +66,13 @@ impl Slots {
         &self,
         host: &dyn Host,
         trouble: &Trouble,
-        variant: Digest,
-        vary: &Vary,
+        whose: Whose<'_>,
         size: u32,
         now: Timestamp,
     ) -> Result<Option<Reserved>, HostError> {
         let Self { max_bytes, max_age, rewrite_after, .. } = *self;
-        let wish = Wish { variant, vary, size, max_bytes, max_age, rewrite_after, now };
+        let Whose { variant, address, vary } = whose;
+        let wish = Wish { variant, address, vary, size, max_bytes, max_age, rewrite_after, now };
         let mut emptied = Vec::new();
         for _ in 0..ROUNDS {
             match self.ask(host, trouble, &wish, &emptied)? {
@@ -112,7 +124,35 @@ impl Slots {
         self.change(host, trouble, |index| index.release(reserved.turn)).map(|_| ())
     }
 
-    /// The newest answer that is young enough, and its body. Two calls of the proxy, two more if the slot is given to another
+    /// Gives up what is kept of these addresses. One call of the proxy, two if there was anything.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be used.
+    pub(super) fn forget_addresses(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        addresses: &[Mark],
+    ) -> Result<(), HostError> {
+        self.change(host, trouble, |index| index.forget_addresses(addresses)).map(|_| ())
+    }
+
+    /// Gives up what a request could be answered with. One call of the proxy, two if there was anything.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be used.
+    pub(super) fn forget_answers(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        variant: impl Fn(&Vary) -> Digest,
+    ) -> Result<(), HostError> {
+        self.change(host, trouble, |index| index.forget_answers(&variant)).map(|_| ())
+    }
+
+    /// The newest answer that is young enough by the rule, and its body. Two calls of the proxy, two more if the slot is given to another
     /// answer between them.
     ///
     /// # Errors
@@ -140,8 +180,7 @@ impl Slots {
             let slot = host.shared_get(&key)?.map(|record| record.bytes).unwrap_or_default();
             match Entry::decode(&slot) {
                 Some((entry, body)) if entry.variant == digest && entry.generation == turn.generation => {
-                    let found = entry.is_usable(self.max_age, now).then(|| (entry, body.to_vec()));
-                    return Ok(found);
+                    return Ok(Some((entry, body.to_vec())));
                 }
                 // An empty one has been given up.
                 None if !slot.is_empty() => trouble.undecodable(host, &key),

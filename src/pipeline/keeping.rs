@@ -1,0 +1,72 @@
+//! What an answer of the service means for the answers that are kept.
+
+use super::ticket::{Service, Ticket};
+use crate::degrade::failure::FailureRule;
+use crate::degrade::stale::{Address, Capture, Stale};
+use crate::filter::Filter;
+use crate::headers::Headers;
+use crate::host::Host;
+use crate::operation::request::Request;
+use crate::time::Timestamp;
+use crate::worker::Worker;
+
+impl Filter {
+    /// Where a request goes that may change what is kept, whatever operation it is: `None` for those that change nothing (RFC 9110,
+    /// section 9.2.1), for tunnels, and for calls of gRPC, of which nothing is kept.
+    pub(super) fn written_by(&self, request: &Request<'_>) -> Option<Box<Address>> {
+        let is_safe = matches!(request.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"CONNECT");
+        if is_safe || request.grpc || self.kept().next().is_none() {
+            return None;
+        }
+        Some(Box::new(Address::of(request)))
+    }
+
+    /// Gives up what is kept of the address that the request has changed, and of those that its answer names. Failed writes change
+    /// nothing (RFC 9111, section 4.4).
+    pub(super) fn give_up_changed(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+        let Some(address) = ticket.written.take() else {
+            return;
+        };
+        if !matches!(ticket.service, Service::Succeeded | Service::Unjudged) {
+            return;
+        }
+        let Some(response) = response_headers(host, worker) else {
+            return;
+        };
+        if !matches!(response.get(":status"), Some([b'2' | b'3', ..])) {
+            return;
+        }
+        let named = ["location", "content-location"].into_iter().filter_map(|name| response.get(name));
+        let mut addresses: Vec<Address> = named.filter_map(|reference| address.resolve(reference)).collect();
+        addresses.push(*address);
+        for stale in self.kept() {
+            stale.forget(host, worker, &addresses);
+        }
+    }
+
+    /// Hears an answer that is no failure: begins to copy it, if its rule keeps answers and this one may be kept.
+    pub(super) fn capture(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        ticket: &Ticket,
+        now: Timestamp,
+    ) -> Option<Box<Capture>> {
+        if !matches!(ticket.service, Service::Succeeded | Service::Declined) {
+            return None;
+        }
+        let memory = ticket.memory.as_deref()?;
+        let (stale, candidate) = (self.rule(memory)?.stale()?, memory.candidate.as_ref()?);
+        let response = response_headers(host, worker)?;
+        stale.begin(host, worker, candidate, &response, now).map(Box::new)
+    }
+
+    /// The answers that are kept, by rule.
+    fn kept(&self) -> impl Iterator<Item = &Stale> {
+        self.on_failure.iter().filter_map(FailureRule::stale)
+    }
+}
+
+fn response_headers(host: &dyn Host, worker: &Worker) -> Option<Headers> {
+    host.response_headers().map_err(|error| worker.trouble.host_error(host, error)).ok()
+}
