@@ -194,7 +194,7 @@ start_demo() { # start_demo [read-only]
   local config=envoy/envoy.yaml
   if [ "${1:-}" = read-only ]; then
     config=$tools/demo-read-only.yaml
-    sed '/"name": "read-only", "on"/s/false/true/' envoy/envoy.yaml >"$config"
+    sed '/"name": "read-only", "active"/s/false/true/' envoy/envoy.yaml >"$config"
   fi
   # No hot restart, so that other Envoys on this machine do not matter; a log that is flushed while you look at it.
   "$ENVOY" -c "$config" --concurrency 2 --disable-hot-restart \

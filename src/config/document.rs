@@ -161,6 +161,9 @@ pub(super) struct Cors {
 #[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Switch {
     pub(super) name: Name,
+    pub(super) active: Option<bool>,
+    /// The old spelling of `active`. YAML 1.1 reads the key `on` as `true`.
+    #[serde(alias = "true")]
     pub(super) on: Option<bool>,
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,

@@ -1,6 +1,9 @@
 //! Where in a document something is.
 
 use std::cell::RefCell;
+use std::fmt::Write;
+
+use super::problem::Cut;
 
 /// The place that is being read, such as `limits[2].token_bucket`.
 ///
@@ -16,14 +19,14 @@ pub(super) struct Path {
 pub(super) struct Outside(usize);
 
 impl Path {
-    /// Enters a field of an object.
+    /// Enters a field of an object, which may have any name of any length.
     pub(super) fn enter_field(&self, name: &str) -> Outside {
         let mut text = self.text.borrow_mut();
         let outside = Outside(text.len());
         if !text.is_empty() {
             text.push('.');
         }
-        text.push_str(name);
+        let _ = write!(text, "{}", Cut(name));
         outside
     }
 

@@ -258,7 +258,7 @@ async fn what_the_next_proxy_refuses_is_not_asked_again() {
     let upstream = Upstream::start().await;
     let refusing = json!({
         "deadlines": [{ "methods": ["GET"], "header": "x-time-left" }],
-        "switches": [{ "name": "off", "on": true, "methods": ["DELETE"] }],
+        "switches": [{ "name": "off", "active": true, "methods": ["DELETE"] }],
     });
     let back = turn.start(Bootstrap::new(Listener::to(upstream.cluster()).filter(Filter::new(&refusing)))).await;
     let policy = retrying(json!({ "max_attempts": 3 }));

@@ -585,7 +585,7 @@ fn whoever_refuses_a_request_leaves_the_account_as_it_is() {
     };
     let breaker =
         r#""breakers": [{ "name": "shop", "trip": { "consecutive_failures": 1 }, "methods": ["GET"], "probes": 1 }],"#;
-    let switch = r#""switches": [{ "name": "s", "on": true, "methods": ["GET"] }],"#;
+    let switch = r#""switches": [{ "name": "s", "active": true, "methods": ["GET"] }],"#;
     for (more, expected) in [(limit(1).as_str(), "limit/all"), (breaker, "breaker/shop"), (switch, "switch/s")] {
         let sidecar = Sidecar::new(&document(THREE, "", more));
         // So that the account was used, and the limit or breaker has had enough.
