@@ -1,7 +1,6 @@
 //! Where in a document something is.
 
 use std::cell::RefCell;
-use std::fmt::Write;
 
 use super::problem::Cut;
 
@@ -19,18 +18,24 @@ pub(super) struct Path {
 pub(super) struct Outside(usize);
 
 impl Path {
+    // Inlined, these would be in the module once for each type of the document.
+
     /// Enters a field of an object, which may have any name of any length.
+    #[inline(never)]
     pub(super) fn enter_field(&self, name: &str) -> Outside {
         let mut text = self.text.borrow_mut();
         let outside = Outside(text.len());
         if !text.is_empty() {
             text.push('.');
         }
-        let _ = write!(text, "{}", Cut(name));
+        let (shown, rest) = Cut(name).parts();
+        text.push_str(shown);
+        text.push_str(rest);
         outside
     }
 
     /// Enters an entry of an array.
+    #[inline(never)]
     pub(super) fn enter_entry(&self, index: usize) -> Outside {
         let mut text = self.text.borrow_mut();
         let outside = Outside(text.len());

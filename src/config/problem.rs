@@ -5,15 +5,28 @@ use std::fmt::{self, Debug, Display, Formatter, Write};
 use serde::de::{self, Expected, Unexpected};
 
 /// What is wrong at the place that is being read. The place itself is the reader's to tell.
+///
+/// One word, because each field of each type hands it on: a text of three would make the module kilobytes larger.
 #[derive(Debug)]
-pub(super) struct Problem(String);
+pub(super) struct Problem(Box<Words>);
+
+#[derive(Debug)]
+struct Words {
+    text: String,
+}
+
+impl Problem {
+    fn new(text: String) -> Self {
+        Self(Box::new(Words { text }))
+    }
+}
 
 /// Spellings that are read and that nobody should learn: YAML 1.1 makes `true` of `on`.
 const UNADVERTISED: [&str; 2] = ["on", "true"];
 
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.text)
     }
 }
 
@@ -21,7 +34,7 @@ impl std::error::Error for Problem {}
 
 impl de::Error for Problem {
     fn custom<T: Display>(message: T) -> Self {
-        Self(message.to_string())
+        Self::new(message.to_string())
     }
 
     fn invalid_type(given: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -38,7 +51,7 @@ impl de::Error for Problem {
             number if number == "f64" => "a number".to_owned(),
             other => other,
         };
-        Self(format!("invalid type: {given}, expected {expected}"))
+        Self::new(format!("invalid type: {given}, expected {expected}"))
     }
 
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
@@ -53,7 +66,7 @@ impl de::Error for Problem {
             problem.push_str(if index == 0 { "one of " } else { ", " });
             let _ = write!(problem, "`{name}`");
         }
-        Self(problem)
+        Self::new(problem)
     }
 }
 
@@ -71,11 +84,17 @@ pub(super) struct Cut<'t>(pub(super) &'t str);
 
 impl Display for Cut<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (shown, rest) = self.parts();
+        f.write_str(shown)?;
+        f.write_str(rest)
+    }
+}
+
+impl<'t> Cut<'t> {
+    /// What is shown, and what stands for the rest.
+    pub(super) fn parts(&self) -> (&'t str, &'static str) {
         let end = self.0.char_indices().nth(SHOWN).map(|(at, _)| at);
-        match end.and_then(|end| self.0.get(..end)) {
-            Some(start) => write!(f, "{start}…"),
-            None => f.write_str(self.0),
-        }
+        end.and_then(|end| self.0.get(..end)).map_or((self.0, ""), |start| (start, "…"))
     }
 }
 
