@@ -80,6 +80,15 @@ impl Direction {
     }
 }
 
+/// Where a message ends. Only the proxy knows: a body needs no header that tells of it, and the proxy removes some that do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With this.
+    Here,
+    /// More comes.
+    Later,
+}
+
 /// How a stream ended, as far as the proxy's word is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {

@@ -31,7 +31,7 @@ use self::verdict::{cut_off, grpc_outcome, judge};
 use crate::degrade::stale::Progress;
 use crate::filter::Filter;
 use crate::headers::Headers;
-use crate::host::{Host, LogField};
+use crate::host::{End, Host, LogField};
 use crate::limit::quota::{self, FieldEdits};
 use crate::limit::rule::Asker;
 use crate::monitor::outcome::Outcome;
@@ -75,13 +75,13 @@ pub enum Answer {
 }
 
 impl Filter {
-    /// Decides about a request when its headers are there.
-    pub fn on_request(&self, host: &dyn Host, worker: &Worker) -> (Decision<'_>, Ticket) {
+    /// Decides about a request when its headers are there; it has a body or trailers unless it ends with them.
+    pub fn on_request(&self, host: &dyn Host, worker: &Worker, end: End) -> (Decision<'_>, Ticket) {
         let headers = host.request_headers().unwrap_or_else(|error| {
             worker.trouble.host_error(host, error);
             Headers::default()
         });
-        let request = Request::read(&headers);
+        let request = Request { end, ..Request::read(&headers) };
         let now = host.now();
         let operation = classify(&self.operations, &request);
         let mut ticket = Ticket::new(operation, &request, now);

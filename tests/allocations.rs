@@ -14,7 +14,7 @@ use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::headers::Headers;
 use outrigger::host::{
-    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written,
+    Direction, End, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written,
 };
 use outrigger::pipeline::{Answer, Decision};
 use outrigger::time::Timestamp;
@@ -187,7 +187,7 @@ fn allocations(document: &str, more_headers: usize) -> usize {
     let serve = || {
         host.0.advance(MILLISECOND);
         ON.set(true);
-        let (decision, mut ticket) = filter.on_request(&host, &worker);
+        let (decision, mut ticket) = filter.on_request(&host, &worker, End::Here);
         let answer = filter.on_response(&host, &worker, &mut ticket);
         filter.on_response_end(&host, &worker, &mut ticket);
         filter.on_done(&host, &worker, ticket);

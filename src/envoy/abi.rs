@@ -122,7 +122,8 @@ mod export {
     use std::alloc::{Layout, alloc};
     use std::ptr::null_mut;
 
-    use super::super::machine::{self, End, Flow};
+    use super::super::machine::{self, Flow};
+    use crate::host::End;
 
     /// Says which version of the ABI this is.
     #[unsafe(no_mangle)]
@@ -169,8 +170,8 @@ mod export {
     }
 
     #[unsafe(no_mangle)]
-    extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
-        flow(machine::with(|it| it.request_headers(stream)))
+    extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, end_of_stream: u32) -> u32 {
+        flow(machine::with(|it| it.request_headers(stream, end(end_of_stream))))
     }
 
     #[unsafe(no_mangle)]

@@ -15,6 +15,7 @@ use super::stream::Stream;
 use super::streams::Streams;
 use super::timer::Timer;
 use crate::config::Config;
+use crate::host::End;
 use crate::worker::Worker;
 
 /// What becomes of a stream after a callback.
@@ -24,15 +25,6 @@ pub(super) enum Flow {
     Continue,
     /// It is held, or was answered.
     Pause,
-}
-
-/// Where a response ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// With this.
-    Here,
-    /// More comes.
-    Later,
 }
 
 /// The machine. Its worker's store is shared by all configurations; see [`Worker`].
@@ -88,8 +80,8 @@ impl Machine {
     }
 
     /// A request's headers are there.
-    pub(super) fn request_headers(&self, stream: u32) -> Flow {
-        self.streams.with(stream, |it| it.request_headers(stream)).unwrap_or(Flow::Continue)
+    pub(super) fn request_headers(&self, stream: u32, end: End) -> Flow {
+        self.streams.with(stream, |it| it.request_headers(stream, end)).unwrap_or(Flow::Continue)
     }
 
     /// A response's headers are there.

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::abi::{self, LocalResponse, Map, Status};
 use super::installed::Installed;
-use super::machine::{End, Flow};
+use super::machine::Flow;
 use crate::headers::Headers;
-use crate::host::{Direction, HostError};
+use crate::host::{Direction, End, HostError};
 use crate::pipeline::{Answer, Decision, Edits, Ticket};
 use crate::reply::Reply;
 use crate::time::Timestamp;
@@ -27,10 +27,11 @@ impl RequestStream {
     }
 
     /// Has the pipeline decide, and carries it out. `context` is the stream's own.
-    pub(super) fn request_headers(&mut self, context: u32) -> Flow {
+    pub(super) fn request_headers(&mut self, context: u32, end: End) -> Flow {
         let installed = &*self.installed;
         self.direction = installed.direction();
-        let (decision, ticket) = installed.filter(self.direction).on_request(&installed.host(), installed.worker());
+        let filter = installed.filter(self.direction);
+        let (decision, ticket) = filter.on_request(&installed.host(), installed.worker(), end);
         self.ticket = Some(ticket);
         #[cfg(feature = "trap")]
         abi::trap_if_asked();

@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use super::attempt::AttemptStream;
 use super::installed::Installed;
-use super::machine::{End, Flow};
+use super::machine::Flow;
 use super::request::RequestStream;
 use crate::config::Placement;
+use crate::host::End;
 
 /// A stream as the proxy knows it.
 #[expect(clippy::large_enum_variant, reason = "a box would cost every request an allocation")]
@@ -27,9 +28,9 @@ impl Stream {
     }
 
     /// The headers of its request are there. `context` is the stream's own.
-    pub(super) fn request_headers(&mut self, context: u32) -> Flow {
+    pub(super) fn request_headers(&mut self, context: u32, end: End) -> Flow {
         match self {
-            Self::Request(request) => request.request_headers(context),
+            Self::Request(request) => request.request_headers(context, end),
             Self::Attempt(attempt) => attempt.request_headers(),
         }
     }

@@ -1,6 +1,7 @@
 //! A request as the policies see it.
 
 use crate::headers::Headers;
+use crate::host::End;
 
 /// The parts of a request that matching and keys look at, borrowed from its headers. All of it is bytes that a client
 /// chose; nothing is decoded.
@@ -16,6 +17,8 @@ pub struct Request<'h> {
     pub query: Option<&'h [u8]>,
     /// `:authority` without port; empty if there is none.
     pub host: &'h [u8],
+    /// Where the request ends: with its headers, unless somebody knows better.
+    pub end: End,
     /// Whether Envoy takes this for gRPC.
     pub grpc: bool,
     /// Whether this is a CONNECT or asks for another protocol, so that what follows is a long stream.
@@ -38,6 +41,7 @@ impl<'h> Request<'h> {
             path: &[],
             query: None,
             host: &[],
+            end: End::Here,
             grpc: false,
             upgrade: false,
             event_stream: false,

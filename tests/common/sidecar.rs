@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use outrigger::config::Config;
 use outrigger::filter::Filter;
-use outrigger::host::Host;
+use outrigger::host::{End, Host};
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::worker::Worker;
@@ -54,10 +54,15 @@ impl Sidecar {
 
     /// The decision about a request with these headers besides `GET /`.
     pub fn ask(&self, headers: &[(&str, &str)]) -> (Decision<'_>, Ticket) {
+        self.ask_ending(End::Here, headers)
+    }
+
+    /// The same for a request that ends with its headers or goes on with a body.
+    pub fn ask_ending(&self, end: End, headers: &[(&str, &str)]) -> (Decision<'_>, Ticket) {
         let mut request = vec![(":method", "GET"), (":path", "/"), (":authority", "shop.example.com")];
         request.extend(headers);
         self.host.set_request(&request);
-        self.on_timer(|| self.filter.on_request(&*self.host, &self.worker))
+        self.on_timer(|| self.filter.on_request(&*self.host, &self.worker, end))
     }
 
     /// The ticket of a request that goes on, or the refusal; the stream of a refused request ends at once.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::common::interleaving::{Race, in_every_order, in_random_orders};
 use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_until, take_shared_calls};
 use crate::common::{MemoryHost, Random};
-use outrigger::host::{Host, HostError};
+use outrigger::host::{End, Host, HostError};
 use outrigger::limit::concurrency::{Concurrency, Demand, Share, Unmet};
 use outrigger::pipeline::{Decision, Ticket};
 use outrigger::shared::format::{HEADER_SIZE, NO_METER, begin, open};
@@ -142,7 +142,7 @@ impl Crowd {
             while random.below(3) == 0 {
                 match random.below(2) {
                     0 => {
-                        let (decision, ticket) = worker.filter.on_request(host, &worker.worker);
+                        let (decision, ticket) = worker.filter.on_request(host, &worker.worker, End::Here);
                         match decision {
                             Decision::Reply(_) => worker.filter.on_done(host, &worker.worker, ticket),
                             _ => held.push((ticket, current.get())),

@@ -4,8 +4,8 @@
 
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
 use outrigger::degrade::stale::MAX_CAPTURES;
-use outrigger::host::LogField;
-use outrigger::pipeline::{Answer, Ticket};
+use outrigger::host::{End, LogField};
+use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -316,6 +316,21 @@ fn an_answer_that_one_origin_may_read_is_kept_for_that_origin() {
     let _ = status(&sidecar, &from("https://b.example"), "503");
     let _ = status(&sidecar, &REVIEWS, "503");
     assert_eq!(served(&sidecar.host, "stale", "failure/reviews"), 1);
+}
+
+/// Neither of the headers that tell of a body: HTTP/2 needs none, and the proxy takes one away.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_a_request_with_a_body_is_answered_is_nobody_elses() {
+    let sidecar = shop(STALE);
+    let (decision, ticket) = sidecar.ask_ending(End::Later, &REVIEWS);
+    assert!(matches!(decision, Decision::Forward(_)));
+    answer_in_parts(&sidecar, ticket, &GOOD, &["what was searched for"]);
+    assert_ne!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"what was searched for");
+    // Nor is it answered by what another one was.
+    keep(&sidecar, &REVIEWS, "all of them");
+    let (_, ticket) = sidecar.ask_ending(End::Later, &REVIEWS);
+    assert_ne!(sidecar.replacement(ticket, &[(":status", "503")]).unwrap().body, b"all of them");
+    assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"all of them");
 }
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::common::MemoryHost;
 use outrigger::config::Config;
 use outrigger::filter::Filter;
-use outrigger::host::LogField;
+use outrigger::host::{End, LogField};
 use outrigger::limit::quota::FieldEdits;
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
@@ -50,7 +50,7 @@ impl Sidecar {
 
     fn ask(&self, request: &[(&str, &str)]) -> (Decision<'_>, Ticket) {
         self.host.set_request(request);
-        self.filter.on_request(&*self.host, &self.worker)
+        self.filter.on_request(&*self.host, &self.worker, End::Here)
     }
 
     /// A whole life: the reply if it was refused, else the service answers with `status`.

@@ -8,6 +8,7 @@
 use crate::degrade::stale::cache_control::{CacheControl, delta_seconds};
 use crate::degrade::stale::http_date;
 use crate::headers::Headers;
+use crate::host::End;
 use crate::operation::request::Request;
 
 /// The most bytes of request headers that are kept aside until the answer is there. A longer request takes no part.
@@ -18,10 +19,11 @@ pub const MAX_REQUEST_HEADERS: usize = 16 * 1024;
 /// `GET` only, and a `HEAD` is not answered from a kept `GET` either: that would save a client that asks for no more than
 /// headers from an error that it can well bear. No request that says who asks (`Cookie`, `Authorization`), asks for a part or
 /// under a condition that a stranger's answer cannot fulfil (`Range`, `If-Range`, `If-Match`, `If-Unmodified-Since`), has a
-/// body, which is no part of the key, or forbids it (`no-store`). `no-cache` asks for the service's own answer, which has been
+/// body, which is no part of the key, or forbids it (`no-store`). That there is a body is told by where the request ends: HTTP/2
+/// needs no header for one, and the proxy takes `Transfer-Encoding` away. `no-cache` asks for the service's own answer, which has been
 /// tried. A condition that only saves a transfer (`If-None-Match`, `If-Modified-Since`) is passed by.
 pub(super) fn may_share(request: &Request<'_>) -> bool {
-    if request.method != b"GET" || request.grpc || request.upgrade {
+    if request.method != b"GET" || request.end == End::Later || request.grpc || request.upgrade {
         return false;
     }
     if MAX_REQUEST_HEADERS < request.headers.as_block().len() {
