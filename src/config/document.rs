@@ -227,6 +227,7 @@ pub(super) struct Retry {
     pub(super) timeout: Option<Span>,
     pub(super) idempotency_key: Option<HeaderName>,
     pub(super) grpc_methods: Option<NonEmpty<String>>,
+    pub(super) max_body_bytes: Option<Whole<0, 1_073_741_824>>,
     pub(super) hedge: Option<bool>,
     pub(super) budget: Option<Budget>,
 }

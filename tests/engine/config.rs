@@ -83,7 +83,7 @@ const BASELINE: &str = r#"{
   "retries": [
     { "operations": ["place-order"], "methods": ["POST"], "max_attempts": 3,
       "retry_on": ["5xx", "reset", "connect-failure", "internal"], "per_try_timeout": "300ms", "timeout": "1s",
-      "idempotency_key": "Idempotency-Key", "grpc_methods": ["/shop.Orders/Get"], "hedge": true,
+      "idempotency_key": "Idempotency-Key", "grpc_methods": ["/shop.Orders/Get"], "max_body_bytes": 32768, "hedge": true,
       "budget": { "ratio": 0.2, "min_per_second": 2.5, "ttl": "20s" } },
     { "tiers": ["P3"] }
   ],
@@ -349,6 +349,7 @@ fn retries() -> Vec<RetrySpec> {
         timeout: Some(Duration::from_secs(1)),
         idempotency_key: Some("idempotency-key".to_owned()),
         grpc_methods: vec!["/shop.Orders/Get".to_owned()],
+        max_body_bytes: Some(32_768),
         hedging: Hedging::On,
         budget: Budget::new(0.2, 2.5, Duration::from_secs(20)).unwrap(),
     };
@@ -360,6 +361,7 @@ fn retries() -> Vec<RetrySpec> {
         timeout: None,
         idempotency_key: None,
         grpc_methods: vec![],
+        max_body_bytes: None,
         hedging: Hedging::Off,
         budget: Budget::new(0.1, 1.0, Duration::from_secs(10)).unwrap(),
     };
@@ -499,6 +501,7 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         "/retries/0/timeout",
         "/retries/0/idempotency_key",
         "/retries/0/grpc_methods",
+        "/retries/0/max_body_bytes",
         "/retries/0/hedge",
         "/retries/0/budget/ratio",
         "/retries/0/budget/min_per_second",
@@ -657,7 +660,7 @@ fn refuses_unknown_fields_and_says_which_there_are() {
     check("/on_failure/0", "on_failure[0].", "operations tiers methods statuses stale fallback");
     check("/on_failure/0/stale", "on_failure[0].stale.", "max_age max_bytes key");
     let retry = "operations tiers methods max_attempts retry_on per_try_timeout timeout idempotency_key grpc_methods \
-                 hedge budget";
+                 max_body_bytes hedge budget";
     check("/retries/0", "retries[0].", retry);
     check("/retries/0/budget", "retries[0].budget.", "ratio min_per_second ttl");
     check("/deadlines/0", "deadlines[0].", "operations tiers methods header default");
@@ -904,7 +907,7 @@ fn accepts_versions_of_63_characters_that_versions_are_made_of() {
 }
 
 /// Whole numbers with their bounds.
-const NUMBERS: [(&str, &str, u32, u32); 8] = [
+const NUMBERS: [(&str, &str, u32, u32); 9] = [
     ("/client_ip/trusted_hops", "client_ip.trusted_hops", 0, 32),
     ("/client_ip/ipv6_prefix", "client_ip.ipv6_prefix", 1, 128),
     ("/limits/2/max_keys", "limits[2].max_keys", 1, 1_048_576),
@@ -913,6 +916,7 @@ const NUMBERS: [(&str, &str, u32, u32); 8] = [
     ("/limits/2/cost", "limits[2].cost", 1, 1_000_000_000),
     ("/fallbacks/1/status", "fallbacks[1].status", 200, 599),
     ("/fallbacks/1/grpc_status", "fallbacks[1].grpc_status", 1, 16),
+    ("/retries/0/max_body_bytes", "retries[0].max_body_bytes", 0, 1_073_741_824),
 ];
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -35,6 +35,7 @@ pub(super) fn retries(given: Vec<document::Retry>, known: &Known<'_>) -> Result<
             timeout: rule.timeout.map(|it| it.0),
             idempotency_key: rule.idempotency_key.map(|it| it.0),
             grpc_methods,
+            max_body_bytes: rule.max_body_bytes.map(|it| it.0),
             hedging: hedging(rule.hedge, rule.per_try_timeout.is_some(), &path)?,
             budget: budget(&rule.budget.unwrap_or_default(), &format!("{path}.budget"))?,
         };
