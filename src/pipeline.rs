@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use self::admission::Refused;
+use self::admission::{Refused, give_back_trial};
 pub use self::ticket::Ticket;
 use self::ticket::{Fate, Interest, Memory, ResponseEnd};
 use self::verdict::{cut_off, grpc_outcome, judge};
@@ -199,6 +199,7 @@ impl Filter {
         if let Fate::Waiting(_) = ticket.fate {
             worker.waiting.set(worker.waiting.get().saturating_sub(1));
             ticket.taken.give_back(&self.limits, host, worker, now);
+            give_back_trial(plan, &mut ticket);
         }
         ticket.taken.release(&self.limits, host, worker, now);
         if let Some(capture) = ticket.capture.take() {

@@ -730,6 +730,58 @@ fn an_account_outlives_a_configuration_and_belongs_to_its_rule() {
     assert_eq!(funds(&later), 5);
 }
 
+/// Nothing would be seen of the service while whatever stands behind the deadline takes the trials for itself.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_trial_that_is_not_sent_on_is_left_to_the_next_request() {
+    let little = with(&ORDER, X, "100");
+    let is_trial = |sidecar: &Sidecar| match sidecar.ask(&little) {
+        (Decision::Forward(_), ticket) => {
+            sidecar.answer(ticket);
+            true
+        }
+        (_, ticket) => {
+            sidecar.end(ticket);
+            false
+        }
+    };
+
+    // A limit that is used up by the requests that teach what is usual.
+    let limit = r#""limits": [{ "name": "l", "operations": ["place-order"], "window": { "max_requests": 20, "interval": "5s" } }],"#;
+    let sidecar = Sidecar::new(&document("", DEADLINE, limit));
+    usually(&sidecar, &ORDER, 200);
+    for _ in 0..3 {
+        assert_eq!(reason(&refusal(&sidecar, &little)), "limit/l", "not for want of time");
+    }
+    sidecar.host.advance(2 * SECOND);
+    assert!(is_trial(&sidecar), "the limit has room again");
+    assert_eq!(reason(&refusal(&sidecar, &little)), "deadline", "that was the trial of this second");
+
+    // A queue in which it waits for 50 ms.
+    let queue = r#""limits": [{ "name": "q", "operations": ["reviews"], "cost": 10,
+        "leaky_bucket": { "capacity": 10, "drain": 200, "drain_interval": "1s" } }],"#;
+    let waiting = |sidecar: &Sidecar| {
+        let _ = sidecar.ask(&REVIEWS);
+        match sidecar.ask(&with(&REVIEWS, X, "100")) {
+            (Decision::Wait(..), ticket) => ticket,
+            (other, _) => panic!("{other:?}"),
+        }
+    };
+    let sidecar = Sidecar::new(&document("", DEADLINE, queue));
+    usually(&sidecar, &REVIEWS, 200);
+    // Whose client left.
+    let left = waiting(&sidecar);
+    sidecar.end(left);
+    sidecar.host.advance(SECOND / 2);
+    // Whose time was over when its turn came.
+    let mut late = waiting(&sidecar);
+    sidecar.host.advance(SECOND / 2);
+    assert!(matches!(sidecar.resume(&mut late), Decision::Reply(_)));
+    sidecar.end(late);
+    let last = waiting(&sidecar);
+    assert_eq!(reason(&refusal(&sidecar, &with(&REVIEWS, X, "100"))), "deadline", "the trial is that of the last");
+    sidecar.end(last);
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn a_retry_that_would_come_too_late_is_not_paid_for() {
     let sidecar = shop(THREE, DEADLINE);
