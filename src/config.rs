@@ -15,8 +15,10 @@ mod document;
 mod error;
 mod node;
 mod path;
+mod problem;
 mod reader;
 mod term;
+mod text;
 mod value;
 
 pub use error::ConfigError;

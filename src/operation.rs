@@ -4,6 +4,7 @@
 //! paths, so what a request is gets decided once, here: the operations are tried in order and the first that matches
 //! names the request; if none does it is `other`.
 
+pub mod body;
 mod literals;
 mod operations;
 pub mod pattern;

@@ -25,7 +25,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use self::admission::Refused;
+use self::admission::{Refused, give_back_trial};
 pub use self::ticket::Ticket;
 use self::ticket::{Client, Interest, Memory, ResponseEnd, Service, StreamKind};
 use self::verdict::{cut_off, grpc_outcome, judge};
@@ -203,6 +203,7 @@ impl Filter {
         if let Client::Held(_) = ticket.client {
             worker.waiting.set(worker.waiting.get().saturating_sub(1));
             ticket.taken.give_back(&self.limits, host, worker, now);
+            give_back_trial(plan, &mut ticket);
         }
         ticket.taken.release(&self.limits, host, worker, now);
         if let Some(capture) = ticket.capture.take() {

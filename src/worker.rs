@@ -98,12 +98,14 @@ impl Worker {
         self.sharers.count(self.roster.alive(), now)
     }
 
-    /// Says that this worker is alive if it holds anything. Returns when to do so again, `None` if there is no need.
+    /// Gives back what could not be given back before, and says that this worker is alive if it holds anything. Returns when
+    /// to do so again, `None` if there is no need.
     pub fn keep_alive(&self, host: &dyn Host, now: Timestamp) -> Option<Duration> {
+        let again = self.holdings.repay(&self.context(host, now));
         if !self.holdings.any() {
-            return None;
+            return again;
         }
         self.report(host, self.roster.sign(host, &self.trouble, now).map(|_| ()));
-        Some(BEAT)
+        Some(again.unwrap_or(BEAT))
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use super::document::{self, Document};
 use super::error::ConfigError;
+use super::problem::quoted;
 use super::term::Method;
 use super::value::NonEmpty;
 use super::{Config, Monitor, Outcomes, Placement, RateLimitHeaders};
@@ -106,7 +107,7 @@ impl Known<'_> {
         };
         let found = self.fallbacks.iter().position(|fallback| fallback.name == name);
         let problem =
-            || ConfigError::at(format!("{path}.fallback"), format!("{name:?}, is not the name of a fallback"));
+            || ConfigError::at(format!("{path}.fallback"), format!("{}, is not the name of a fallback", quoted(&name)));
         found.map(Some).ok_or_else(problem)
     }
 }
@@ -238,7 +239,7 @@ fn select(
             for (entry, name) in names.0.iter().enumerate() {
                 let Some(index) = operations.iter().position(|operation| operation.name == *name) else {
                     let place = format!("{path}.operations[{entry}]");
-                    return Err(ConfigError::at(place, format!("{name:?}, is not the name of an operation")));
+                    return Err(ConfigError::at(place, format!("{}, is not the name of an operation", quoted(name))));
                 };
                 selected.insert(index);
             }

@@ -163,6 +163,9 @@ pub(super) struct Cors {
 #[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Switch {
     pub(super) name: Name,
+    pub(super) active: Option<bool>,
+    /// The old spelling of `active`. YAML 1.1 reads the key `on` as `true`.
+    #[serde(alias = "true")]
     pub(super) on: Option<bool>,
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
@@ -226,6 +229,7 @@ pub(super) struct Retry {
     pub(super) timeout: Option<Span>,
     pub(super) idempotency_key: Option<HeaderName>,
     pub(super) grpc_methods: Option<NonEmpty<String>>,
+    pub(super) max_body_bytes: Option<Whole<0, 1_073_741_824>>,
     pub(super) hedge: Option<bool>,
     pub(super) budget: Option<Budget>,
 }

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use super::problem::Cut;
+
 /// The place that is being read, such as `limits[2].token_bucket`.
 ///
 /// Whoever enters a place leaves it again if it was good. After an error the path thus shows where that was, and errors
@@ -16,18 +18,24 @@ pub(super) struct Path {
 pub(super) struct Outside(usize);
 
 impl Path {
-    /// Enters a field of an object.
+    // Inlined, these would be in the module once for each type of the document.
+
+    /// Enters a field of an object, which may have any name of any length.
+    #[inline(never)]
     pub(super) fn enter_field(&self, name: &str) -> Outside {
         let mut text = self.text.borrow_mut();
         let outside = Outside(text.len());
         if !text.is_empty() {
             text.push('.');
         }
-        text.push_str(name);
+        let (shown, rest) = Cut(name).parts();
+        text.push_str(shown);
+        text.push_str(rest);
         outside
     }
 
     /// Enters an entry of an array.
+    #[inline(never)]
     pub(super) fn enter_entry(&self, index: usize) -> Outside {
         let mut text = self.text.borrow_mut();
         let outside = Outside(text.len());

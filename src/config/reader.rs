@@ -1,16 +1,17 @@
 //! What a document's types are read from: a [`Node`], with the path to it kept.
 //!
 //! serde makes a copy of each type's reader for each kind of thing that it reads from, so there is one kind here, and all
-//! its types are concrete. Errors are those of `serde_json`, whose texts users know.
+//! its types are concrete.
 
 use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
-use serde_json::Error;
 
 use super::error::ConfigError;
 use super::node::{Node, TextReader};
 use super::path::Path;
+use super::problem::Problem;
+use super::text;
 
 /// Reads a document from JSON text.
 ///
@@ -36,7 +37,7 @@ fn parse(text: &[u8]) -> Result<Node, ConfigError> {
     }
 }
 
-fn at(path: Path, error: &Error) -> ConfigError {
+fn at(path: Path, error: &impl std::error::Error) -> ConfigError {
     ConfigError::at(path.into_text(), error.to_string())
 }
 
@@ -48,9 +49,9 @@ struct Reader<'n> {
 }
 
 impl<'de> Deserializer<'de> for Reader<'de> {
-    type Error = Error;
+    type Error = Problem;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match self.node {
             Node::Null => visitor.visit_unit(),
             Node::Bool(value) => visitor.visit_bool(*value),
@@ -59,7 +60,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Node::Float(number) => visitor.visit_f64(*number),
             Node::Text(text) => visitor.visit_str(text),
             Node::Verbatim(text, value) => {
-                value.check_names(self.path).map_err(Error::custom)?;
+                value.check_names(self.path).map_err(Problem::custom)?;
                 visitor.visit_str(text)
             }
             Node::List(nodes) => visitor.visit_seq(Entries { left: nodes.iter(), read: 0, path: self.path }),
@@ -67,16 +68,28 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match self.node {
             Node::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
+    /// Where a text is wanted, what YAML made of one is taken too.
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        match text::of(self.node)? {
+            Some(text) => visitor.visit_str(&text),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        self.deserialize_string(visitor)
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct
+        seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 
@@ -88,9 +101,9 @@ struct Entries<'n> {
 }
 
 impl<'n> SeqAccess<'n> for Entries<'n> {
-    type Error = Error;
+    type Error = Problem;
 
-    fn next_element_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+    fn next_element_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>, Problem> {
         let Some(node) = self.left.next() else {
             return Ok(None);
         };
@@ -116,9 +129,9 @@ struct Fields<'n> {
 }
 
 impl<'n> MapAccess<'n> for Fields<'n> {
-    type Error = Error;
+    type Error = Problem;
 
-    fn next_key_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+    fn next_key_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>, Problem> {
         self.current = self.left.next();
         let Some((name, _)) = self.current else {
             return Ok(None);
@@ -129,7 +142,7 @@ impl<'n> MapAccess<'n> for Fields<'n> {
         Ok(Some(key))
     }
 
-    fn next_value_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<S::Value, Error> {
+    fn next_value_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<S::Value, Problem> {
         /// What the value of a field is that nobody named.
         const NOTHING: &(String, Node) = &(String::new(), Node::Null);
         let (name, node) = self.current.unwrap_or(NOTHING);

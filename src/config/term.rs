@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::value::{F64Deserializer, I64Deserializer, U64Deserializer};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use super::problem::quoted;
 use super::value::{Whole, is_token};
 use crate::config;
 use crate::degrade::failure::Statuses;
@@ -24,7 +25,7 @@ impl<'de> Deserialize<'de> for Method {
         let text = String::deserialize(deserializer)?;
         match is_token(&text) {
             true => Ok(Self(text)),
-            false => Err(de::Error::custom(format_args!("{text:?}, must be a method such as \"GET\""))),
+            false => Err(de::Error::custom(format_args!("{}, must be a method such as \"GET\"", quoted(&text)))),
         }
     }
 }
@@ -38,7 +39,10 @@ impl<'de> Deserialize<'de> for HostPattern {
         let text = String::deserialize(deserializer)?;
         let port = text.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|it| it.is_ascii_digit()));
         if text.is_empty() || text.contains('/') || (port && !text.ends_with(']')) {
-            return Err(de::Error::custom(format_args!("{text:?}, must be a host without scheme, port and path")));
+            return Err(de::Error::custom(format_args!(
+                "{}, must be a host without scheme, port and path",
+                quoted(&text)
+            )));
         }
         Ok(Self(Pattern::from_wildcard(&text)))
     }
@@ -59,7 +63,7 @@ impl<'de> Deserialize<'de> for Path {
             Err(InvalidPath::StarInTemplate) => "must not mix \"*\" with the segments \"{*}\" and \"{**}\"",
             Err(InvalidPath::OperatorAfterMany) => "must have \"{**}\" as its last operator",
         };
-        Err(de::Error::custom(format_args!("{text:?}, {rule}")))
+        Err(de::Error::custom(format_args!("{}, {rule}", quoted(&text))))
     }
 }
 
@@ -81,7 +85,7 @@ impl<'de> Deserialize<'de> for Key {
             (_, Some(("query", name))) if !name.is_empty() => KeyPart::Query(name.to_owned()),
             _ => {
                 let rule = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
-                return Err(de::Error::custom(format_args!("{text:?}, {rule}")));
+                return Err(de::Error::custom(format_args!("{}, {rule}", quoted(&text))));
             }
         };
         Ok(Self(part))
@@ -132,7 +136,7 @@ impl Visitor<'_> for CostVisitor {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Cost, E> {
         match text.strip_prefix("header:") {
             Some(name) if is_token(name) => Ok(Cost(limit::cost::Cost::Header(name.to_ascii_lowercase()))),
-            _ => Err(E::custom(format_args!(r#"{text:?}, must be a number or "header:NAME""#))),
+            _ => Err(E::custom(format_args!(r#"{}, must be a number or "header:NAME""#, quoted(text)))),
         }
     }
 
@@ -160,7 +164,9 @@ impl<'de> Deserialize<'de> for RateLimitHeaders {
             "ietf" => Ok(Self(config::RateLimitHeaders::Ietf)),
             "none" => Ok(Self(config::RateLimitHeaders::None)),
             "x-ratelimit" => Ok(Self(config::RateLimitHeaders::XRateLimit)),
-            _ => Err(de::Error::custom(format_args!("{text:?}, must be \"ietf\", \"x-ratelimit\" or \"none\""))),
+            _ => {
+                Err(de::Error::custom(format_args!("{}, must be \"ietf\", \"x-ratelimit\" or \"none\"", quoted(&text))))
+            }
         }
     }
 }
@@ -201,7 +207,7 @@ impl<'de> Deserialize<'de> for FailureStatus {
                 match (text, text.parse()) {
                     ("5xx", _) => Ok(FailureStatus(Statuses::All)),
                     (_, Ok(status @ 500..=599)) => Ok(FailureStatus(Statuses::One(status))),
-                    _ => Err(E::custom(format_args!("{text:?}, must be {}", FAILURE_STATUS))),
+                    _ => Err(E::custom(format_args!("{}, must be {}", quoted(text), FAILURE_STATUS))),
                 }
             }
         }
@@ -224,6 +230,6 @@ impl<'de> Deserialize<'de> for Origin {
             return Ok(Self(text));
         }
         let rule = "must be \"*\" or an origin in lower case such as \"https://shop.example.com\", without a path";
-        Err(de::Error::custom(format_args!("{text:?}, {rule}")))
+        Err(de::Error::custom(format_args!("{}, {rule}", quoted(&text))))
     }
 }

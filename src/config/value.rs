@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use super::problem::quoted;
+use super::text;
+
 /// A whole number from `MIN` to `MAX`. Istio turns numbers into doubles, so `5.0` is 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whole<const MIN: u32, const MAX: u32>(pub(super) u32);
@@ -65,8 +68,8 @@ impl<'de> Deserialize<'de> for Ratio {
 
 /// A duration of at least a millisecond, written as text.
 ///
-/// One or more numbers with a unit, `h`, `m`, `s` or `ms`, as Kubernetes and Go write them (`"1m30s"`, `"250ms"`); a number
-/// may have a decimal fraction (`"0.5s"`).
+/// One or more numbers with a unit, `h`, `m`, `s` or `ms`, as Kubernetes and Go write them (`"1m30s"`, `"250ms"`), or `d`; a
+/// number may have a decimal fraction (`"0.5s"`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
 
@@ -78,13 +81,13 @@ impl<'de> Deserialize<'de> for Span {
 
 struct SpanVisitor;
 
-const DURATION_RULE: &str = r#"must be a duration such as "250ms", "1s" or "1m30s""#;
+const DURATION_RULE: &str = r#"must be a duration such as "250ms", "1m30s" or "1d" (units: ms, s, m, h, d)"#;
 
 impl Visitor<'_> for SpanVisitor {
     type Value = Span;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#"a duration such as "250ms", "1s" or "1m30s""#)
+        f.write_str(r#"a duration such as "250ms", "1m30s" or "1d""#)
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
@@ -101,10 +104,10 @@ impl Visitor<'_> for SpanVisitor {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         let Some(duration) = parse_duration(text) else {
-            return Err(E::custom(format_args!("{text:?}, {DURATION_RULE}")));
+            return Err(E::custom(format_args!("{}, {DURATION_RULE}", quoted(text))));
         };
         if duration < Duration::from_millis(1) {
-            return Err(E::custom(format_args!("{text:?}, must be at least 1ms")));
+            return Err(E::custom(format_args!("{}, must be at least 1ms", quoted(text))));
         }
         Ok(Span(duration))
     }
@@ -123,6 +126,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         let unit_end = after.find(|it: char| it.is_ascii_digit() || it == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at_checked(unit_end)?;
         let unit_nanos = match unit {
+            "d" => 86_400_000_000_000,
             "h" => 3_600_000_000_000,
             "m" => 60_000_000_000,
             "s" => 1_000_000_000,
@@ -162,22 +166,53 @@ impl<'de> Deserialize<'de> for Name {
             return Ok(Self(text));
         }
         let rule = "must be 1 to 63 lower-case letters, digits and hyphens, not starting with a hyphen";
-        Err(de::Error::custom(format_args!("{text:?}, {rule}")))
+        Err(de::Error::custom(format_args!("{}, {rule}", quoted(&text))))
     }
 }
 
-/// A version: 1 to 63 of the characters that versions are made of. It becomes the label of a metric.
+/// A version: 1 to 63 of the characters that versions are made of, or a number, which is its digits. It becomes the label of a
+/// metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct VersionText(pub(super) String);
 
 impl<'de> Deserialize<'de> for VersionText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        deserializer.deserialize_any(VersionVisitor)
+    }
+}
+
+struct VersionVisitor;
+
+impl Visitor<'_> for VersionVisitor {
+    type Value = VersionText;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<VersionText, E> {
         let good = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.:/+@".contains(&it));
         if good && !text.is_empty() && text.len() <= 63 {
-            return Ok(Self(text));
+            return Ok(VersionText(text.to_owned()));
         }
-        Err(de::Error::custom(format_args!("{text:?}, must be 1 to 63 letters, digits and characters of -_.:/+@")))
+        Err(E::custom(format_args!("{}, must be 1 to 63 letters, digits and characters of -_.:/+@", quoted(text))))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<VersionText, E> {
+        Err(text::not_a_boolean(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<VersionText, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<VersionText, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    /// A version is shown and compared with nothing, so that it does no harm if `1.10` was written and is shown as 1.1.
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<VersionText, E> {
+        self.visit_str(&number.to_string())
     }
 }
 
@@ -190,7 +225,7 @@ impl<'de> Deserialize<'de> for HeaderName {
         let text = String::deserialize(deserializer)?;
         match is_token(&text) {
             true => Ok(Self(text.to_ascii_lowercase())),
-            false => Err(de::Error::custom(format_args!("{text:?}, must be the name of a header"))),
+            false => Err(de::Error::custom(format_args!("{}, must be the name of a header", quoted(&text)))),
         }
     }
 }
@@ -247,7 +282,7 @@ macro_rules! words {
                 let text = <String as serde::Deserialize>::deserialize(deserializer)?;
                 match text.as_str() {
                     $($word => Ok(Self::$variant),)*
-                    _ => Err(serde::de::Error::custom(format_args!("{text:?}, must be {}", $rule))),
+                    _ => Err(serde::de::Error::custom(format_args!("{}, must be {}", crate::config::problem::quoted(&text), $rule))),
                 }
             }
         }
@@ -265,7 +300,7 @@ impl<'de> Deserialize<'de> for Pairs {
             type Value = Pairs;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map")
+                f.write_str("an object")
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {

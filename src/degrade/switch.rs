@@ -15,7 +15,7 @@ pub struct SwitchSpec {
     /// Unique name.
     pub name: String,
     /// Whether it is on.
-    pub on: bool,
+    pub active: bool,
     /// Which requests it gives up.
     pub selection: Selection,
     /// Index of the fallback that is served instead.
@@ -25,7 +25,7 @@ pub struct SwitchSpec {
 impl SwitchSpec {
     /// Whether the switch is on: the one place that knows where its position comes from.
     pub const fn is_on(&self) -> bool {
-        self.on
+        self.active
     }
 }
 

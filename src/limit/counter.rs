@@ -215,7 +215,8 @@ impl Counter {
     ///
     /// # Errors
     ///
-    /// The shared state cannot be used; the units stay taken.
+    /// The shared state cannot be used; the units stay taken until time brings them back or, of requests in flight, until they
+    /// can be given back.
     pub fn give_back(&self, at: &Context<'_>, key: KeyHash, cost: u64, taken: Timestamp) -> Result<(), HostError> {
         let Context { host, trouble, now, .. } = *at;
         let units = u32::try_from(cost).unwrap_or(u32::MAX);

@@ -154,7 +154,7 @@ impl Limit {
     }
 
     /// Gives back what [`Limit::take`] took of a request that was not forwarded. A failure is counted; the units then stay
-    /// taken.
+    /// taken: those that time does not bring back are given back later.
     pub fn give_back(&self, host: &dyn Host, worker: &Worker, debit: Debit, now: Timestamp) {
         let given_back = self.counter.give_back(&worker.context(host, now), debit.key, debit.cost, debit.taken);
         worker.report(host, given_back);

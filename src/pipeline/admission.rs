@@ -58,7 +58,10 @@ impl Filter {
             ticket.breaker = Guard::Ahead(index);
         }
         let patience = self.check_time(plan, asker, ticket, edits)?;
-        let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(Refused::Limit)?;
+        let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(|refusal| {
+            give_back_trial(plan, ticket);
+            Refused::Limit(refusal)
+        })?;
         if breaker.is_some() || !plan.on_failure.is_empty() {
             let own = breaker.and_then(|(index, _)| self.breaker_fallback(index));
             ticket.memory = Some(Box::new(self.remember(plan, asker, own)));
@@ -133,6 +136,7 @@ impl Filter {
         if let Err(refused) = gone {
             self.spare_breaker(host, worker, ticket, now);
             ticket.taken.give_back(&self.limits, host, worker, now);
+            give_back_trial(plan, ticket);
             return Err(refused);
         }
         ticket.service = Service::Silent;
@@ -210,5 +214,13 @@ impl Filter {
     pub(super) fn switch_that_gives_up(&self, plan: &Plan, request: &Request<'_>) -> Option<usize> {
         let mut switches = plan.switches.iter().filter_map(|index| Some((*index, self.switches.get(*index)?)));
         switches.find(|(_, switch)| switch.gives_up(request)).map(|(index, _)| index)
+    }
+}
+
+/// Gives back a request's trial, if it was one: it was not sent on, so that nothing is seen of how long it would have taken.
+pub(super) fn give_back_trial(plan: &Plan, ticket: &mut Ticket) {
+    if let (Haste::Trial, Some(usual_time)) = (ticket.haste, &plan.usual_time) {
+        ticket.haste = Haste::None;
+        usual_time.borrow_mut().give_back(ticket.started);
     }
 }

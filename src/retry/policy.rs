@@ -9,6 +9,7 @@
 //! | matches a rule that allows one attempt | none | 0 |
 //! | is a retry itself: only the one nearest to the user retries, or retries of retries multiply | `is_retry` | 0 |
 //! | might do harm if done twice | `not_idempotent` | 0 |
+//! | has a body that the router may not be able to send twice | `too_large` | 0 |
 //! | has less time than it usually takes, and the wait before a retry | `no_time` | 0 |
 //! | finds the [budget](crate::retry::budget) empty, if that pays [in advance](Payment::InAdvance) | `no_budget` | 0 |
 //! | else | `made`, once per retry made | up to `max_attempts` − 1, as many as are paid for |
@@ -23,14 +24,17 @@
 //! which the service knows a repetition, if one is configured (`Idempotency-Key`, draft-ietf-httpapi-idempotency-key-header).
 //! gRPC has no methods that tell, so only those listed may be repeated, whatever the headers.
 //!
-//! A request body that is larger than the route's or listener's buffer limit cannot be sent twice: the router then gives up its
-//! retries by itself. What was set aside comes back unused.
+//! **Bodies.** The router keeps a body to send it again, up to the buffer limit of the route or the listener. If more comes
+//! while it waits to retry, it answers 507 (`request_payload_exceeded_retry_buffer_limit`) in place of what the service said. So no
+//! retry is offered for a body that is longer than [`RetryPolicy::max_body_bytes`], nor, unless the rule names that, for one of
+//! which nobody knows how long it will be. gRPC never says; which methods have small messages, those who list them know.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::operation::body::BodySize;
 use crate::operation::request::Request;
 use crate::retry::budget::{Account, Budget, SetAside};
 use crate::retry::router::{self, Bound, Field};
@@ -40,6 +44,10 @@ use crate::time::Timestamp;
 /// The most attempts that a rule may allow, the first included. Five is what gRPC allows (proposal A6); Google's SRE book advises
 /// three.
 pub const MAX_ATTEMPTS: u32 = 5;
+
+/// The longest body of a request that may be retried, in bytes, unless the rule says otherwise. Envoy keeps a mebibyte unless it
+/// is told otherwise; 64 KiB is what Linkerd repeats.
+pub const DEFAULT_MAX_BODY_BYTES: u32 = 64 << 10;
 
 /// What Envoy's router waits at most before the first retry, if the route does not say otherwise.
 pub const BACKOFF: Duration = Duration::from_millis(25);
@@ -68,6 +76,8 @@ pub struct RetryPolicy {
     pub idempotency_key: Option<String>,
     /// Paths of gRPC methods that may be repeated, as `/shop.Orders/Get`.
     pub grpc_methods: Vec<String>,
+    /// The longest body, in bytes, that the route keeps to send it again; `None` if the rule does not say.
+    pub max_body_bytes: Option<u32>,
     /// What happens to an attempt whose time is over.
     pub hedging: Hedging,
     /// What pays for the retries.
@@ -104,6 +114,8 @@ pub enum Decision {
     IsRetry,
     /// The caller would not wait for it.
     NoTime,
+    /// Its body may be too large to be sent twice.
+    TooLarge,
 }
 
 /// When the retries of a request are paid for.
@@ -167,7 +179,7 @@ pub struct Advice<'p> {
 
 impl Decision {
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 
     /// The word in the metric.
     pub const fn as_str(self) -> &'static str {
@@ -177,6 +189,7 @@ impl Decision {
             Self::NotIdempotent => "not_idempotent",
             Self::IsRetry => "is_retry",
             Self::NoTime => "no_time",
+            Self::TooLarge => "too_large",
         }
     }
 }
@@ -253,6 +266,7 @@ impl RetryPolicy {
             return Eligibility::Ineligible(Decision::IsRetry);
         }
         match self.may_repeat(request) {
+            Repetition::Harmless if self.is_too_large(request) => Eligibility::Ineligible(Decision::TooLarge),
             Repetition::Harmless => Eligibility::Eligible(Failures::of(request)),
             Repetition::Harmful => Eligibility::Ineligible(Decision::NotIdempotent),
         }
@@ -332,6 +346,14 @@ impl RetryPolicy {
             false => is_idempotent(request.method) || self.has_key(request),
         };
         if harmless { Repetition::Harmless } else { Repetition::Harmful }
+    }
+
+    /// Whether the router may not have kept all of the body when it would have to send it again.
+    fn is_too_large(&self, request: &Request<'_>) -> bool {
+        match BodySize::of(request) {
+            BodySize::Known(size) => u64::from(self.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY_BYTES)) < size,
+            BodySize::Unknown => self.max_body_bytes.is_none() && !request.grpc,
+        }
     }
 
     /// An empty key tells nothing apart.

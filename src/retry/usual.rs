@@ -14,7 +14,7 @@
 //!   [`MAX_SUCCESSES`];
 //! * without [`MIN_SUCCESSES`] nothing is judged;
 //! * once in [`TRIAL_EVERY`] a request is let through that would be refused. Successes of these alone are a quarter of all that is
-//!   known within a minute.
+//!   known within a minute. A trial that something else refuses shows nothing, and is given back: the next request is one.
 //!
 //! If the clock goes back, what is known fades from there, and a trial is due.
 
@@ -115,6 +115,11 @@ impl UsualTime {
         }
         self.last_trial = Some(now);
         Room::Trial
+    }
+
+    /// Gives back the trial of a request that was judged at `then` and was not sent on, unless there was another one since.
+    pub fn give_back(&mut self, then: Timestamp) {
+        self.last_trial = self.last_trial.filter(|last| *last != then);
     }
 
     fn fade(&mut self, now: Timestamp) {

@@ -9,9 +9,12 @@
 //! room for [`PLACES_PER_SET`] keys. A set in which as many keys have requests in flight takes no more, which is a state
 //! that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
 //!
+//! What cannot be given back at the moment, because other workers won all races for the record or the proxy refused, is given
+//! back later: by the next tick, which is asked for, or of keyed limits by the next request.
+//!
 //! Record: the [header](mod@format) with no meter's stamp, then per share its tag, owner and units (32 bits each, little-endian).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,6 +40,9 @@ const MAX_RESERVE: u32 = 32;
 
 /// How long a reserve is kept.
 pub const RESERVE_LIFETIME: Duration = Duration::from_millis(100);
+
+/// After how long it is tried again to give back what could not be given back.
+pub const AGAIN: Duration = Duration::from_millis(100);
 
 /// Where shares are kept, and by whom.
 #[derive(Clone, Copy)]
@@ -67,6 +73,22 @@ pub struct Holdings {
     by_key: ByKey<Held>,
     /// Units in flight in keyed limits.
     keyed: Cell<u32>,
+    /// Units of keyed limits that are not in flight any more and could not be given back. At most what was in flight.
+    owed: RefCell<Vec<Debt>>,
+}
+
+/// What is still to be given back of a key.
+#[derive(Debug)]
+struct Debt {
+    record: String,
+    tag: u32,
+    units: u32,
+}
+
+impl Debt {
+    fn repay(&self, at: &Context<'_>) -> Result<(), HostError> {
+        update(at, &self.record, |shares, owner| Concurrency::release(shares, self.tag, owner, self.units))
+    }
 }
 
 impl Holdings {
@@ -74,6 +96,21 @@ impl Holdings {
     /// lost with it.
     pub fn any(&self) -> bool {
         0 < self.keyed.get() || self.by_key.any(|held| 0 < held.in_flight.get())
+    }
+
+    /// Gives back what could not be given back before. Returns when to try again, `None` if nothing is owed.
+    pub fn repay(&self, at: &Context<'_>) -> Option<Duration> {
+        let mut owed = self.owed.take();
+        while let Some(debt) = owed.pop() {
+            if let Err(error) = debt.repay(at) {
+                at.trouble.host_error(at.host, error);
+                owed.push(debt);
+                break;
+            }
+        }
+        let again = (!owed.is_empty()).then_some(AGAIN);
+        self.owed.replace(owed);
+        again
     }
 }
 
@@ -135,14 +172,14 @@ impl Shares {
     ///
     /// # Errors
     ///
-    /// The record cannot be used; the worker then keeps the reserve.
+    /// The record cannot be used; the worker then keeps the reserve, and asks for a tick to try again.
     pub fn settle(&self, at: &Context<'_>) -> Result<(), HostError> {
         let in_flight = self.held.in_flight.get();
-        if self.held.units.get() != in_flight {
-            // Making a share smaller is never refused.
-            let _ = self.ask(at, in_flight, 0)?;
+        if self.held.units.get() == in_flight {
+            return Ok(());
         }
-        Ok(())
+        // Making a share smaller is never refused.
+        self.ask(at, in_flight, 0).map(|_| ()).inspect_err(|_| at.host.wake_at(at.now.saturating_add(AGAIN)))
     }
 
     fn reserve(&self) -> u32 {
@@ -187,6 +224,7 @@ impl KeyedShares {
     ///
     /// The record or the roster cannot be used.
     pub fn take(&self, at: &Context<'_>, key: KeyHash, units: u32) -> Result<Result<(), Unmet>, HostError> {
+        let _ = self.holdings.repay(at);
         let tag = key.tag();
         let answer = update(at, &self.record(key), |shares, owner| {
             let least = Concurrency::held(shares, tag, owner).saturating_add(units);
@@ -203,10 +241,14 @@ impl KeyedShares {
     ///
     /// # Errors
     ///
-    /// The record cannot be used; the units are free when this worker holds nothing else and its beat stops.
+    /// The record cannot be used; the units are owed from then on, and a tick is asked for to [repay](Holdings::repay) them.
     pub fn release(&self, at: &Context<'_>, key: KeyHash, units: u32) -> Result<(), HostError> {
         self.holdings.keyed.set(self.holdings.keyed.get().saturating_sub(units));
-        update(at, &self.record(key), |shares, owner| Concurrency::release(shares, key.tag(), owner, units))
+        let debt = Debt { record: self.record(key), tag: key.tag(), units };
+        debt.repay(at).inspect_err(|_| {
+            self.holdings.owed.borrow_mut().push(debt);
+            at.host.wake_at(at.now.saturating_add(AGAIN));
+        })
     }
 
     fn record(&self, key: KeyHash) -> String {

@@ -628,6 +628,64 @@ fn what_could_not_be_given_back_comes_back() {
     }
 }
 
+/// From now on another worker wins every race for the limit's records, as long as it is told to.
+fn contend(host: &MemoryHost) -> Rc<Cell<bool>> {
+    let contended = Rc::new(Cell::new(true));
+    let told = Rc::clone(&contended);
+    host.interfere(move |host| {
+        let records = host.records().into_iter().filter(|(key, _)| key.starts_with("outrigger/test/concurrency"));
+        records.filter(|_| told.get()).for_each(|(key, bytes)| host.put_record(&key, &bytes));
+    });
+    contended
+}
+
+/// A worker that stays alive, for what else it does, keeps nothing of what its requests held.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_lost_every_race_is_given_back_when_the_race_is_over() {
+    for (config, keyed) in both(4) {
+        for contention in [0, SECOND] {
+            let sidecar = Sidecar::new(&config);
+            let other = Sidecar::on(&sidecar.host, &config);
+            let mut held = Vec::new();
+            assert_eq!(hold(&sidecar, 4, &mut held), 4);
+            let contended = contend(&sidecar.host);
+            end_all(&sidecar, &mut held);
+            let live_until = |end: u64| {
+                while sidecar.now() < end {
+                    pass_until([&sidecar, &other], (sidecar.now() + 400 * MILLISECOND).min(end));
+                    // As every request does that may be retried.
+                    sidecar.worker.count_sharers(&*sidecar.host, sidecar.host.now());
+                }
+            };
+            live_until(sidecar.now() + contention);
+            assert_eq!(taken(&sidecar.host), 4, "keyed: {keyed}: every race is lost");
+            contended.set(false);
+            live_until(sidecar.now() + 200 * MILLISECOND);
+            assert_eq!(taken(&sidecar.host), 0, "keyed: {keyed}, after {contention} ns");
+            assert_eq!(hold(&other, 9, &mut held), 4, "keyed: {keyed}");
+        }
+    }
+}
+
+/// Not only a tick: a request that comes before it is not refused for want of what nobody holds.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_lost_every_race_is_there_for_the_workers_next_request() {
+    for (config, keyed) in both(4) {
+        let sidecar = Sidecar::new(&config);
+        let (mut held, mut more) = (Vec::new(), Vec::new());
+        assert_eq!(hold(&sidecar, 4, &mut held), 4);
+        let contended = contend(&sidecar.host);
+        end_all(&sidecar, &mut held);
+        contended.set(false);
+        assert_eq!(hold(&sidecar, 9, &mut more), 4, "keyed: {keyed}");
+        assert_eq!(taken(&sidecar.host), 4, "keyed: {keyed}");
+        end_all(&sidecar, &mut more);
+        pass_until([&sidecar], sidecar.now() + SECOND);
+        assert_eq!(taken(&sidecar.host), 0, "keyed: {keyed}");
+        assert_eq!(sidecar.due(), None, "keyed: {keyed}: nothing is owed any more");
+    }
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn a_crowded_set_follows_the_failure_mode_and_is_counted() {
     for (mode, passes) in [("allow", true), ("deny", false)] {

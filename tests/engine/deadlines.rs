@@ -284,6 +284,26 @@ fn one_request_a_second_is_let_through() {
     assert_eq!(usual.judge(millis(1), at(START - SECOND + 1)), Room::TooLittle);
 }
 
+/// What refuses a trial after all leaves the next one to another request.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_trial_that_is_given_back_is_the_next_requests() {
+    let mut usual = UsualTime::default();
+    for _ in 0..MIN_SUCCESSES {
+        usual.record(millis(200), at(START));
+    }
+    for now in [START, START + 1, START + 2] {
+        assert_eq!(usual.judge(millis(1), at(now)), Room::Trial);
+        assert_eq!(usual.judge(millis(1), at(now)), Room::TooLittle);
+        usual.give_back(at(now));
+    }
+    // One that is given back late takes nothing from a later one.
+    assert_eq!(usual.judge(millis(1), at(START)), Room::Trial);
+    let later = START + u64::try_from(TRIAL_EVERY.as_nanos()).unwrap();
+    assert_eq!(usual.judge(millis(1), at(later)), Room::Trial);
+    usual.give_back(at(START));
+    assert_eq!(usual.judge(millis(1), at(later)), Room::TooLittle);
+}
+
 /// A busy service that took 900 ms becomes fast. All callers have 200 ms: none would be let through but for the trials.
 #[wasm_bindgen_test(unsupported = test)]
 fn it_cannot_lock_itself_shut() {

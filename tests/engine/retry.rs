@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use outrigger::headers::Headers;
+use outrigger::host::End;
 use outrigger::monitor::outcome::Outcome;
 use outrigger::operation::request::{Events, Request};
 use outrigger::retry::budget::{Account, Budget, SetAside};
@@ -27,6 +28,7 @@ fn policy() -> RetryPolicy {
         timeout: Some(Duration::from_secs(1)),
         idempotency_key: Some("idempotency-key".into()),
         grpc_methods: vec!["/shop.Orders/Get".into()],
+        max_body_bytes: None,
         hedging: Hedging::Off,
         budget: Budget::default(),
     }
@@ -94,6 +96,56 @@ fn grpc_methods_are_retried_if_they_are_listed() {
     }
     // Without being gRPC it is a POST.
     assert_eq!(eligibility(&policy(), "POST", "/shop.Orders/Get", &[]), NOT_IDEMPOTENT);
+}
+
+/// The router keeps a body to send it again, but not any.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_has_too_large_a_body_to_be_sent_twice_is_sent_once() {
+    const TOO_LARGE: Eligibility = Eligibility::Ineligible(Decision::TooLarge);
+    let of = |max_body_bytes, method: &str, end, headers: &[(&str, &str)]| {
+        let headers = Headers::from_pairs(&[&[(":method", method), (":path", "/")], headers].concat());
+        let policy = RetryPolicy { max_body_bytes, ..policy() };
+        policy.eligibility(&Request { end, ..Request::read(&headers) })
+    };
+    let length = |length| [("content-length", length)];
+    // Without a word in the rule: 64 KiB, and nothing of which nobody knows.
+    for (method, end, headers, expected) in [
+        ("PUT", End::Later, &length("65536")[..], HTTP),
+        ("PUT", End::Later, &length("65537"), TOO_LARGE),
+        ("PUT", End::Later, &length("18446744073709551616"), TOO_LARGE),
+        ("PUT", End::Later, &length("many"), TOO_LARGE),
+        ("PUT", End::Here, &length("0"), HTTP),
+        ("PUT", End::Here, &[], HTTP),
+        ("PUT", End::Later, &[], TOO_LARGE),
+        ("GET", End::Here, &[], HTTP),
+        ("GET", End::Later, &[], TOO_LARGE),
+        ("DELETE", End::Later, &length("65537"), TOO_LARGE),
+        ("POST", End::Here, &[("idempotency-key", "7")], ELIGIBLE),
+        ("POST", End::Later, &[("idempotency-key", "7")], TOO_LARGE),
+        ("PATCH", End::Later, &[("idempotency-key", "7"), ("content-length", "12")], HTTP),
+        // That it is not idempotent is the better reason.
+        ("POST", End::Later, &length("65537"), NOT_IDEMPOTENT),
+    ] {
+        assert_eq!(of(None, method, end, headers), expected, "{method} {end:?} {headers:?}");
+    }
+    // With one: what the rule says, and chunks at the risk of who says it.
+    for (max, end, headers, expected) in [
+        (32_768, End::Later, &length("32768")[..], HTTP),
+        (32_768, End::Later, &length("32769"), TOO_LARGE),
+        (400_000, End::Later, &length("400000"), HTTP),
+        (32_768, End::Later, &[], HTTP),
+        (0, End::Later, &length("1"), TOO_LARGE),
+        (0, End::Here, &[], HTTP),
+    ] {
+        assert_eq!(of(Some(max), "PUT", end, headers), expected, "{max} {end:?} {headers:?}");
+    }
+    // Calls of gRPC say how long they are if they like.
+    let call = |headers: &[(&str, &str)]| {
+        let call = [(":method", "POST"), (":path", "/shop.Orders/Get"), ("content-type", "application/grpc")];
+        let headers = Headers::from_pairs(&[&call[..], headers].concat());
+        policy().eligibility(&Request { end: End::Later, ..Request::read(&headers) })
+    };
+    assert_eq!([call(&[]), call(&length("65536")), call(&length("65537"))], [ELIGIBLE, ELIGIBLE, TOO_LARGE]);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -207,7 +259,7 @@ fn a_request_that_may_be_retried_says_all() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_request_that_may_not_says_so_and_its_time() {
     let policy = policy();
-    for decision in [Decision::NotIdempotent, Decision::IsRetry] {
+    for decision in [Decision::NotIdempotent, Decision::IsRetry, Decision::TooLarge] {
         let advice = advise(&policy, Eligibility::Ineligible(decision), Time::default());
         assert_eq!(advice.decision, Some(decision));
         assert_eq!(advice.set_aside, SetAside::nothing());
@@ -341,10 +393,17 @@ fn a_client_does_not_tell_the_router() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn the_words_of_the_metric() {
-    let all = [Decision::Made, Decision::NoBudget, Decision::NotIdempotent, Decision::IsRetry, Decision::NoTime];
+    let all = [
+        Decision::Made,
+        Decision::NoBudget,
+        Decision::NotIdempotent,
+        Decision::IsRetry,
+        Decision::NoTime,
+        Decision::TooLarge,
+    ];
     assert_eq!(all.len(), Decision::COUNT);
-    assert_eq!(all.map(Decision::as_str), ["made", "no_budget", "not_idempotent", "is_retry", "no_time"]);
-    assert_eq!(all.map(|it| it as usize), [0, 1, 2, 3, 4]);
+    assert_eq!(all.map(Decision::as_str), ["made", "no_budget", "not_idempotent", "is_retry", "no_time", "too_large"]);
+    assert_eq!(all.map(|it| it as usize), [0, 1, 2, 3, 4, 5]);
 }
 
 // === one by one ===

@@ -14,7 +14,7 @@ use crate::rig::bootstrap::Bootstrap;
 use crate::rig::client::{Answer, Client, send};
 use crate::rig::cluster::Cluster;
 use crate::rig::crowd::Crowd;
-use crate::rig::envoy_process::Envoy;
+use crate::rig::envoy_process::{Envoy, eventually};
 use crate::rig::filter::Filter;
 use crate::rig::grpc_upstream::GrpcUpstream;
 use crate::rig::listener::Listener;
@@ -169,6 +169,39 @@ async fn what_cannot_end_in_time_is_refused_at_once_and_does_not_reach_the_servi
     // What is possible passes.
     let possible = crowd.send(0, request("/", format!("{TIMEOUT}: 1000\r\n"))).await.expect("an answer");
     assert_eq!(possible.reply.status, 200);
+}
+
+/// Once a second a request with too little time is let through, to see whether that is still so. One that a limit refuses shows
+/// nothing: the next one is let through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_a_limit_refuses_is_left_to_the_next_request() {
+    let turn = Turn::shared().await;
+    let upstream = ScriptedUpstream::start(|attempt| match attempt.path.as_str() {
+        "/held" => Line::after(Duration::from_secs(2), 200),
+        _ => Line::after(Duration::from_millis(50), 200),
+    })
+    .await;
+    let mut policy = named();
+    policy["limits"] = json!([{ "name": "one", "concurrency": { "max_in_flight": 1 } }]);
+    let listener = Listener::to(upstream.cluster()).filter(Filter::new(&policy));
+    let envoy = turn.start(Bootstrap::new(listener).concurrency(1)).await;
+    let client = envoy.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+
+    let holder = envoy.client();
+    let held = tokio::spawn(async move { holder.get("/held").await.status });
+    eventually("the only place is taken", async || (upstream.count("/held", 0) == 1).then_some(())).await;
+    for _ in 0..3 {
+        let (refusal, _) = ask(&client, "/", &[(TIMEOUT, "10")]).await;
+        assert_eq!(refusal.reason(), Some("limit/one"), "not for want of time");
+    }
+    assert_eq!(held.await.unwrap(), 200);
+    let before = upstream.count("/", 0);
+    let (trial, _) = ask(&client, "/", &[(TIMEOUT, "30")]).await;
+    assert_eq!(trial.reason(), None);
+    eventually("the trial reaches the service", async || (upstream.count("/", 0) == before + 1).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

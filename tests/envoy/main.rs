@@ -2,7 +2,7 @@
 //!
 //! Every scenario starts its own Envoy on free ports and reads like its name; what they are made of is in [`rig`].
 //!
-//! A missing Envoy, module or promtool is a failure that says what to do, never a skipped test.
+//! A missing Envoy, module, promtool or PyYAML is a failure that says what to do, never a skipped test.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -40,4 +40,5 @@ mod stale;
 mod switches;
 mod traps;
 mod validation;
+mod vocabulary;
 mod windows;

@@ -9,56 +9,41 @@ use serde_json::{Value, json};
 use crate::rig::bootstrap::{self, Bootstrap};
 use crate::rig::client::send;
 use crate::rig::crowd::{Crowd, count};
+use crate::rig::envoy_process::Envoy;
 use crate::rig::filter::Filter;
 use crate::rig::listener::Listener;
 use crate::rig::scripted_upstream::{Line, ScriptedUpstream};
 use crate::rig::tool;
 use crate::rig::turn::Turn;
 use crate::rig::wire::request;
+use crate::rig::yaml;
 
-fn yaml(path: &str) -> Value {
+const WASM_PLUGIN: &str = "envoy/istio/wasmplugin.yaml";
+
+fn text(path: &str) -> String {
     let path = tool::project(path);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_yaml_ng::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn plugin_config() -> Value {
-    yaml("envoy/istio/wasmplugin.yaml")["spec"]["pluginConfig"].clone()
+fn manifest(path: &str) -> Value {
+    yaml::read(&text(path))
 }
 
-/// The configuration as Istio hands it to the filter: read into a protobuf `Struct` and printed again, which sorts the
-/// keys of objects and makes doubles of all numbers.
-fn as_istio_sends_it(value: &Value) -> String {
-    match value {
-        Value::Object(members) => {
-            let mut names: Vec<&String> = members.keys().collect();
-            names.sort();
-            let members: Vec<String> =
-                names.iter().map(|name| format!("{}:{}", text(name), as_istio_sends_it(&members[*name]))).collect();
-            format!("{{{}}}", members.join(","))
-        }
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(as_istio_sends_it).collect();
-            format!("[{}]", items.join(","))
-        }
-        // Like Go, Rust prints a whole double without a fraction; no number of ours is large enough for an exponent.
-        Value::Number(number) => number.as_f64().expect("a double").to_string(),
-        Value::String(content) => text(content),
-        Value::Bool(_) | Value::Null => value.to_string(),
-    }
+/// What a manifest of Istio's says to the filter.
+fn plugin_config(manifest: &Value) -> Value {
+    manifest["spec"]["pluginConfig"].clone()
 }
 
-/// A JSON string with Go's extra escapes.
-fn text(content: &str) -> String {
-    let quoted = Value::from(content).to_string();
-    quoted.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
+/// Envoy as a sidecar of Istio's with this configuration.
+async fn sidecar(turn: &Turn, configuration: &Value) -> Envoy {
+    let filter = Filter::text(yaml::as_istio_sends_it(configuration)).vm_id("");
+    turn.start(Bootstrap::new(Listener::direct().direction("INBOUND").filter(filter))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_istio_manifest_limits_in_the_bytes_that_istio_sends() {
     let turn = Turn::shared().await;
-    let filter = Filter::text(as_istio_sends_it(&plugin_config())).vm_id("");
-    let envoy = turn.start(Bootstrap::new(Listener::direct().direction("INBOUND").filter(filter))).await;
+    let envoy = sidecar(&turn, &plugin_config(&manifest(WASM_PLUGIN))).await;
     let client = envoy.client();
 
     let order = |user| send(client.request(Method::POST, "/orders").header("x-user-id", user));
@@ -74,20 +59,36 @@ async fn the_istio_manifest_limits_in_the_bytes_that_istio_sends() {
     }
     let fallback = client.get("/reviews/1").await;
     assert_eq!((fallback.status, fallback.reason()), (200, Some("limit/reviews")));
-    assert_eq!(fallback.json(), serde_json::json!({ "reviews": [] }));
+    assert_eq!(fallback.json(), json!({ "reviews": [] }));
+}
+
+/// Whoever has the manifest of an earlier version goes on with it, whatever has read it on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_istio_manifest_with_the_old_spelling_of_active_is_served() {
+    let turn = Turn::shared().await;
+    for (position, status, reason) in [("false", 200, None), ("true", 503, Some("switch/read-only"))] {
+        let old = text(WASM_PLUGIN).replace("      active: false\n", &format!("      on: {position}\n"));
+        let configuration = plugin_config(&yaml::read(&old));
+        assert_eq!(configuration["switches"][0]["true"], json!(position == "true"), "YAML made a boolean of the key");
+        let envoy = sidecar(&turn, &configuration).await;
+        let client = envoy.client();
+        let answer = send(client.request(Method::POST, "/orders").header("x-user-id", "ann")).await;
+        assert_eq!((answer.status, answer.reason()), (status, reason));
+        assert_eq!(client.get("/products").await.status, 200);
+    }
 }
 
 #[test]
 fn the_two_manifests_hold_the_same_policy() {
-    let envoy = yaml("envoy/envoy.yaml");
+    let envoy = manifest("envoy/envoy.yaml");
     let inline = find(&envoy, "configuration").and_then(|configuration| configuration["value"].as_str());
     let inline: Value = serde_json::from_str(inline.expect("an inline policy")).expect("the inline policy is JSON");
-    assert_eq!(inline, plugin_config());
+    assert_eq!(inline, plugin_config(&manifest(WASM_PLUGIN)));
 }
 
 #[test]
 fn the_shipped_bootstrap_has_the_labels_that_these_tests_rely_on() {
-    assert_eq!(yaml("envoy/envoy.yaml")["stats_config"], bootstrap::stats_config());
+    assert_eq!(manifest("envoy/envoy.yaml")["stats_config"], bootstrap::stats_config());
 }
 
 /// The second instance has its work: of requests under way at once, those that fail are retried.
@@ -99,7 +100,7 @@ async fn the_manifest_with_the_filter_in_both_places_pays_for_retries_one_by_one
         _ => Line::after(Duration::from_millis(100), 200),
     })
     .await;
-    let mut manifest = yaml("envoy/exact-retries.yaml");
+    let mut manifest = manifest("envoy/exact-retries.yaml");
     replace(&mut manifest, &|name, value| match (name, value) {
         ("port_value", Value::Number(port)) if port.as_u64() == Some(8080) => Some(json!(upstream.port())),
         ("port_value", _) => Some(json!(0)),

@@ -258,7 +258,7 @@ async fn what_the_next_proxy_refuses_is_not_asked_again() {
     let upstream = Upstream::start().await;
     let refusing = json!({
         "deadlines": [{ "methods": ["GET"], "header": "x-time-left" }],
-        "switches": [{ "name": "off", "on": true, "methods": ["DELETE"] }],
+        "switches": [{ "name": "off", "active": true, "methods": ["DELETE"] }],
     });
     let back = turn.start(Bootstrap::new(Listener::to(upstream.cluster()).filter(Filter::new(&refusing)))).await;
     let policy = retrying(json!({ "max_attempts": 3 }));
@@ -508,20 +508,74 @@ async fn what_was_set_aside_comes_back_from_requests_that_are_refused_or_leave()
     assert_eq!(attempts, [3, 3, 2, 1], "five tokens, none lost");
 }
 
-/// The proxy keeps a body to send it again, unless it is too large for its buffers.
+/// An upstream that refuses what it has seen the head of only, and a route that keeps 32 KiB and is slow to retry.
+async fn early_refusal(turn: &Turn, policy: &Value) -> Envoy {
+    let refusal = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 5\r\n\r\nno go";
+    let upstream = RawUpstream::hang_up(refusal).await;
+    let slow = json!({ "base_interval": "10s", "max_interval": "10s" });
+    let route = json!({ "route": { "retry_policy": { "retry_on": "5xx", "num_retries": 1, "retry_back_off": slow } } });
+    let listener = Listener::to(upstream.cluster()).buffer(32 << 10).default_route(route).filter(Filter::new(policy));
+    turn.start(Bootstrap::new(listener)).await
+}
+
+/// A client that sends a large body is told what the service said, not that Envoy cannot send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_services_own_refusal_of_a_large_body_reaches_the_client() {
+    const HEAD: &str = "PUT / HTTP/1.1\r\nhost: test\r\n";
+    let turn = Turn::shared().await;
+    let envoy = early_refusal(&turn, &retrying(json!({}))).await;
+    for (length, expected) in [("content-length: 400000\r\n\r\n", 1), ("transfer-encoding: chunked\r\n\r\n", 2)] {
+        let mut wire = Wire::connect(envoy.address()).await;
+        wire.send(HEAD).await;
+        wire.send(length).await;
+        let reply = wire.reply().await;
+        assert_eq!((reply.status, reply.body.as_slice()), (503, &b"no go"[..]), "{length}");
+        expect_decisions(&envoy, "too_large", expected).await;
+    }
+
+    // So that what stands above shows something: a rule that promises more than the route keeps.
+    let envoy = early_refusal(&turn, &retrying(json!({ "max_body_bytes": 400_000 }))).await;
+    let mut wire = Wire::connect(envoy.address()).await;
+    wire.send(HEAD).await;
+    wire.send("content-length: 400000\r\n\r\n").await;
+    eventually("the router waits to retry", async || {
+        (envoy.stats().await.sum("envoy_cluster_retry_upstream_rq", &[]) == 1.0).then_some(())
+    })
+    .await;
+    wire.send(vec![b'x'; 40_000]).await;
+    assert_eq!(wire.reply().await.status, 507);
+    let entry = envoy.access_log(1, |it| it.status == 507).await.pop().unwrap();
+    assert_eq!(entry.details.as_deref(), Some("request_payload_exceeded_retry_buffer_limit"));
+}
+
+/// What the rule allows is kept and sent again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_too_large_to_be_kept_is_sent_once() {
     let turn = Turn::shared().await;
     let upstream = ScriptedUpstream::always(503).await;
-    let envoy = start(&turn, &upstream, &retrying(json!({ "max_attempts": 3 }))).await;
+    let mut policy = retrying(json!({ "operations": ["named"], "max_attempts": 3, "max_body_bytes": 200_000 }));
+    policy["operations"] = json!([{ "name": "named", "match": { "paths": ["/named"] } }]);
+    let default = json!({ "max_attempts": 3, "budget": { "ratio": 1, "min_per_second": 1000 } });
+    policy["retries"].as_array_mut().unwrap().push(default);
+    let envoy = start(&turn, &upstream, &policy).await;
     let client = envoy.client();
 
-    for (number, size, expected) in [(1, 100_000, 3), (2, 4_000_000, 1)] {
-        let put = client.request(Method::PUT, "/").header("x-number", number).body(vec![b'x'; size]);
+    let cases = [("/", 65_536, 3), ("/", 65_537, 1), ("/", 400_000, 1), ("/named", 200_000, 3), ("/named", 200_001, 1)];
+    for (number, (path, size, expected)) in (1..).zip(cases) {
+        let put = client.request(Method::PUT, path).header("x-number", number).body(vec![b'x'; size]);
         assert_eq!(send(put).await.status, 503);
-        assert_eq!(upstream.count("/", number), expected, "{size} bytes");
+        assert_eq!(upstream.count(path, number), expected, "{size} bytes to {path}");
     }
-    expect_decisions(&envoy, MADE, 2).await;
+    let mut wire = Wire::connect(envoy.address()).await;
+    for (path, expected) in [("/", 1), ("/named", 3)] {
+        let head = format!("PUT {path} HTTP/1.1\r\nhost: test\r\nx-number: 9\r\ntransfer-encoding: chunked\r\n\r\n");
+        wire.send(head).await;
+        wire.send("3\r\nabc\r\n0\r\n\r\n").await;
+        assert_eq!(wire.reply().await.status, 503);
+        assert_eq!(upstream.count(path, 9), expected, "chunks to {path}");
+    }
+    expect_decisions(&envoy, MADE, 6).await;
+    expect_decisions(&envoy, "too_large", 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
 //! What scenarios are made of.
 //!
 //! * [`turn`]: who may run beside whom; measuring scenarios run alone.
-//! * [`tool`]: where Envoy, the module and promtool are found.
-//! * [`bootstrap`], [`listener`], [`filter`], [`cluster`]: the configuration of an Envoy; [`policy`]: of the filter.
+//! * [`tool`]: where Envoy, the module, promtool and PyYAML are found.
+//! * [`bootstrap`], [`listener`], [`filter`], [`cluster`]: the configuration of an Envoy; [`policy`]: of the filter;
+//!   [`yaml`]: what becomes of it on its way through a mesh.
 //! * [`envoy_process`]: a running Envoy and what its admin interface, its logs and `/proc` tell.
 //! * [`stats`], [`access_log`]: what it counted and wrote.
 //! * [`client`], [`wire`], [`crowd`], [`load`]: an ordinary HTTP client, bytes on a socket, many requests.
@@ -26,3 +27,4 @@ pub(crate) mod tool;
 pub(crate) mod turn;
 pub(crate) mod upstream;
 pub(crate) mod wire;
+pub(crate) mod yaml;

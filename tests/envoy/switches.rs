@@ -32,10 +32,10 @@ fn shop(read_only: bool, no_reviews: bool) -> Value {
               "json": { "reviews": [], "because": "%REASON%", "of": "%OPERATION%", "request": "%REQUEST_ID%" } },
         ],
         "switches": [
-            { "name": "read-only", "on": read_only, "operations": ["orders"],
+            { "name": "read-only", "active": read_only, "operations": ["orders"],
               "methods": ["POST", "PUT", "PATCH", "DELETE"], "fallback": "sorry" },
-            { "name": "no-reviews", "on": no_reviews, "tiers": ["P3"], "fallback": "reviews-empty" },
-            { "name": "second", "on": no_reviews, "tiers": ["P3"] },
+            { "name": "no-reviews", "active": no_reviews, "tiers": ["P3"], "fallback": "reviews-empty" },
+            { "name": "second", "active": no_reviews, "tiers": ["P3"] },
         ],
     })
 }
@@ -223,8 +223,8 @@ async fn a_call_that_is_given_up_gets_a_grpc_status() {
         ],
         "fallbacks": [{ "name": "come-back", "status": 200, "text": "later", "grpc_status": 10 }],
         "switches": [
-            { "name": "no-check", "on": true, "operations": ["check"] },
-            { "name": "no-watch", "on": true, "operations": ["watch"], "fallback": "come-back" },
+            { "name": "no-check", "active": true, "operations": ["check"] },
+            { "name": "no-watch", "active": true, "operations": ["watch"], "fallback": "come-back" },
         ],
     });
     let envoy = turn.start(Bootstrap::new(Listener::to(upstream.cluster()).filter(Filter::new(&policy)))).await;

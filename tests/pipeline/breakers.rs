@@ -704,7 +704,7 @@ fn refused_requests_leave_no_trace(seed: u64) -> [usize; 3] {
         r#"{{
             "operations": [{{ "name": "a", "tier": "P3", "match": {{ "paths": ["/a"] }} }},
                            {{ "name": "b", "match": {{ "paths": ["/b"] }} }}],
-            "switches": [{{ "name": "s", "on": {on}, "tiers": ["P3"], "methods": ["POST"], "fallback": "f" }}],
+            "switches": [{{ "name": "s", "active": {on}, "tiers": ["P3"], "methods": ["POST"], "fallback": "f" }}],
             "breakers": [{{ "name": "shop", "operations": ["a", "b"], "open_for": "1s", "probes": {},
                             "trip": {{ "consecutive_failures": 2 }} }}],
             "on_failure": [{{ "operations": ["b"], "stale": {{ "max_age": "1m" }}, "fallback": "f" }}],

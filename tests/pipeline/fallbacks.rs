@@ -14,7 +14,7 @@ fn served(fallback: &str, headers: &[(&str, &str)]) -> Reply {
     let sidecar = Sidecar::new(&format!(
         r#"{{
             "operations": [{{ "name": "reviews", "match": {{ "paths": ["/reviews/*"] }} }}],
-            "switches": [{{ "name": "no-reviews", "on": true, "fallback": "f" }}],
+            "switches": [{{ "name": "no-reviews", "active": true, "fallback": "f" }}],
             "fallbacks": [{{ "name": "f", {fallback} }}]
         }}"#
     ));

@@ -38,7 +38,7 @@ fn configurations() -> Vec<(&'static str, String)> {
     let deadline = degraded(r#""deadlines": [{ "tiers": ["P3"], "default": "3s" }]"#);
     let methods = r#""grpc_methods": ["/reviews/17"]"#;
     let rule = |rule: &str| degraded(&format!(r#""on_failure": [{{ "operations": ["reviews"], {rule} }}]"#));
-    let switch = |on: bool| degraded(&format!(r#""switches": [{{ "name": "s", "on": {on}, "tiers": ["P3"] }}]"#));
+    let switch = |on: bool| degraded(&format!(r#""switches": [{{ "name": "s", "active": {on}, "tiers": ["P3"] }}]"#));
     let no_outcomes = r#"{ "monitor": { "outcomes": false } }"#;
     vec![
         ("nothing", "{}".to_owned()),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::common::Random;
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused};
-use outrigger::host::{Host, LogField};
+use outrigger::host::{End, Host, LogField};
 use outrigger::pipeline::{Answer, Decision, Edits, Ticket};
 use outrigger::reply::Reply;
 use outrigger::retry::budget::Budget;
@@ -104,8 +104,9 @@ fn decided(sidecar: &Sidecar, operation: &str, decision: &str) -> u64 {
     sidecar.host.metric(&format!("operation=.={operation};.;decision=.={decision};.;outrigger_retries_total"))
 }
 
-fn decisions(sidecar: &Sidecar, operation: &str) -> [u64; 5] {
-    ["made", "no_budget", "not_idempotent", "is_retry", "no_time"].map(|it| decided(sidecar, operation, it))
+fn decisions(sidecar: &Sidecar, operation: &str) -> [u64; 6] {
+    ["made", "no_budget", "not_idempotent", "is_retry", "no_time", "too_large"]
+        .map(|it| decided(sidecar, operation, it))
 }
 
 /// The account of the first rule, and all that is in it.
@@ -170,19 +171,43 @@ fn a_request_that_may_not_be_retried_is_told_so_and_counted_by_the_reason() {
     for request in [&POST[..], &with(&POST, "idempotency-key", ""), &with(&ORDER, ":method", "PATCH")] {
         assert_eq!(told(&sidecar, request), none, "{request:?}");
     }
-    assert_eq!(decisions(&sidecar, "place-order"), [0, 0, 3, 0, 0]);
+    assert_eq!(decisions(&sidecar, "place-order"), [0, 0, 3, 0, 0, 0]);
     let unlisted = with(&CALL, ":path", "/shop.Orders/Put");
     assert_eq!(told(&sidecar, &unlisted), none);
     assert_eq!(told(&sidecar, &with(&unlisted, "idempotency-key", "7")), none, "a key is HTTP's");
-    assert_eq!(decisions(&sidecar, "calls"), [0, 0, 2, 0, 0]);
+    assert_eq!(decisions(&sidecar, "calls"), [0, 0, 2, 0, 0, 0]);
     for (name, value) in [("x-envoy-attempt-count", "2"), ("grpc-previous-rpc-attempts", "1")] {
         assert_eq!(told(&sidecar, &with(&REVIEWS, name, value)), none, "{name}");
     }
-    assert_eq!(decisions(&sidecar, "reviews"), [0, 0, 0, 2, 0]);
+    assert_eq!(decisions(&sidecar, "reviews"), [0, 0, 0, 2, 0, 0]);
     assert_eq!(told(&sidecar, &with(&REVIEWS, "x-envoy-attempt-count", "1")).len(), 4, "the first attempt");
     let once = shop(r#"{ "max_attempts": 1 }"#, "");
     assert_eq!(told(&once, &ORDER), ["x-envoy-max-retries: 0"]);
-    assert_eq!(decisions(&once, "place-order"), [0; 5], "nothing was to be decided");
+    assert_eq!(decisions(&once, "place-order"), [0; 6], "nothing was to be decided");
+}
+
+/// A retry of it would be Envoy's 507 in place of what the service said.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_with_a_large_body_is_told_to_have_no_retries_and_counted() {
+    let put = with(&ORDER, ":method", "PUT");
+    let (large, small) = (with(&put, "content-length", "400000"), with(&put, "content-length", "400"));
+    let retries = |sidecar: &Sidecar, request: &[(&str, &str)]| {
+        let (decision, ticket) = sidecar.ask_ending(End::Later, request);
+        let Decision::Forward(edits) = decision else { panic!("{request:?}: {decision:?}") };
+        let allowed = allowed(&edits);
+        sidecar.answer(ticket);
+        allowed
+    };
+    let hedging = r#"{ "per_try_timeout": "50ms", "hedge": true, "idempotency_key": "idempotency-key" }"#;
+    for rule in ["{}", hedging] {
+        let sidecar = shop(rule, "");
+        // The last is sent in chunks.
+        let answers = [&small, &large, &put].map(|request| retries(&sidecar, request));
+        assert_eq!(answers, [1, 0, 0], "{rule}");
+        assert_eq!(decisions(&sidecar, "place-order"), [0, 0, 0, 0, 0, 2], "{rule}");
+    }
+    let named = shop(r#"{ "max_body_bytes": 400000 }"#, "");
+    assert_eq!([&small, &large, &put].map(|request| retries(&named, request)), [1, 1, 1]);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -203,7 +228,7 @@ fn a_long_stream_has_neither_retries_nor_a_timeout() {
         assert_eq!(edits.remove, [router::TIMEOUT.as_bytes()]);
         sidecar.end(ticket);
     }
-    assert_eq!(decisions(&sidecar, "place-order"), [0; 5]);
+    assert_eq!(decisions(&sidecar, "place-order"), [0; 6]);
     let no_retries = shop("", DEADLINE);
     assert_eq!(told(&no_retries, &streams[1]), [""; 0]);
 }
@@ -376,7 +401,7 @@ fn a_request_without_time_is_refused_at_once_and_nobody_may_repeat_it() {
     assert_eq!(header(&call, "x-envoy-ratelimited"), Some("true"));
     assert_eq!((ended(&sidecar.host, "place-order", "expired"), ended(&sidecar.host, "calls", "expired")), (1, 1));
     assert_eq!(refused(&sidecar.host, "deadline"), 2);
-    assert_eq!([decisions(&sidecar, "place-order"), decisions(&sidecar, "calls")], [[0; 5]; 2]);
+    assert_eq!([decisions(&sidecar, "place-order"), decisions(&sidecar, "calls")], [[0; 6]; 2]);
     assert_eq!(account(&sidecar), account(&shop(THREE, "")), "the budget was not asked");
     let (_, ticket) = edited(&sidecar, &with(&ORDER, X, "1"));
     sidecar.end(ticket);
@@ -553,7 +578,7 @@ fn a_burst_of_requests_cannot_overdraw_the_account() {
         tickets.push(ticket);
     }
     assert_eq!(each, [2, 2, 1, 0, 0], "half of ten");
-    assert_eq!(decisions(&sidecar, "place-order"), [0, 2, 0, 0, 0]);
+    assert_eq!(decisions(&sidecar, "place-order"), [0, 2, 0, 0, 0, 0]);
     sidecar.host.set_attempts(Some(3));
     for ticket in tickets.drain(..2) {
         let _ = sidecar.answer_with(ticket, &UNAVAILABLE);
@@ -635,7 +660,7 @@ fn whoever_refuses_a_request_leaves_the_account_as_it_is() {
     };
     let breaker =
         r#""breakers": [{ "name": "shop", "trip": { "consecutive_failures": 1 }, "methods": ["GET"], "probes": 1 }],"#;
-    let switch = r#""switches": [{ "name": "s", "on": true, "methods": ["GET"] }],"#;
+    let switch = r#""switches": [{ "name": "s", "active": true, "methods": ["GET"] }],"#;
     for (more, expected) in [(limit(1).as_str(), "limit/all"), (breaker, "breaker/shop"), (switch, "switch/s")] {
         let sidecar = Sidecar::new(&document(THREE, "", more));
         // So that the account was used, and the limit or breaker has had enough.
@@ -753,6 +778,58 @@ fn an_account_outlives_a_configuration_and_belongs_to_its_rule() {
         later.end(ticket);
     }
     assert_eq!(funds(&later), 5);
+}
+
+/// Nothing would be seen of the service while whatever stands behind the deadline takes the trials for itself.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_trial_that_is_not_sent_on_is_left_to_the_next_request() {
+    let little = with(&ORDER, X, "100");
+    let is_trial = |sidecar: &Sidecar| match sidecar.ask(&little) {
+        (Decision::Forward(_), ticket) => {
+            sidecar.answer(ticket);
+            true
+        }
+        (_, ticket) => {
+            sidecar.end(ticket);
+            false
+        }
+    };
+
+    // A limit that is used up by the requests that teach what is usual.
+    let limit = r#""limits": [{ "name": "l", "operations": ["place-order"], "window": { "max_requests": 20, "interval": "5s" } }],"#;
+    let sidecar = Sidecar::new(&document("", DEADLINE, limit));
+    usually(&sidecar, &ORDER, 200);
+    for _ in 0..3 {
+        assert_eq!(reason(&refusal(&sidecar, &little)), "limit/l", "not for want of time");
+    }
+    sidecar.host.advance(2 * SECOND);
+    assert!(is_trial(&sidecar), "the limit has room again");
+    assert_eq!(reason(&refusal(&sidecar, &little)), "deadline", "that was the trial of this second");
+
+    // A queue in which it waits for 50 ms.
+    let queue = r#""limits": [{ "name": "q", "operations": ["reviews"], "cost": 10,
+        "leaky_bucket": { "capacity": 10, "drain": 200, "drain_interval": "1s" } }],"#;
+    let waiting = |sidecar: &Sidecar| {
+        let _ = sidecar.ask(&REVIEWS);
+        match sidecar.ask(&with(&REVIEWS, X, "100")) {
+            (Decision::Wait(..), ticket) => ticket,
+            (other, _) => panic!("{other:?}"),
+        }
+    };
+    let sidecar = Sidecar::new(&document("", DEADLINE, queue));
+    usually(&sidecar, &REVIEWS, 200);
+    // Whose client left.
+    let left = waiting(&sidecar);
+    sidecar.end(left);
+    sidecar.host.advance(SECOND / 2);
+    // Whose time was over when its turn came.
+    let mut late = waiting(&sidecar);
+    sidecar.host.advance(SECOND / 2);
+    assert!(matches!(sidecar.resume(&mut late), Decision::Reply(_)));
+    sidecar.end(late);
+    let last = waiting(&sidecar);
+    assert_eq!(reason(&refusal(&sidecar, &with(&REVIEWS, X, "100"))), "deadline", "the trial is that of the last");
+    sidecar.end(last);
 }
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -53,11 +53,11 @@ const REVIEWS: [(&str, &str); 1] = [(":path", "/reviews/17")];
 #[wasm_bindgen_test(unsupported = test)]
 fn the_first_switch_that_is_on_and_applies_gives_up_the_request() {
     let switches = r#"[
-        { "name": "off", "on": false },
-        { "name": "orders", "on": true, "operations": ["place-order"], "fallback": "sorry" },
-        { "name": "writes", "on": true, "methods": ["POST"] },
-        { "name": "decoration", "on": true, "tiers": ["P3"], "fallback": "no-reviews" },
-        { "name": "never-reached", "on": true, "tiers": ["P3"] }
+        { "name": "off", "active": false },
+        { "name": "orders", "active": true, "operations": ["place-order"], "fallback": "sorry" },
+        { "name": "writes", "active": true, "methods": ["POST"] },
+        { "name": "decoration", "active": true, "tiers": ["P3"], "fallback": "no-reviews" },
+        { "name": "never-reached", "active": true, "tiers": ["P3"] }
     ]"#;
     let cases = [
         ("GET", "/orders/1", Some("switch/orders")),
@@ -77,16 +77,16 @@ fn the_first_switch_that_is_on_and_applies_gives_up_the_request() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn a_switch_that_selects_nothing_selects_everything_and_one_that_is_off_nothing() {
-    assert_eq!(given_up(r#"[{ "name": "closed", "on": true }]"#, &[]), Some("switch/closed".to_owned()));
-    assert_eq!(given_up(r#"[{ "name": "closed", "on": false }]"#, &[]), None);
+    assert_eq!(given_up(r#"[{ "name": "closed", "active": true }]"#, &[]), Some("switch/closed".to_owned()));
+    assert_eq!(given_up(r#"[{ "name": "closed", "active": false }]"#, &[]), None);
     assert_eq!(given_up(r#"[{ "name": "closed" }]"#, &[]), None, "off is where it starts");
-    assert_eq!(given_up(r#"[{ "name": "closed", "on": true, "operations": ["other"] }]"#, &REVIEWS), None);
+    assert_eq!(given_up(r#"[{ "name": "closed", "active": true, "operations": ["other"] }]"#, &REVIEWS), None);
 }
 
 /// The documented example: who reads is served, who writes is told to come back.
 #[wasm_bindgen_test(unsupported = test)]
 fn read_only_is_a_switch_of_methods() {
-    let switches = r#"[{ "name": "read-only", "on": true, "operations": ["place-order"],
+    let switches = r#"[{ "name": "read-only", "active": true, "operations": ["place-order"],
                          "methods": ["POST", "PUT", "PATCH", "DELETE"], "fallback": "sorry" }]"#;
     for method in ["POST", "PUT", "PATCH", "DELETE"] {
         let found = given_up(switches, &[(":method", method), (":path", "/orders/1")]);
@@ -99,7 +99,7 @@ fn read_only_is_a_switch_of_methods() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn a_preflight_passes_and_only_a_true_one() {
-    let closed = r#"[{ "name": "closed", "on": true }]"#;
+    let closed = r#"[{ "name": "closed", "active": true }]"#;
     let options = (":method", "OPTIONS");
     let origin = ("origin", "https://shop.example.com");
     let asks = ("access-control-request-method", "POST");
@@ -111,7 +111,7 @@ fn a_preflight_passes_and_only_a_true_one() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn limits_apply_to_preflights_all_the_same() {
-    let sidecar = Sidecar::new(&shop(r#"[{ "name": "closed", "on": true }]"#));
+    let sidecar = Sidecar::new(&shop(r#"[{ "name": "closed", "active": true }]"#));
     let preflight = [(":method", "OPTIONS"), ("origin", "https://a.example"), ("access-control-request-method", "GET")];
     assert_eq!(sidecar.serve(&preflight), None);
     let reply = sidecar.serve(&preflight).unwrap();
@@ -120,7 +120,7 @@ fn limits_apply_to_preflights_all_the_same() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn without_a_fallback_the_reply_is_the_standard_one() {
-    let (sidecar, reply) = refusal(&shop(r#"[{ "name": "closed", "on": true }]"#), &REVIEWS);
+    let (sidecar, reply) = refusal(&shop(r#"[{ "name": "closed", "active": true }]"#), &REVIEWS);
     assert_eq!(reply.status, 503);
     assert_eq!(reply.grpc_status, 14);
     assert_eq!(reply.details, "outrigger_switch_closed");
@@ -145,7 +145,7 @@ fn without_a_fallback_the_reply_is_the_standard_one() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_grpc_call_is_told_in_its_own_words() {
     let grpc = [(":method", "POST"), (":path", "/reviews/17"), ("content-type", "application/grpc+proto")];
-    let (_, reply) = refusal(&shop(r#"[{ "name": "closed", "on": true }]"#), &grpc);
+    let (_, reply) = refusal(&shop(r#"[{ "name": "closed", "active": true }]"#), &grpc);
     assert_eq!((reply.grpc_status, reply.details.as_str()), (14, "outrigger_switch_closed"));
     assert_eq!(reply.body, b"refused by switch/closed");
     assert_eq!(header(&reply, "content-type"), None, "the proxy's");
@@ -154,16 +154,16 @@ fn a_grpc_call_is_told_in_its_own_words() {
     assert_eq!(reason(&reply), "switch/closed");
 
     // A page that says success is no answer to a call.
-    let (_, reply) = refusal(&shop(r#"[{ "name": "closed", "on": true, "fallback": "no-reviews" }]"#), &grpc);
+    let (_, reply) = refusal(&shop(r#"[{ "name": "closed", "active": true, "fallback": "no-reviews" }]"#), &grpc);
     assert_eq!((reply.grpc_status, reply.body.as_slice()), (14, b"refused by switch/closed".as_slice()));
     assert_eq!(header(&reply, "x-envoy-ratelimited"), Some("true"));
-    let (_, reply) = refusal(&shop(r#"[{ "name": "closed", "on": true, "fallback": "sorry" }]"#), &grpc);
+    let (_, reply) = refusal(&shop(r#"[{ "name": "closed", "active": true, "fallback": "sorry" }]"#), &grpc);
     assert_eq!(reply.grpc_status, 8);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
 fn a_fallback_takes_the_place_of_the_standard_reply() {
-    let (sidecar, reply) = refusal(&shop(r#"[{ "name": "s", "on": true, "fallback": "no-reviews" }]"#), &REVIEWS);
+    let (sidecar, reply) = refusal(&shop(r#"[{ "name": "s", "active": true, "fallback": "no-reviews" }]"#), &REVIEWS);
     assert_eq!((reply.status, reply.body.as_slice()), (200, br#"{ "reviews": [] }"#.as_slice()));
     assert_eq!(reply.details, "outrigger_switch_s");
     assert_eq!(header(&reply, "content-type"), Some("application/json"));
@@ -172,14 +172,14 @@ fn a_fallback_takes_the_place_of_the_standard_reply() {
     assert_eq!(reason(&reply), "switch/s");
     assert_eq!(served(&sidecar.host, "no-reviews", "switch/s"), 1);
 
-    let (_, reply) = refusal(&shop(r#"[{ "name": "s", "on": true, "fallback": "sorry" }]"#), &REVIEWS);
+    let (_, reply) = refusal(&shop(r#"[{ "name": "s", "active": true, "fallback": "sorry" }]"#), &REVIEWS);
     assert_eq!((reply.status, header(&reply, "retry-after")), (503, Some("30")), "the fallback's own");
     assert_eq!(header(&reply, "x-envoy-ratelimited"), Some("true"));
 }
 
 #[wasm_bindgen_test(unsupported = test)]
 fn each_refusal_is_counted_once_and_the_request_as_degraded() {
-    let switches = r#"[{ "name": "a", "on": true, "operations": ["reviews"] }, { "name": "b", "on": true }]"#;
+    let switches = r#"[{ "name": "a", "active": true, "operations": ["reviews"] }, { "name": "b", "active": true }]"#;
     let sidecar = Sidecar::new(&shop(switches));
     for _ in 0..3 {
         assert!(sidecar.serve(&REVIEWS).is_some());
@@ -195,7 +195,7 @@ fn each_refusal_is_counted_once_and_the_request_as_degraded() {
 /// The filter's own reply comes back to it as a response.
 #[wasm_bindgen_test(unsupported = test)]
 fn the_own_reply_is_not_taken_for_the_services() {
-    let sidecar = Sidecar::new(&shop(r#"[{ "name": "s", "on": true }]"#));
+    let sidecar = Sidecar::new(&shop(r#"[{ "name": "s", "active": true }]"#));
     let (decision, ticket) = sidecar.ask(&REVIEWS);
     assert!(matches!(decision, Decision::Reply(_)));
     sidecar.host.take_calls();
@@ -209,7 +209,7 @@ fn the_own_reply_is_not_taken_for_the_services() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn what_a_switch_refuses_costs_neither_limits_nor_breakers_anything() {
-    let sidecar = Sidecar::new(&shop(r#"[{ "name": "s", "on": true, "tiers": ["P3"] }]"#));
+    let sidecar = Sidecar::new(&shop(r#"[{ "name": "s", "active": true, "tiers": ["P3"] }]"#));
     for _ in 0..5 {
         assert_eq!(sidecar.serve(&REVIEWS).as_ref().map(reason), Some("switch/s"));
     }
@@ -227,7 +227,7 @@ fn what_a_switch_refuses_costs_neither_limits_nor_breakers_anything() {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn header_and_access_log_can_be_turned_off() {
-    let document = SHOP.replace("SWITCHES", r#"[{ "name": "s", "on": true }]"#);
+    let document = SHOP.replace("SWITCHES", r#"[{ "name": "s", "active": true }]"#);
     let document = document.replace("MONITOR", r#"{ "reason_header": false, "access_log": false }"#);
     let (sidecar, reply) = refusal(&document, &REVIEWS);
     assert_eq!(header(&reply, "x-outrigger-reason"), None);
@@ -247,9 +247,9 @@ fn config(switches: &str) -> Config {
 #[wasm_bindgen_test(unsupported = test)]
 fn the_gauge_follows_the_configurations_in_use() {
     let (host, metrics, in_use) = (MemoryHost::new(), Metrics::default(), InUse::default());
-    let off = config(r#"[{ "name": "a" }, { "name": "b", "on": true }]"#);
-    let on = config(r#"[{ "name": "a", "on": true }, { "name": "b", "on": true }]"#);
-    let other = config(r#"[{ "name": "c", "on": true }]"#);
+    let off = config(r#"[{ "name": "a" }, { "name": "b", "active": true }]"#);
+    let on = config(r#"[{ "name": "a", "active": true }, { "name": "b", "active": true }]"#);
+    let other = config(r#"[{ "name": "c", "active": true }]"#);
 
     in_use.take_up(&*host, &metrics, &off).unwrap();
     assert_eq!(gauges(&host, ["a", "b"]), [0, 1]);
@@ -268,7 +268,7 @@ fn the_gauge_follows_the_configurations_in_use() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_switch_is_on_until_the_last_configuration_in_which_it_is_has_gone() {
     let (host, metrics, in_use) = (MemoryHost::new(), Metrics::default(), InUse::default());
-    let (on, off) = (config(r#"[{ "name": "a", "on": true }]"#), config(r#"[{ "name": "a", "on": false }]"#));
+    let (on, off) = (config(r#"[{ "name": "a", "active": true }]"#), config(r#"[{ "name": "a", "active": false }]"#));
     in_use.take_up(&*host, &metrics, &on).unwrap();
     in_use.take_up(&*host, &metrics, &off).unwrap();
     assert_eq!(gauges(&host, ["a"]), [1]);

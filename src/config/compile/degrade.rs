@@ -15,14 +15,25 @@ pub(super) fn switches(given: Vec<document::Switch>, known: &Known<'_>) -> Resul
     for (index, switch) in given.into_iter().enumerate() {
         names.add(index, &switch.name.0)?;
         let path = format!("switches[{index}]");
+        let active = is_active(&switch, &path)?;
         switches.push(SwitchSpec {
             selection: known.select(switch.operations, switch.tiers, switch.methods, &path)?,
             fallback: known.fallback(switch.fallback, &path)?,
-            on: switch.on.unwrap_or(false),
+            active,
             name: switch.name.0,
         });
     }
     Ok(switches)
+}
+
+fn is_active(switch: &document::Switch, path: &str) -> Result<bool, ConfigError> {
+    match (switch.active, switch.on) {
+        (Some(_), Some(_)) => {
+            let problem = "must not have both active and on, its old spelling (of which YAML makes true)";
+            Err(ConfigError::at(path, problem))
+        }
+        (given, None) | (None, given) => Ok(given.unwrap_or(false)),
+    }
 }
 
 pub(super) fn breakers(given: Vec<document::Breaker>, known: &Known<'_>) -> Result<Vec<BreakerSpec>, ConfigError> {

@@ -3,6 +3,7 @@
 use super::{Names, list};
 use crate::config::document;
 use crate::config::error::ConfigError;
+use crate::config::problem::{Cut, quoted};
 use crate::config::value::is_token;
 use crate::degrade::cors::Cors;
 use crate::degrade::fallback::Fallback;
@@ -23,7 +24,7 @@ fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigErr
     for (name, value) in given.headers.map(|it| it.0).unwrap_or_default() {
         let header = fallback_header(&name, value, path)?;
         if headers.iter().any(|(earlier, _)| *earlier == header.0) {
-            let problem = format!("{name:?}, is the name of an earlier entry too");
+            let problem = format!("{}, is the name of an earlier entry too", quoted(&name));
             return Err(ConfigError::at(format!("{path}.headers"), problem));
         }
         headers.push(header);
@@ -43,7 +44,7 @@ fn fallback(given: document::Fallback, path: &str) -> Result<Fallback, ConfigErr
     }
     let template = Template::parse(&body).map_err(|UnknownSlot(word)| {
         let rule = "is not one of %REASON%, %OPERATION% and %REQUEST_ID%";
-        ConfigError::at(format!("{path}.{field}"), format!("\"%{word}%\", {rule}"))
+        ConfigError::at(format!("{path}.{field}"), format!("\"%{}%\", {rule}", Cut(&word)))
     })?;
     // From 200 to 599 by its type.
     let status = u16::try_from(given.status.0).unwrap_or(503);
@@ -85,10 +86,10 @@ fn fallback_header(name: &str, value: String, path: &str) -> Result<(String, Str
         it if !is_token(it) => "must be the name of a header",
         it if it.starts_with("x-outrigger-") || FORBIDDEN_HEADERS.contains(&it) => "must not be set by a fallback",
         _ if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) => {
-            let problem = format!("{value:?}, must not contain control characters");
-            return Err(ConfigError::at(format!("{path}.headers.{name}"), problem));
+            let problem = format!("{}, must not contain control characters", quoted(&value));
+            return Err(ConfigError::at(format!("{path}.headers.{}", Cut(name)), problem));
         }
         _ => return Ok((lower, value)),
     };
-    Err(ConfigError::at(format!("{path}.headers"), format!("{name:?}, {problem}")))
+    Err(ConfigError::at(format!("{path}.headers"), format!("{}, {problem}", quoted(name))))
 }

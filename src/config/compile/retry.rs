@@ -3,6 +3,7 @@
 use super::{Known, list};
 use crate::config::document;
 use crate::config::error::ConfigError;
+use crate::config::problem::quoted;
 use crate::config::value::Span;
 use crate::retry::budget::{Budget, Unrepresentable};
 use crate::retry::deadline::{DeadlineRule, GRPC, LONGEST};
@@ -23,7 +24,7 @@ pub(super) fn retries(given: Vec<document::Retry>, known: &Known<'_>) -> Result<
         let grpc_methods = list(rule.grpc_methods);
         if let Some(entry) = grpc_methods.iter().position(|method| !is_grpc_method(method)) {
             let method = grpc_methods.get(entry).map_or("", String::as_str);
-            let problem = format!("{method:?}, must be a gRPC method such as \"/shop.Orders/Get\"");
+            let problem = format!("{}, must be a gRPC method such as \"/shop.Orders/Get\"", quoted(method));
             return Err(ConfigError::at(format!("{path}.grpc_methods[{entry}]"), problem));
         }
         times(rule.per_try_timeout, rule.timeout, &path)?;
@@ -34,6 +35,7 @@ pub(super) fn retries(given: Vec<document::Retry>, known: &Known<'_>) -> Result<
             timeout: rule.timeout.map(|it| it.0),
             idempotency_key: rule.idempotency_key.map(|it| it.0),
             grpc_methods,
+            max_body_bytes: rule.max_body_bytes.map(|it| it.0),
             hedging: hedging(rule.hedge, rule.per_try_timeout.is_some(), &path)?,
             budget: budget(&rule.budget.unwrap_or_default(), &format!("{path}.budget"))?,
         };
@@ -52,7 +54,7 @@ fn conditions(words: Vec<String>, path: &str) -> Result<Conditions, ConfigError>
         let word = words.get(entry).map_or("", String::as_str);
         let rule = "must be one of 5xx, gateway-error, reset, reset-before-request, connect-failure, refused-stream, \
                     retriable-4xx, cancelled, deadline-exceeded, internal and unavailable";
-        ConfigError::at(format!("{path}.retry_on[{entry}]"), format!("{word:?}, {rule}"))
+        ConfigError::at(format!("{path}.retry_on[{entry}]"), format!("{}, {rule}", quoted(word)))
     })
 }
 
@@ -112,7 +114,7 @@ pub(super) fn deadlines(given: Vec<document::Deadline>, known: &Known<'_>) -> Re
             return Err(ConfigError::at(format!("{path}.header"), problem));
         }
         if let Some(header) = header.as_deref().filter(|header| is_somebody_elses(header)) {
-            let problem = format!("{header:?}, says something else than a deadline");
+            let problem = format!("{}, says something else than a deadline", quoted(header));
             return Err(ConfigError::at(format!("{path}.header"), problem));
         }
         let selection = known.select(rule.operations, rule.tiers, rule.methods, &path)?;

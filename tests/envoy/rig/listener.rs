@@ -21,6 +21,7 @@ pub(crate) struct Listener {
     routes: Vec<Value>,
     connection_manager: Value,
     access_log: bool,
+    buffer: Option<u32>,
 }
 
 impl Listener {
@@ -49,6 +50,7 @@ impl Listener {
             routes,
             connection_manager: json!({}),
             access_log: true,
+            buffer: None,
         }
     }
 
@@ -118,6 +120,12 @@ impl Listener {
         self
     }
 
+    /// With room for so many bytes of a request or a response, instead of a mebibyte.
+    pub(crate) fn buffer(mut self, bytes: u32) -> Self {
+        self.buffer = Some(bytes);
+        self
+    }
+
     /// Without an access log.
     pub(crate) fn quiet(mut self) -> Self {
         self.access_log = false;
@@ -145,6 +153,9 @@ impl Listener {
         });
         if let Some(direction) = self.direction {
             listener["traffic_direction"] = json!(direction);
+        }
+        if let Some(bytes) = self.buffer {
+            listener["per_connection_buffer_limit_bytes"] = json!(bytes);
         }
         listener
     }

@@ -13,6 +13,14 @@ pub(crate) fn promtool() -> PathBuf {
     program("PROMTOOL", "promtool")
 }
 
+/// The folder in which Python finds PyYAML: `$PYYAML`.
+pub(crate) fn pyyaml() -> PathBuf {
+    let path = PathBuf::from(env::var_os("PYYAML").unwrap_or_default());
+    let advice = "run `./build.sh test`, which installs it, or set $PYYAML to a folder with PyYAML";
+    assert!(path.join("yaml").is_dir(), "no PyYAML at {}: {advice}", path.display());
+    path
+}
+
 /// The module under test: `$OUTRIGGER_WASM`, else the one that `./build.sh wasm` makes.
 pub(crate) fn module() -> PathBuf {
     built("OUTRIGGER_WASM", "dist/outrigger.wasm", "./build.sh wasm")

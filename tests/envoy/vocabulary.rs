@@ -1,0 +1,123 @@
+//! The words of the interface in YAML, which Kubernetes makes of every document: none may be anything but a text.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use outrigger::retry::policy::{GRPC_CONDITIONS, HTTP_CONDITIONS};
+use serde_json::{Value, json};
+
+use crate::rig::bootstrap::Bootstrap;
+use crate::rig::client::send;
+use crate::rig::filter::Filter;
+use crate::rig::listener::Listener;
+use crate::rig::scripted_upstream::ScriptedUpstream;
+use crate::rig::tool;
+use crate::rig::turn::Turn;
+use crate::rig::yaml;
+
+fn source(path: &str) -> String {
+    let path = tool::project(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every field of the document, and every word in the code that reads its values. So a new one is here too.
+fn vocabulary() -> BTreeSet<String> {
+    let conditions = HTTP_CONDITIONS.iter().chain(&GRPC_CONDITIONS);
+    let mut words: BTreeSet<String> = conditions.map(|it| it.to_string()).collect();
+    for path in ["src/config/document.rs", "src/config/term.rs", "src/config/value.rs"] {
+        let code = source(path);
+        let lines: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let fields = lines.iter().filter_map(|line| Some(line.strip_prefix("    pub(super) ")?.split_once(": ")?.0));
+        let texts = lines.iter().flat_map(|line| line.split('"').skip(1).step_by(2));
+        words.extend(fields.chain(texts).filter(|it| is_word(it)).map(str::to_owned));
+    }
+    for word in ["token_bucket", "active", "P0", "x-ratelimit", "none", "5xx", "client_ip", "upstream", "match"] {
+        assert!(words.contains(word), "{word} is not among {words:?}");
+    }
+    words
+}
+
+fn is_word(text: &str) -> bool {
+    text.contains(|it: char| it.is_ascii_alphabetic())
+        && text.chars().all(|it| it.is_ascii_alphanumeric() || "_-".contains(it))
+}
+
+#[test]
+fn no_word_of_the_interface_is_anything_but_a_text_in_yaml() {
+    let words = vocabulary();
+    let list: String = words.iter().map(|word| format!("- {word}\n")).collect();
+    let read = yaml::read(&list);
+    let read = read.as_array().expect("a list");
+    assert_eq!(read.len(), words.len());
+    let others: Vec<&String> =
+        words.iter().zip(read).filter(|(word, it)| **it != **word).map(|(word, _)| word).collect();
+    // The old spelling of `active`, and what YAML makes of it.
+    assert_eq!(others, ["on", "true"]);
+    // Booleans in the standard and in Go's reader, texts in Python's.
+    assert!(!["y", "Y", "n", "N"].iter().any(|it| words.contains(*it)));
+}
+
+/// What stands in the reference can be written as YAML without quotes, its values too.
+#[test]
+fn the_documents_of_the_reference_are_the_same_without_quotes() {
+    let readme = source("README.md");
+    let blocks: Vec<&str> = readme.split("\n```json\n").skip(1).filter_map(|it| it.split("\n```").next()).collect();
+    assert!(4 < blocks.len());
+    for block in blocks {
+        let document: Value = serde_json::from_str(block).expect("a document");
+        let text = yaml::without_quotes(&document);
+        assert_eq!(yaml::read(&text), document, "{text}");
+    }
+}
+
+#[test]
+fn the_reader_of_these_tests_is_one_of_yaml_1_1() {
+    let read = yaml::read("on: [off, yes, 1_000, 11:50, 2026-11-28, 010]");
+    assert_eq!(read, json!({ "true": [false, true, 1000, 710, "2026-11-28", 8] }));
+}
+
+/// A policy as a user writes it who has not heard of any of this.
+const WITHOUT_QUOTES: &str = "
+version: 2026-11-28
+operations:
+- name: 404
+  match: { headers: [ { name: x-app, exact: 1_000 } ] }
+- name: reviews
+  match: { paths: [/reviews] }
+switches:
+- name: all
+  on: false
+limits:
+- name: 1
+  operations: [404]
+  fallback: 503
+  window: { max_requests: 1, interval: 1d }
+on_failure:
+- operations: [reviews]
+  statuses: [503]
+  fallback: 503
+fallbacks:
+- name: 503
+  status: 429
+  text: 12
+  headers: { x-limit: 1_0 }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_without_quotes_mean_what_they_say() {
+    let turn = Turn::shared().await;
+    let upstream = ScriptedUpstream::always(503).await;
+    let filter = Filter::text(yaml::as_istio_sends_it(&yaml::read(WITHOUT_QUOTES)));
+    let envoy = turn.start(Bootstrap::new(Listener::to(upstream.cluster()).filter(filter))).await;
+    let client = envoy.client();
+    let get = |path, app: &'static str| send(client.request(reqwest::Method::GET, path).header("x-app", app));
+
+    assert_eq!(get("/", "1000").await.status, 503, "the service's own");
+    let refusal = get("/", "1000").await;
+    assert_eq!((refusal.status, refusal.reason()), (429, Some("limit/1")));
+    assert_eq!((refusal.header("x-limit"), refusal.text()), (Some("10"), "12".to_owned()));
+    assert_eq!(get("/", "1_000").await.reason(), None, "of another value");
+    let failure = get("/reviews", "").await;
+    assert_eq!((failure.status, failure.reason()), (429, Some("failure/reviews")));
+    assert_eq!(envoy.metric("outrigger_config_info", &[("version", "2026-11-28")]).await, 1.0);
+}
