@@ -508,36 +508,45 @@ async fn what_was_set_aside_comes_back_from_requests_that_are_refused_or_leave()
     assert_eq!(attempts, [3, 3, 2, 1], "five tokens, none lost");
 }
 
-/// An upstream that refuses what it has seen the head of only, and a route that keeps 32 KiB and is slow to retry.
-async fn early_refusal(turn: &Turn, policy: &Value) -> Envoy {
+/// A service that refuses when it has seen the head of a request, behind an Envoy that keeps 32 KiB and is slow to retry.
+async fn early_refusal(turn: &Turn, policy: &Value, upstream_filters: &[Filter]) -> Envoy {
     let refusal = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 5\r\n\r\nno go";
     let upstream = RawUpstream::hang_up(refusal).await;
     let slow = json!({ "base_interval": "10s", "max_interval": "10s" });
     let route = json!({ "route": { "retry_policy": { "retry_on": "5xx", "num_retries": 1, "retry_back_off": slow } } });
     let listener = Listener::to(upstream.cluster()).buffer(32 << 10).default_route(route).filter(Filter::new(policy));
+    let listener = upstream_filters.iter().cloned().fold(listener, Listener::upstream_filter);
     turn.start(Bootstrap::new(listener)).await
 }
+
+/// The head of a request with a large body, up to the line about its length.
+const LARGE: &str = "PUT / HTTP/1.1\r\nhost: test\r\n";
 
 /// A client that sends a large body is told what the service said, not that Envoy cannot send it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_services_own_refusal_of_a_large_body_reaches_the_client() {
-    const HEAD: &str = "PUT / HTTP/1.1\r\nhost: test\r\n";
     let turn = Turn::shared().await;
-    let envoy = early_refusal(&turn, &retrying(json!({}))).await;
-    for (length, expected) in [("content-length: 400000\r\n\r\n", 1), ("transfer-encoding: chunked\r\n\r\n", 2)] {
-        let mut wire = Wire::connect(envoy.address()).await;
-        wire.send(HEAD).await;
-        wire.send(length).await;
-        let reply = wire.reply().await;
-        assert_eq!((reply.status, reply.body.as_slice()), (503, &b"no go"[..]), "{length}");
-        expect_decisions(&envoy, "too_large", expected).await;
+    let (plain, hedged) = (json!({}), json!({ "per_try_timeout": "5s", "hedge": true }));
+    let behind = [Filter::new(&json!({ "placement": "upstream" }))];
+    for (rule, upstream_filters) in [(&plain, &[][..]), (&hedged, &[]), (&plain, &behind)] {
+        let envoy = early_refusal(&turn, &retrying(rule.clone()), upstream_filters).await;
+        for (length, expected) in [("content-length: 400000", 1), ("transfer-encoding: chunked", 2)] {
+            let mut wire = Wire::connect(envoy.address()).await;
+            wire.send(format!("{LARGE}{length}\r\n\r\n")).await;
+            let reply = wire.reply().await;
+            assert_eq!((reply.status, reply.body.as_slice()), (503, &b"no go"[..]), "{rule} {length}");
+            expect_decisions(&envoy, "too_large", expected).await;
+        }
     }
+}
 
-    // So that what stands above shows something: a rule that promises more than the route keeps.
-    let envoy = early_refusal(&turn, &retrying(json!({ "max_body_bytes": 400_000 }))).await;
+/// What the client would get otherwise, shown by a rule that promises more than Envoy keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lets_more_be_retried_than_is_kept_gets_envoys_507() {
+    let turn = Turn::shared().await;
+    let envoy = early_refusal(&turn, &retrying(json!({ "max_body_bytes": 400_000 })), &[]).await;
     let mut wire = Wire::connect(envoy.address()).await;
-    wire.send(HEAD).await;
-    wire.send("content-length: 400000\r\n\r\n").await;
+    wire.send(format!("{LARGE}content-length: 400000\r\n\r\n")).await;
     eventually("the router waits to retry", async || {
         (envoy.stats().await.sum("envoy_cluster_retry_upstream_rq", &[]) == 1.0).then_some(())
     })

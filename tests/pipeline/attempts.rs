@@ -270,6 +270,16 @@ fn attempts_side_by_side_are_always_paid_for_in_advance() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
+fn a_request_that_cannot_be_sent_twice_is_not_paid_for_one_by_one_either() {
+    let sidecar = attended(THREE);
+    let put = |length| [(":method", "PUT"), ("content-length", length)];
+    let request = Request::begin_with(&sidecar, &put("65537"));
+    assert_eq!((request.number, request.allowed), (None, 0));
+    assert_eq!(request.run(Some(BAD)), 1);
+    assert_eq!(Request::begin_with(&sidecar, &put("65536")).run(Some(BAD)), 3);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
 fn without_an_instance_upstream_no_request_is_given_a_number() {
     let sidecar = Sidecar::new(THREE);
     sidecar.worker.register.join(Placement::Downstream);
