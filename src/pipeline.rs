@@ -138,6 +138,11 @@ impl Filter {
         let (Fate::Forwarded, Some(plan)) = (ticket.fate, self.plans.get(ticket.operation)) else {
             return Answer::Pass(FieldEdits::default());
         };
+        let timed = plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime;
+        let answered = timed.then(|| host.now());
+        if let Some(now) = answered {
+            self.note_answer(ticket, now);
+        }
         let failed = match judge(host, plan, ticket) {
             Ok(failed) => failed,
             Err(error) => {
@@ -145,9 +150,7 @@ impl Filter {
                 return pass(ticket, FieldEdits::default());
             }
         };
-        if plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime {
-            let now = host.now();
-            ticket.latency = Some(now.saturating_since(ticket.forwarded));
+        if let Some(now) = answered {
             let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status, now));
             if failed.is_some() || ticket.is_probe() {
                 // What is streamed may last longer than a probe has.
@@ -226,8 +229,8 @@ impl Filter {
         worker.report(host, self.count_request(host, worker, plan, &ticket, outcome, now));
     }
 
-    /// Does what is due without a request: gives back what this worker holds in advance and does not use, and says that it is
-    /// alive while it holds anything. Asks the host for the next call.
+    /// Does what is due without a request: gives back what this worker holds in advance and does not use, says that it is alive
+    /// while it holds anything, and tells breakers of requests that hang. Asks the host for the next call.
     pub fn on_tick(&self, host: &dyn Host, worker: &Worker) {
         let now = host.now();
         for wait in self.limits.iter().filter_map(|limit| limit.settle(host, worker, now)) {
@@ -235,6 +238,9 @@ impl Filter {
         }
         if let Some(wait) = worker.keep_alive(host, now) {
             host.wake_at(now.saturating_add(wait));
+        }
+        for breaker in &self.breakers {
+            breaker.tick(host, worker, now);
         }
     }
 

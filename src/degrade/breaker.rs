@@ -57,9 +57,11 @@ pub mod ratio;
 pub mod record;
 pub mod ring;
 pub mod rule;
+pub mod run;
 pub mod state;
 pub mod tally;
 pub mod trip;
+pub mod under_way;
 pub mod watch;
 pub mod watched;
 

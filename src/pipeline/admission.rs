@@ -129,6 +129,9 @@ impl Filter {
         ticket.forwarded = now;
         let gone =
             self.claim(host, worker, now, ticket).and_then(|()| self.advise(host, worker, plan, now, ticket, edits));
+        if gone.is_ok() {
+            self.follow_service(host, ticket, now);
+        }
         gone.inspect_err(|_| {
             self.spare_breaker(host, worker, ticket, now);
             ticket.taken.give_back(&self.limits, host, worker, now);
@@ -182,6 +185,7 @@ impl Filter {
         if let Some(rule) = self.retries.get(index) {
             let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
             let advice = rule.advise(host, worker, eligibility, Time { left, usual }, now);
+            ticket.per_try = advice.per_try;
             ticket.retry = match eligibility {
                 Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended(worker) => {
                     let attempts = Attempts::new(Rc::clone(rule), failures, advice.payment, advice.set_aside);

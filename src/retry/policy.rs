@@ -157,6 +157,8 @@ pub struct Advice<'p> {
     pub set_aside: SetAside,
     /// The retries it may have.
     pub retries: u32,
+    /// After how long an attempt is given up, or another made beside it.
+    pub per_try: Option<Duration>,
     /// Why it has none, if that is worth counting.
     pub decision: Option<Decision>,
     /// Headers to be set on it.
@@ -286,12 +288,13 @@ impl RetryPolicy {
                 }
             },
         };
+        let per_try = if 0 < retries { self.per_try(total) } else { None };
         let mut fields = self.fields(eligibility, retries, total);
         if payment == Payment::OneByOne && 0 < retries {
             // Nor as the route says: to refuse an attempt ends the request, which another attempt may be about to answer.
             fields.push((router::HEDGE, Cow::Borrowed("false")));
         }
-        Advice { payment, set_aside, retries, decision, fields }
+        Advice { payment, set_aside, retries, per_try, decision, fields }
     }
 
     fn fields(&self, eligibility: Eligibility, retries: u32, total: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
@@ -309,8 +312,7 @@ impl RetryPolicy {
         if eligibility != Eligibility::Eligible(Failures::Http) && !self.retry_on.grpc.is_empty() {
             fields.push((router::RETRY_GRPC_ON, Cow::Borrowed(self.retry_on.grpc.as_str())));
         }
-        let per_try = self.per_try_timeout.filter(|per_try| total.is_none_or(|total| *per_try < total));
-        if let Some(per_try) = per_try {
+        if let Some(per_try) = self.per_try(total) {
             fields.push((router::PER_TRY_TIMEOUT, router::milliseconds(per_try)));
             match self.hedging {
                 Hedging::Off => {}
@@ -318,6 +320,11 @@ impl RetryPolicy {
             }
         }
         fields
+    }
+
+    /// The time for each attempt, if it is over before that for all.
+    fn per_try(&self, total: Option<Duration>) -> Option<Duration> {
+        self.per_try_timeout.filter(|per_try| total.is_none_or(|total| *per_try < total))
     }
 
     fn may_repeat(&self, request: &Request<'_>) -> Repetition {
