@@ -312,6 +312,26 @@ fn it_cannot_lock_itself_shut() {
     }
 }
 
+/// A stream that ends long after its headers says how long those took then, not now.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_success_that_is_heard_of_late_has_faded_since_it_happened() {
+    let mut random = Random::seeded(5);
+    for _ in 0..200 {
+        let (mut told, mut late) = (UsualTime::default(), UsualTime::default());
+        let mut successes: Vec<(u64, Duration)> =
+            (0..400).map(|_| (START + random.below(60 * SECOND), millis(1 + random.below(1_000)))).collect();
+        successes.sort_unstable();
+        let end = START + 60 * SECOND;
+        for (then, took) in &successes {
+            told.record(*took, at(*then), at(*then));
+        }
+        for (then, took) in successes {
+            late.record(took, at(then), at(end));
+        }
+        assert_eq!(late.time(at(end)), told.time(at(end)));
+    }
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn a_busy_hour_weighs_no_more_than_so_many_successes() {
     let mut usual = known(millis(900), 100_000);
