@@ -59,6 +59,7 @@ pub mod ring;
 pub mod rule;
 pub mod run;
 pub mod state;
+pub mod stop;
 pub mod tally;
 pub mod trip;
 pub mod under_way;

@@ -17,6 +17,7 @@ use outrigger::degrade::breaker::record::{self, Parts};
 use outrigger::degrade::breaker::ring::{Counts, Ring};
 use outrigger::degrade::breaker::run::{CELL, GROUPS, Group, Run};
 use outrigger::degrade::breaker::state::{Phase, Probe, Probing, Slowest, State, Transition};
+use outrigger::degrade::breaker::stop::{SETTLED, Stop};
 use outrigger::degrade::breaker::tally::{Outcome, Pace, Response, Tally};
 use outrigger::degrade::breaker::trip::TripReason;
 use outrigger::degrade::breaker::under_way::{MAX_SLOTS, SLOT, Stay, UnderWay};
@@ -674,6 +675,8 @@ impl World {
         assert_eq!(self.state.ring, Ring::default(), "no ratio, no ring");
         let window = nanos(breaker.trip().window());
         let known = self.state.run.success;
+        // No share of slow requests is judged.
+        self.state.stop = Stop::default();
         // A success that all know has done what it does: what is no later is pruned.
         self.state.run = Run { success: at(0), ..pruned(&self.state.run, at(0), window) };
         let forgiven = nanos(FORGIVEN_AFTER);
@@ -1240,6 +1243,81 @@ fn a_dead_stop_opens_it_while_the_requests_hang_whether_others_come_or_not() {
         fleet.tick_until(end + 3 * SECOND);
         assert_eq!(fleet.host.take_wake(), None, "the timer is off");
     }
+}
+
+/// A window full of good answers does not hide that there are none any more.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_dead_stop_is_seen_behind_a_window_of_good_answers() {
+    for (workers, per_second) in [(1, 50), (2, 50), (4, 100), (4, 1_000)] {
+        // Whether requests keep coming, or forty clients wait for what they asked.
+        for most_out in [40, usize::MAX] {
+            let mut random = Random::seeded(workers as u64);
+            let (fleet, mut in_flight) = (Fleet::new(workers, &slow_half()), InFlight::default());
+            let stop = fleet.now() + 15 * SECOND;
+            run(&fleet, &mut in_flight, per_second, stop, &mut random, |_| OK);
+            in_flight.pass_until(&fleet, stop + 20 * MILLISECOND);
+            let mut out = Vec::new();
+            let mut opened = None;
+            while opened.is_none() && fleet.now() < stop + 10 * SECOND {
+                fleet.tick_until(fleet.now() + SECOND / per_second);
+                if out.len() < most_out {
+                    out.extend(fleet.send(random.below(workers as u64) as usize));
+                }
+                opened = fleet.take_made().first().map(|it| (*it, fleet.now() - stop));
+            }
+            let (transition, after) = opened.unwrap();
+            assert_eq!(transition, Transition::Opened(TripReason::SlowRatio));
+            let after = after / MILLISECOND;
+            println!("{workers} workers, {per_second} requests a second, {most_out} at most: open after {after} ms");
+            assert!(300 < after && after <= 1_300, "{workers} workers, {per_second}/s, {most_out}: {after} ms");
+        }
+    }
+}
+
+/// One worker's clients have slow requests only, the other's quick ones; less than half of all are slow.
+#[wasm_bindgen_test(unsupported = test)]
+fn slow_requests_on_one_worker_are_no_dead_stop_while_another_answers() {
+    for seed in 1..=20 {
+        let mut random = Random::seeded(seed);
+        let fleet = Fleet::new(2, &slow_half());
+        let mut in_flight = InFlight::default();
+        for _ in 0..4_000 {
+            fleet.tick_until(fleet.now() + random.below(14 * MILLISECOND));
+            let (worker, response) = if random.below(100) < 35 { (0, SLOW) } else { (1, OK) };
+            let admission = fleet.send(worker).unwrap();
+            in_flight.send(&fleet, worker, admission, response);
+            in_flight.pass_until(&fleet, fleet.now());
+        }
+        assert_eq!(fleet.take_made(), [], "seed {seed}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_stop_has_no_answer_in_it_whoever_published_first() {
+    let breaker = breaker(&Settings { consecutive_failures: None, min_requests: 1_000, ..slow_half() });
+    let mut random = Random::seeded(43);
+    for turn in 0..5_000 {
+        // Batches of workers, each in the order of time, published in any order. Every other time there is a stop.
+        let mut batches: Vec<Vec<(u64, Response)>> = vec![Vec::new(); 1 + random.below(5) as usize];
+        for step in 0..30 {
+            let is_good = if turn % 2 == 0 { step < 10 } else { random.below(4) == 0 };
+            let place = random.below(batches.len() as u64) as usize;
+            batches[place].push((HOUR + step * MILLISECOND, if is_good { OK } else { SLOW }));
+        }
+        let (mut state, mut seen) = (State::default(), Vec::new());
+        for batch in batches {
+            state = breaker.count(state, &tallied(&breaker, 0, &batch), at(HOUR + SECOND));
+            seen.extend(batch);
+            let answered = seen.iter().filter(|it| it.1 == OK).map(|it| it.0).max().unwrap_or(0);
+            let slow = seen.iter().filter(|it| it.1 == SLOW && answered < it.0).count();
+            assert!(state.stop.slow as usize <= slow, "turn {turn}: {seen:?}");
+            assert!(turn % 2 == 1 || state.stop.slow as usize == slow, "turn {turn}: {seen:?}");
+            assert_eq!(state.stop.answered, at(answered));
+        }
+    }
+    let stop = Stop { answered: at(HOUR), since: at(HOUR + 1), slow: 20 };
+    assert_eq!((stop.settles(20), stop.settles(21)), (Some(at(HOUR + 1 + nanos(SETTLED))), None));
+    assert_eq!(Stop::default().settles(0), None);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -1814,6 +1892,7 @@ fn any_state(random: &mut Random) -> State {
         phase,
         trips: random.below(33) as u8,
         run: any_run(random.next(), &mut instant),
+        stop: Stop { answered: instant(), since: instant(), slow: random.below(9) as u32 },
         slowest: Slowest { latency: Duration::from_nanos(random.below(60 * SECOND)), at: instant() },
         ring,
     }
@@ -1827,7 +1906,7 @@ fn what_is_written_is_what_is_read() {
         let state = any_state(&mut random);
         let part = 1 + random.below(SECOND);
         record::encode(&state, part, &mut bytes);
-        assert_eq!(bytes.len(), 489);
+        assert_eq!(bytes.len(), 509);
         let read = record::decode(&bytes, part).unwrap();
         assert_eq!((read.state, read.parts), (state, Parts::Same));
         // Another window: all but the ring is kept.
@@ -1844,13 +1923,13 @@ fn a_record_of_the_earlier_layout_is_read() {
     let mut bytes = Vec::new();
     for failures in [0_u32, 1, 4, 70_000] {
         let run = Run { success: at(0), ..Run::default() };
-        let state = State { run, ..any_state(&mut random) };
+        let state = State { run, stop: Stop::default(), ..any_state(&mut random) };
         record::encode(&state, SECOND, &mut bytes);
         let begin = 17 + 4 + 2 * 8;
         let mut earlier = bytes[..begin].to_vec();
         earlier.extend(failures.to_le_bytes());
         earlier.extend(HOUR.to_le_bytes());
-        earlier.extend(&bytes[begin + 8 + GROUPS * 20..]);
+        earlier.extend(&bytes[begin + 8 + GROUPS * 20 + 20..]);
         assert_eq!(earlier.len(), 333);
         let read = record::decode(&earlier, SECOND).unwrap();
         assert_eq!((State { run, ..read.state }, read.parts), (state, Parts::Same));
@@ -1863,10 +1942,10 @@ fn a_record_of_the_earlier_layout_is_read() {
     let mut earlier = bytes[..37].to_vec();
     earlier.extend(4_u32.to_le_bytes());
     earlier.extend((HOUR - SECOND).to_le_bytes());
-    earlier.extend(&bytes[37 + 8 + GROUPS * 20..]);
+    earlier.extend(&bytes[37 + 8 + GROUPS * 20 + 20..]);
     fleet.host.put_record(RECORD, &earlier);
     assert!(fleet.serve(0, &FAILED) && !fleet.serve(0, &FAILED));
-    assert_eq!(fleet.host.record(RECORD).unwrap().len(), 489);
+    assert_eq!(fleet.host.record(RECORD).unwrap().len(), 509);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -1880,7 +1959,7 @@ fn garbage_admits_is_counted_and_is_replaced() {
     for turn in 0..1_000 {
         let mut bytes = whole.clone();
         match turn % 4 {
-            0 => bytes.truncate(1 + random.below(488) as usize),
+            0 => bytes.truncate(1 + random.below(508) as usize),
             1 => bytes.push(0),
             2 => bytes[phase] = 4 + random.below(252) as u8,
             _ => bytes.iter_mut().for_each(|byte| *byte = random.next() as u8),

@@ -15,6 +15,7 @@ use crate::degrade::breaker::Breaker;
 use crate::degrade::breaker::ramp::{self, RAMP};
 use crate::degrade::breaker::run::Run;
 use crate::degrade::breaker::state::{FREE, Phase, Probe, Probing, Slowest, State};
+use crate::degrade::breaker::stop::Stop;
 use crate::degrade::breaker::tally::{Outcome, Pace, Response, Tally};
 use crate::degrade::breaker::trip::TripReason;
 use crate::shared::meter::LATEST_READER;
@@ -61,6 +62,9 @@ impl Breaker {
     pub fn at(&self, mut state: State, now: Timestamp) -> State {
         if is_ahead(state.run.newest(), now) {
             state.run = Run::default();
+        }
+        if is_ahead(state.stop.answered.max(state.stop.since), now) {
+            state.stop = Stop::default();
         }
         match state.phase {
             Phase::Closed { since } if is_ahead(since, now) => State { phase: Phase::Closed { since: now }, ..state },
@@ -137,14 +141,19 @@ impl Breaker {
     }
 
     /// Counts outcomes of regular requests, each as of when it happened, and trips if they are too bad. Those of an epoch that is
-    /// over do not count.
+    /// over do not count. Without any, only a dead stop is judged: that is a matter of time.
     pub fn count(&self, state: State, tally: &Tally, now: Timestamp) -> State {
         let mut state = self.at(state, now);
         let counts = matches!(state.phase, Phase::Closed { .. } | Phase::Ramp { .. });
-        if !counts || tally.is_empty() || tally.epoch != state.epoch {
+        if !counts || tally.epoch != state.epoch {
             return state;
         }
         let trip = self.trip();
+        state.stop = state.stop.plus(&tally.stop);
+        let stopped = trip.is_stopped(&state.stop, now).then_some(TripReason::SlowRatio);
+        if tally.is_empty() {
+            return stopped.map_or(state, |reason| self.opened(state, reason, now));
+        }
         state.run = state.run.plus(&tally.run, trip.grain());
         if trip.has_ratio() && tally.part == trip.part() {
             state.ring = state.ring.with(trip.part(), &tally.ring, now);
@@ -152,7 +161,7 @@ impl Breaker {
         if tally.slowest != Slowest::default() {
             state.slowest = state.slowest.plus(&tally.slowest);
         }
-        match trip.reason(state.run.failures(trip.window(), now), state.ring.sum()) {
+        match trip.reason(state.run.failures(trip.window(), now), state.ring.sum()).or(stopped) {
             Some(reason) => self.opened(state, reason, now),
             None => state,
         }

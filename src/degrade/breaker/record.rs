@@ -7,13 +7,14 @@
 //! epoch, instant of the phase            64
 //! run: last success                      64
 //!      8 × (first 64, last 64, failures  32)
+//! stop: answered 64, since 64, slow      32
 //! slowest: latency, at                   64 each
 //! ring: current 64, then 11 × (total, failed, slow) 32 each
 //! deadlines of 16 probes                 64 each
 //! ```
 //!
-//! All times are nanoseconds. 489 bytes. A record of 333 bytes is one of an earlier layout, which tells of the run how many
-//! failures it has (32 bits), and when the last of them was (64): it is read as a group of them at that instant.
+//! All times are nanoseconds. 509 bytes. A record of 333 bytes is one of an earlier layout, which tells of the run how many
+//! failures it has (32 bits), and when the last of them was (64): it is read as a group of them at that instant, and as no stop.
 
 use std::time::Duration;
 
@@ -21,16 +22,17 @@ use crate::degrade::breaker::MAX_PROBES;
 use crate::degrade::breaker::ring::{Counts, RING, Ring};
 use crate::degrade::breaker::run::{GROUPS, Group, Run};
 use crate::degrade::breaker::state::{Phase, Probing, Slowest, State};
+use crate::degrade::breaker::stop::Stop;
 use crate::degrade::breaker::trip::TripReason;
 use crate::shared::format;
 use crate::shared::meter::Stamp;
 use crate::time::Timestamp;
 
-/// Bytes beside the run's.
+/// Bytes beside those of run and stop.
 const REST: usize = format::HEADER_SIZE + 4 + 2 * 8 + 2 * 8 + (8 + RING * 12) + MAX_PROBES * 8;
 
 /// Bytes of a record.
-const SIZE: usize = REST + 8 + GROUPS * (8 + 8 + 4);
+const SIZE: usize = REST + 8 + GROUPS * (8 + 8 + 4) + (8 + 8 + 4);
 
 /// Bytes of one of the earlier layout.
 const EARLIER_SIZE: usize = REST + 4 + 8;
@@ -76,7 +78,10 @@ pub fn decode(bytes: &[u8], part: u64) -> Option<Written> {
     let [phase, reason, trips, successes] = reader.bytes::<4>()?;
     let epoch = reader.u64()?;
     let instant = reader.instant()?;
-    let run = if bytes.len() == SIZE { reader.run()? } else { reader.earlier_run()? };
+    let (run, stop) = match bytes.len() {
+        SIZE => (reader.run()?, reader.stop()?),
+        _ => (reader.earlier_run()?, Stop::default()),
+    };
     let slowest = Slowest { latency: Duration::from_nanos(reader.u64()?), at: reader.instant()? };
     let mut ring = Ring { current: reader.u64()?, ..Ring::default() };
     for counts in &mut ring.counts {
@@ -97,7 +102,7 @@ pub fn decode(bytes: &[u8], part: u64) -> Option<Written> {
     if parts == Parts::Other {
         ring = Ring::default();
     }
-    Some(Written { state: State { epoch, phase, trips, run, slowest, ring }, parts })
+    Some(Written { state: State { epoch, phase, trips, run, stop, slowest, ring }, parts })
 }
 
 /// Writes a record.
@@ -124,6 +129,9 @@ pub fn encode(state: &State, part: u64, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&group.last.as_nanos().to_le_bytes());
         bytes.extend_from_slice(&group.failures.to_le_bytes());
     }
+    bytes.extend_from_slice(&state.stop.answered.as_nanos().to_le_bytes());
+    bytes.extend_from_slice(&state.stop.since.as_nanos().to_le_bytes());
+    bytes.extend_from_slice(&state.stop.slow.to_le_bytes());
     let latency = u64::try_from(state.slowest.latency.as_nanos()).unwrap_or(u64::MAX);
     for number in [latency, state.slowest.at.as_nanos(), state.ring.current] {
         bytes.extend_from_slice(&number.to_le_bytes());
@@ -166,6 +174,10 @@ impl Reader<'_> {
             *group = Group { first: self.instant()?, last: self.instant()?, failures: self.u32()? };
         }
         Some(run)
+    }
+
+    fn stop(&mut self) -> Option<Stop> {
+        Some(Stop { answered: self.instant()?, since: self.instant()?, slow: self.u32()? })
     }
 
     fn earlier_run(&mut self) -> Option<Run> {

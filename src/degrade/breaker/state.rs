@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::degrade::breaker::MAX_PROBES;
 use crate::degrade::breaker::ring::Ring;
 use crate::degrade::breaker::run::Run;
+use crate::degrade::breaker::stop::Stop;
 use crate::degrade::breaker::trip::TripReason;
 use crate::time::Timestamp;
 
@@ -19,6 +20,8 @@ pub struct State {
     pub trips: u8,
     /// Failures since the last success.
     pub run: Run,
+    /// Slow requests since the last answer in time.
+    pub stop: Stop,
     /// About the longest that a success took of late.
     pub slowest: Slowest,
     /// Outcomes of this epoch, and of the ramp before it.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::degrade::breaker::ring::{Counts, Ring};
 use crate::degrade::breaker::run::Run;
 use crate::degrade::breaker::state::Slowest;
+use crate::degrade::breaker::stop::Stop;
 use crate::degrade::breaker::trip::Trip;
 use crate::shared::meter::LATEST_READER;
 use crate::time::Timestamp;
@@ -50,6 +51,8 @@ pub struct Tally {
     pub outcomes: u32,
     /// The last success, and the failures after it.
     pub run: Run,
+    /// The last answer in time, and the slow requests after it.
+    pub stop: Stop,
     /// All of them, if a ratio is judged.
     pub ring: Ring,
     /// Length of the ring's parts.
@@ -92,6 +95,11 @@ impl Tally {
             Pace::Overdue => (0, 0),
         };
         self.count(trip, Counts { total, failed, slow }, then);
+        match pace {
+            Pace::InTime => self.stop.answer(then),
+            Pace::Slow => self.stop.add_slow(1, then),
+            Pace::Overdue => {}
+        }
         match response.outcome {
             Outcome::Success => {
                 self.run.succeed(then);
@@ -105,6 +113,7 @@ impl Tally {
     pub fn add_overdue(&mut self, trip: &Trip, requests: u32, now: Timestamp) {
         let then = self.instant(now);
         self.count(trip, Counts { total: requests, failed: 0, slow: requests }, then);
+        self.stop.add_slow(requests, then);
     }
 
     fn count(&mut self, trip: &Trip, counts: Counts, then: Timestamp) {

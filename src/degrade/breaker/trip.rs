@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::degrade::breaker::ratio::Ratio;
 use crate::degrade::breaker::ring::{Counts, PARTS};
 use crate::degrade::breaker::run::Grain;
+use crate::degrade::breaker::stop::Stop;
+use crate::time::Timestamp;
 
 /// Why a breaker opened: the `cause` of the change in the metric and the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,18 @@ impl Trip {
     /// Whether requests that hang are to be counted while they do.
     pub const fn sees_slow(&self) -> bool {
         self.slow_ratio.is_some()
+    }
+
+    /// When a dead stop is to be believed, if this is one: its requests alone prove that too many are slow.
+    pub fn settles(&self, stop: &Stop) -> Option<Timestamp> {
+        let ratio = self.slow_ratio?;
+        stop.settles(self.min_requests).filter(|_| ratio.is_proven_by(stop.slow, stop.slow))
+    }
+
+    /// Whether it should trip because of a dead stop. What is older than a window is left to the ratio.
+    pub fn is_stopped(&self, stop: &Stop, now: Timestamp) -> bool {
+        let is_recent = now.saturating_since(stop.since) <= self.window();
+        is_recent && self.settles(stop).is_some_and(|it| it <= now)
     }
 
     /// Why it should trip after so many failures in a row, and with these counts of a window, if it should; the first reason in

@@ -154,9 +154,14 @@ impl Watch {
         self.allowance = self.allowance.less(now);
     }
 
-    /// Whether outcomes are to be published that no request took along.
-    pub fn has_lain(&self, now: Timestamp) -> bool {
-        self.lies_until().is_some_and(|it| it <= now)
+    /// Whether outcomes are to be published that no request took along, or it is time to judge a dead stop.
+    pub fn is_late(&self, breaker: &Breaker, now: Timestamp) -> bool {
+        self.lies_until().is_some_and(|it| it <= now) || self.is_stopped(breaker, now)
+    }
+
+    /// Whether a dead stop that the copy knows of has lasted long enough.
+    pub fn is_stopped(&self, breaker: &Breaker, now: Timestamp) -> bool {
+        self.judges() && breaker.trip().is_stopped(&self.state.stop, now)
     }
 
     /// The timer has gone off.
@@ -164,16 +169,22 @@ impl Watch {
         self.wake = None;
     }
 
-    /// When the timer is to go off, if that is to be asked for: when a request under way becomes slow, or outcomes have lain
-    /// about. Not more often than every [`MAX_AGE`], and not again while it is asked for.
-    pub fn wake(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let need = [self.lies_until(), self.under_way.next()].into_iter().flatten().min()?;
+    /// When the timer is to go off, if that is to be asked for: when a request under way becomes slow, outcomes have lain
+    /// about, or a dead stop has lasted long enough. Not more often than every [`MAX_AGE`], and not again while it is asked for.
+    pub fn wake(&mut self, breaker: &Breaker, now: Timestamp) -> Option<Timestamp> {
+        let settles = breaker.trip().settles(&self.state.stop).filter(|it| self.judges() && now < *it);
+        let need = [self.lies_until(), self.under_way.next(), settles].into_iter().flatten().min()?;
         let need = need.max(now.saturating_add(MAX_AGE));
         if self.wake.is_some_and(|wake| now < wake && wake <= need) {
             return None;
         }
         self.wake = Some(need);
         self.wake
+    }
+
+    /// Whether outcomes can trip it.
+    const fn judges(&self) -> bool {
+        matches!(self.state.phase, Phase::Closed { .. } | Phase::Ramp { .. })
     }
 
     fn lies_until(&self) -> Option<Timestamp> {

@@ -148,7 +148,7 @@ impl Watched {
         };
         let mut watch = self.watch.borrow_mut();
         *stay = watch.follow(&breaker, *epoch, now.saturating_add(limit));
-        if let Some(instant) = watch.wake(now) {
+        if let Some(instant) = watch.wake(&breaker, now) {
             host.wake_at(instant);
         }
     }
@@ -169,7 +169,7 @@ impl Watched {
         let mut visit = self.visit(host, trouble, now);
         visit.watch.woke();
         let swept = visit.watch.sweep(&visit.breaker, now);
-        if swept == Publish::Now || visit.watch.has_lain(now) {
+        if swept == Publish::Now || visit.watch.is_late(&visit.breaker, now) {
             // An error is noted by the visit.
             let _ = visit.publish();
         }
@@ -289,14 +289,15 @@ impl Visit<'_> {
     }
 
     fn ask_to_wake(&mut self) {
-        if let Some(instant) = self.watch.wake(self.now) {
+        if let Some(instant) = self.watch.wake(&self.breaker, self.now) {
             self.host.wake_at(instant);
         }
     }
 
     /// Brings the copy of the state up to date if it is not, and says how the breaker stands.
     fn refresh(&mut self) -> Result<Standing, Failed> {
-        if self.watch.sweep(&self.breaker, self.now) == Publish::Now {
+        let swept = self.watch.sweep(&self.breaker, self.now);
+        if swept == Publish::Now || self.watch.is_stopped(&self.breaker, self.now) {
             self.publish()?;
         }
         let is_settled = self.breaker.at(*self.watch.state(), self.now) == *self.watch.state();
