@@ -253,7 +253,8 @@ fn what_is_answered_or_left_in_time_does_not_hang() {
     };
     // A stream of events, a call that streams, a tunnel: their headers came, and they last.
     let upgrade = [(":path", "/orders"), ("connection", "upgrade"), ("upgrade", "websocket")];
-    let cases: [(&[(&str, &str)], &[(&str, &str)]); 3] = [
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Pairs<'_>, Pairs<'_>); 3] = [
         (&ORDER, &[(":status", "200"), ("content-type", "text/event-stream")]),
         (&CALL, &[(":status", "200"), ("content-type", "application/grpc")]),
         (&upgrade, &[(":status", "101")]),
