@@ -140,6 +140,11 @@ impl Filter {
             return Answer::Pass(FieldEdits::default());
         };
         ticket.client = Client::Answer;
+        let timed = plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime;
+        let answered = timed.then(|| host.now());
+        if let Some(now) = answered {
+            self.note_answer(ticket, now);
+        }
         let failed = match judge(host, plan, ticket) {
             Ok(failed) => failed,
             Err(error) => {
@@ -149,9 +154,7 @@ impl Filter {
         };
         self.tell_streams(host, worker, ticket);
         self.give_up_changed(host, worker, ticket);
-        if plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime {
-            let now = host.now();
-            ticket.latency = Some(now.saturating_since(ticket.forwarded));
+        if let Some(now) = answered {
             let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status, now));
             if failed.is_some() || ticket.is_probe() {
                 // What is streamed may last longer than a probe has.
@@ -225,8 +228,8 @@ impl Filter {
         worker.report(host, self.count_request(host, worker, plan, &ticket, now));
     }
 
-    /// Does what is due without a request: gives back what this worker holds in advance and does not use, and says that it is
-    /// alive while it holds anything. Asks the host for the next call.
+    /// Does what is due without a request: gives back what this worker holds in advance and does not use, says that it is alive
+    /// while it holds anything, and tells breakers of requests that hang. Asks the host for the next call.
     pub fn on_tick(&self, host: &dyn Host, worker: &Worker) {
         let now = host.now();
         for wait in self.limits.iter().filter_map(|limit| limit.settle(host, worker, now)) {
@@ -234,6 +237,9 @@ impl Filter {
         }
         if let Some(wait) = worker.keep_alive(host, now) {
             host.wake_at(now.saturating_add(wait));
+        }
+        for breaker in &self.breakers {
+            breaker.tick(host, worker, now);
         }
     }
 

@@ -17,7 +17,8 @@
 //! Two signals, because each is blind to what the other sees. *Consecutive failures* find an outage at once, at any rate of
 //! requests; a *ratio* over a window finds the dependency that fails, or is slow, more often than not. The ratio is judged
 //! by the lower end of its [confidence interval](ratio), not by its value: of five requests three fail by chance once in
-//! a while; of a hundred, sixty do not.
+//! a while; of a hundred, sixty do not. Requests that hang are slow [while they do](under_way), and if nothing else has
+//! happened since the last answer in time, that is a [dead stop](stop).
 //!
 //! # How it comes back
 //!
@@ -29,8 +30,10 @@
 //!
 //! One record holds the [`State`](state::State). Workers act by a copy of it that is at most [`watch::MAX_AGE`] old and add
 //! up outcomes before they [publish](tally) them, so a healthy breaker costs a few calls of the proxy per worker and quarter
-//! of a second, whatever the load. A trip is written at once and obeyed by all within that age. What must not be done
-//! twice (a probe, a change of phase) is decided on the record itself.
+//! of a second, whatever the load. So each learns late what others know. All that is shared is judged by when it happened,
+//! not by when it came to be known: a batch has instants, and to publish it is to merge, in any order. A trip is written at
+//! once and obeyed by all within that age. What must not be done twice (a probe, a change of phase) is decided on the record
+//! itself.
 //!
 //! Each change of phase begins an *epoch*. An admission carries its epoch, and its result counts in no other: an answer
 //! that a slow request got before the trip says nothing about the dependency after it.
@@ -38,12 +41,14 @@
 //! # Use
 //!
 //! [`Watched::peek`](watched::Watched::peek) before anything else is asked, [`claim`](watched::Watched::claim) right before
-//! the request goes on, and then exactly one of [`report`](watched::Watched::report) and
-//! [`give_back`](watched::Watched::give_back).
+//! the request goes on, [`follow`](watched::Watched::follow) when the service has it, [`answered`](watched::Watched::answered)
+//! with its response headers, and then exactly one of [`report`](watched::Watched::report) and
+//! [`give_back`](watched::Watched::give_back). [`tick`](watched::Watched::tick) when the timer goes off.
 //!
-//! * [`ratio`], [`ring`], [`trip`]: when it trips; [`ramp`]: how traffic comes back.
+//! * [`run`], [`ratio`], [`ring`], [`stop`], [`trip`]: when it trips; [`ramp`]: how traffic comes back.
 //! * [`state`]: what all workers share; [`machine`]: what happens to it; [`record`]: its bytes.
-//! * [`tally`], [`watch`]: what a worker keeps; [`watched`]: the breaker as one of them uses it; [`rule`]: as it is configured.
+//! * [`tally`], [`under_way`], [`watch`]: what a worker keeps; [`watched`]: the breaker as one of them uses it; [`rule`]: as
+//!   it is configured.
 
 use std::time::Duration;
 
@@ -57,9 +62,12 @@ pub mod ratio;
 pub mod record;
 pub mod ring;
 pub mod rule;
+pub mod run;
 pub mod state;
+pub mod stop;
 pub mod tally;
 pub mod trip;
+pub mod under_way;
 pub mod watch;
 pub mod watched;
 

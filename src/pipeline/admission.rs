@@ -140,6 +140,7 @@ impl Filter {
             return Err(refused);
         }
         ticket.service = Service::Silent;
+        self.follow_service(host, ticket, now);
         Ok(())
     }
 
@@ -190,6 +191,7 @@ impl Filter {
         if let Some(rule) = self.retries.get(index) {
             let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
             let advice = rule.advise(host, worker, eligibility, Time { left, usual, bound: ticket.bound() }, now);
+            ticket.per_try = advice.per_try;
             ticket.retry = match eligibility {
                 Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended(worker) => {
                     let attempts = Attempts::new(Rc::clone(rule), failures, advice.payment, advice.set_aside);

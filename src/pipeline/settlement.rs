@@ -33,7 +33,7 @@ impl Filter {
             && ticket.kind == StreamKind::Exchange
             && let (Some(usual_time), Some(latency)) = (&plan.usual_time, ticket.latency)
         {
-            usual_time.borrow_mut().record(latency, now);
+            usual_time.borrow_mut().record(latency, ticket.forwarded.saturating_add(latency), now);
         }
         if ticket.ending() != Ending::Natural {
             self.count_retries(host, worker, plan, ticket.operation, policy::Decision::NoBudget, 1);
@@ -106,6 +106,29 @@ impl Filter {
         }
     }
 
+    /// Tells the breaker that let the request pass that the service's time for it begins.
+    pub(super) fn follow_service(&self, host: &dyn Host, ticket: &mut Ticket, now: Timestamp) {
+        // That there is no time is its caller's doing.
+        if ticket.haste == Haste::Trial {
+            return;
+        }
+        if let Guard::Passed(index, admission) = &mut ticket.breaker
+            && let Some(breaker) = self.breakers.get(*index)
+        {
+            breaker.follow(host, admission, ticket.per_try, now);
+        }
+    }
+
+    /// Tells it that the service has begun to answer.
+    pub(super) fn note_answer(&self, ticket: &mut Ticket, now: Timestamp) {
+        ticket.latency = Some(now.saturating_since(ticket.forwarded));
+        if let Guard::Passed(index, admission) = &mut ticket.breaker
+            && let Some(breaker) = self.breakers.get(*index)
+        {
+            breaker.answered(admission, now);
+        }
+    }
+
     /// Tells the breaker that let the request pass how it ended.
     pub(super) fn settle_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
         let Some((breaker, admission)) = self.passed(ticket) else {
@@ -121,7 +144,7 @@ impl Filter {
                 breaker::tally::Outcome::Success
             }
         };
-        let latency = ticket.latency.unwrap_or_else(|| now.saturating_since(ticket.started));
+        let latency = ticket.latency.unwrap_or_else(|| now.saturating_since(ticket.forwarded));
         breaker.report(host, worker, admission, outcome, latency, now);
     }
 

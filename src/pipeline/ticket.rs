@@ -39,6 +39,8 @@ pub struct Ticket {
     pub(super) haste: Haste,
     pub(super) retry: Retry,
     pub(super) interest: Interest,
+    /// After how long an attempt at it is given up for another.
+    pub(super) per_try: Option<Duration>,
     /// When it went on.
     pub(super) forwarded: Timestamp,
     /// How long after the request went on the response headers came.
@@ -199,6 +201,7 @@ impl Ticket {
             haste: Haste::None,
             retry: Retry::None,
             interest: Interest::Nothing,
+            per_try: None,
             forwarded: now,
             latency: None,
             memory: None,

@@ -171,6 +171,8 @@ pub struct Advice<'p> {
     pub set_aside: SetAside,
     /// The retries it may have.
     pub retries: u32,
+    /// After how long an attempt is given up, or another made beside it.
+    pub per_try: Option<Duration>,
     /// Why it has none, if that is worth counting.
     pub decision: Option<Decision>,
     /// Headers to be set on it.
@@ -302,18 +304,19 @@ impl RetryPolicy {
                 }
             },
         };
+        let per_try = if 0 < retries { self.per_try(total) } else { None };
         let mut fields = self.fields(eligibility, retries, Time { left: total, ..time });
         if payment == Payment::OneByOne && 0 < retries {
             // Nor as the route says: to refuse an attempt ends the request, which another attempt may be about to answer.
             fields.push((router::HEDGE, Cow::Borrowed("false")));
         }
-        Advice { payment, set_aside, retries, decision, fields }
+        Advice { payment, set_aside, retries, per_try, decision, fields }
     }
 
     /// `time.left` is what there is for all attempts, by whoever says less.
     fn fields(&self, eligibility: Eligibility, retries: u32, time: Time) -> SmallVec<[Field<'_>; 6]> {
         let total = time.left;
-        let per_try = self.per_try_timeout.filter(|per_try| 0 < retries && total.is_none_or(|total| *per_try < total));
+        let per_try = if 0 < retries { self.per_try(total) } else { None };
         let mut fields = SmallVec::new();
         fields.push((router::MAX_RETRIES, number(retries)));
         if let Some(total) = total
@@ -338,6 +341,11 @@ impl RetryPolicy {
             }
         }
         fields
+    }
+
+    /// The time for each attempt, if it is over before that for all.
+    fn per_try(&self, total: Option<Duration>) -> Option<Duration> {
+        self.per_try_timeout.filter(|per_try| total.is_none_or(|total| *per_try < total))
     }
 
     fn may_repeat(&self, request: &Request<'_>) -> Repetition {

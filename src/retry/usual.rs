@@ -76,12 +76,15 @@ impl Default for UsualTime {
 }
 
 impl UsualTime {
-    /// Takes note of a success: the time from when the request was sent on to when it was answered.
-    pub fn record(&mut self, took: Duration, now: Timestamp) {
+    /// Takes note of a success: the time from when the request was sent on to when it was answered, at `then`. It may be long
+    /// ago, for a stream ends when it likes; it has faded since.
+    pub fn record(&mut self, took: Duration, then: Timestamp, now: Timestamp) {
         self.fade(now);
+        let half_lives = self.faded.saturating_since(then).as_nanos().div_ceil(HALF_LIFE.as_nanos());
+        let one = u32::try_from(half_lives).ok().and_then(|it| ONE.checked_shr(it)).unwrap_or(0);
         if let Some(count) = self.counts.get_mut(bucket(took)) {
-            *count = count.saturating_add(ONE);
-            self.sum = self.sum.saturating_add(u32::from(ONE));
+            *count = count.saturating_add(one);
+            self.sum = self.sum.saturating_add(u32::from(one));
         }
         if worth(MAX_SUCCESSES) < self.sum {
             self.halve(1);

@@ -15,10 +15,13 @@ use outrigger::degrade::breaker::ramp::{RAMP, STEP, Turn, Turnstile, share};
 use outrigger::degrade::breaker::ratio::{Ratio, lower_bound};
 use outrigger::degrade::breaker::record::{self, Parts};
 use outrigger::degrade::breaker::ring::{Counts, Ring};
+use outrigger::degrade::breaker::run::{CELL, GROUPS, Group, Run};
 use outrigger::degrade::breaker::state::{Phase, Probe, Probing, Slowest, State, Transition};
+use outrigger::degrade::breaker::stop::{SETTLED, Stop};
 use outrigger::degrade::breaker::tally::{Outcome, Pace, Response, Tally};
-use outrigger::degrade::breaker::trip::{Run, TripReason};
-use outrigger::degrade::breaker::watch::{MAX_AGE, MAX_AGE_PROBING, Publish, Watch};
+use outrigger::degrade::breaker::trip::TripReason;
+use outrigger::degrade::breaker::under_way::{MAX_SLOTS, SLOT, Stay, UnderWay};
+use outrigger::degrade::breaker::watch::{BURST, MAX_AGE, MAX_AGE_CLOSE, MAX_AGE_IDLE, Publish, Watch};
 use outrigger::degrade::breaker::watched::{Admission, Answer, By, Change, Refusal, Watched, Watches};
 use outrigger::degrade::breaker::{Breaker, Invalid, MAX_PROBES, Settings};
 use outrigger::host::{Host, HostError};
@@ -256,13 +259,22 @@ fn a_ring_shows_the_whole_window_and_no_more_than_a_part_beyond_it() {
     assert_eq!(ring.at(PART, at(HOUR - 2 * SECOND)).sum(), Counts::default());
 }
 
+/// A batch of outcomes, each with its instant.
+fn tallied(breaker: &Breaker, epoch: u64, outcomes: &[(u64, Response)]) -> Tally {
+    let mut tally = Tally::of(epoch);
+    for (now, response) in outcomes {
+        tally.add(breaker.trip(), response, breaker.pace(response.latency), at(*now));
+    }
+    tally
+}
+
 /// What a breaker makes of these outcomes, each published by itself, a millisecond apart.
 fn after(breaker: &Breaker, outcomes: impl IntoIterator<Item = Response>) -> State {
     let mut state = State::default();
     let mut now = HOUR;
     for response in outcomes {
         now += MILLISECOND;
-        let tally = Tally::of(state.epoch).plus(&response, breaker.pace(response.latency), at(now));
+        let tally = tallied(breaker, state.epoch, &[(now, response)]);
         state = breaker.count(state, &tally, at(now));
     }
     state
@@ -312,24 +324,29 @@ fn each_condition_trips_at_its_boundary_and_an_absent_one_never() {
 fn a_run_of_failures_spans_workers_and_ends_with_a_success_or_the_window() {
     let breaker = breaker(&Settings { consecutive_failures: Some(4), ..Settings::default() });
     let window = breaker.trip().window();
-    let tally = |outcomes: &[Response], now: u64| {
-        outcomes.iter().fold(Tally::of(0), |tally, it| tally.plus(it, Pace::InTime, at(now)))
-    };
-    let state = breaker.count(State::default(), &tally(&[OK, FAILED, FAILED], HOUR), at(HOUR));
-    assert_eq!(state.run, Run { failures: 2, last: at(HOUR) });
+    let in_a_row = |state: &State, now: u64| state.run.failures(window, at(now));
+    let count =
+        |state, outcomes: &[(u64, Response)], now| breaker.count(state, &tallied(&breaker, 0, outcomes), at(now));
+    let state = count(State::default(), &[(HOUR, OK), (HOUR + 1, FAILED), (HOUR + 2, FAILED)], HOUR + 2);
+    assert_eq!(in_a_row(&state, HOUR + 2), 2);
     // Without a success it goes on, with one it starts with what came after that.
-    let on = breaker.count(state, &tally(&[FAILED], HOUR), at(HOUR));
-    assert_eq!(on.run.failures, 3);
-    assert_eq!(breaker.count(on, &tally(&[FAILED, OK, FAILED], HOUR), at(HOUR)).run.failures, 1);
-    assert_eq!(breaker.count(on, &tally(&[FAILED, OK], HOUR), at(HOUR)).run, Run::default());
-    assert_eq!(reason(&breaker.count(on, &tally(&[FAILED], HOUR), at(HOUR))), Some(TripReason::ConsecutiveFailures));
+    let on = count(state, &[(HOUR + 3, FAILED)], HOUR + 3);
+    assert_eq!(in_a_row(&on, HOUR + 3), 3);
+    let broken = count(on, &[(HOUR + 4, FAILED), (HOUR + 5, OK), (HOUR + 6, FAILED)], HOUR + 6);
+    assert_eq!((in_a_row(&broken, HOUR + 6), reason(&broken)), (1, None));
+    assert_eq!(in_a_row(&count(on, &[(HOUR + 4, FAILED), (HOUR + 5, OK)], HOUR + 5), HOUR + 5), 0);
+    assert_eq!(reason(&count(on, &[(HOUR + 4, FAILED)], HOUR + 4)), Some(TripReason::ConsecutiveFailures));
+    // One worker's outcomes are in order where the clock stands still.
+    assert_eq!(in_a_row(&count(on, &[(HOUR + 4, FAILED), (HOUR + 4, OK), (HOUR + 4, FAILED)], HOUR + 4), HOUR + 4), 1);
     // The last failure may be as old as the window, and no older.
-    let end = HOUR + nanos(window);
-    assert_eq!(breaker.count(on, &tally(&[FAILED], end), at(end)).epoch, 1);
-    assert_eq!(breaker.count(on, &tally(&[FAILED], end + 1), at(end + 1)).run.failures, 1);
+    let end = HOUR + 3 + nanos(window);
+    assert_eq!(count(on, &[(end, FAILED)], end).epoch, 1);
+    assert_eq!(in_a_row(&count(on, &[(end + 1, FAILED)], end + 1), end + 1), 1);
     // Published too late to mean anything.
-    assert_eq!(breaker.count(State::default(), &tally(&[FAILED; 9], HOUR), at(end)).epoch, 1);
-    assert_eq!(breaker.count(State::default(), &tally(&[FAILED; 9], HOUR), at(end + 1)).epoch, 0);
+    let late: Vec<(u64, Response)> = (0..9).map(|turn| (HOUR + turn, FAILED)).collect();
+    let end = HOUR + 8 + nanos(window);
+    assert_eq!(count(State::default(), &late, end).epoch, 1);
+    assert_eq!(count(State::default(), &late, end + 1).epoch, 0);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -473,7 +490,7 @@ fn each_trip_doubles_the_time_up_to_the_longest_and_a_minute_of_peace_forgives_a
     let closed = State { epoch: 4, trips: 3, phase: Phase::Closed { since: at(HOUR) }, ..State::default() };
     for (age, trips) in [(nanos(FORGIVEN_AFTER) - 1, 4), (nanos(FORGIVEN_AFTER), 1)] {
         let now = HOUR + age;
-        let tally = (0..5).fold(Tally::of(4), |tally, _| tally.plus(&FAILED, Pace::InTime, at(now)));
+        let tally = tallied(&breaker, 4, &[(now, FAILED); 5]);
         assert_eq!(breaker.count(closed, &tally, at(now)).trips, trips);
     }
 }
@@ -491,14 +508,18 @@ fn a_probe_is_given_three_times_what_a_success_takes_and_more_with_each_trip() {
     assert_eq!(slow.patience(&state(millis(1), 1)), seconds(90) + Duration::from_nanos(1));
 
     // The longest success fades while others succeed, and not in an outage.
-    let slowest = Slowest::default().plus(seconds(4), at(HOUR));
-    assert_eq!(slowest.plus(millis(1), at(HOUR + 60 * SECOND)).latency, seconds(2));
-    assert_eq!(slowest.plus(millis(1), at(HOUR + 24 * HOUR)).latency, seconds(2));
-    assert_eq!(slowest.plus(seconds(5), at(HOUR + SECOND)).latency, seconds(5));
-    assert_eq!(Slowest::default().plus(Duration::MAX, at(HOUR)).latency, Slowest::CEILING);
+    let success = |latency, then| Slowest::of(latency, at(then));
+    let slowest = Slowest::default().plus(&success(seconds(4), HOUR));
+    assert_eq!(slowest.plus(&success(millis(1), HOUR + 60 * SECOND)).latency, seconds(2));
+    assert_eq!(slowest.plus(&success(millis(1), HOUR + 24 * HOUR)).latency, seconds(2));
+    assert_eq!(slowest.plus(&success(seconds(5), HOUR + SECOND)).latency, seconds(5));
+    assert_eq!(Slowest::default().plus(&success(Duration::MAX, HOUR)).latency, Slowest::CEILING);
+    // One that comes to be known late has faded since it happened, and makes nothing younger.
+    let late = success(seconds(1), HOUR + 60 * SECOND).plus(&success(seconds(4), HOUR));
+    assert_eq!(late, success(seconds(2), HOUR + 60 * SECOND));
     let mut fading = slowest;
     for turn in 1..=4 * 120 {
-        fading = fading.plus(millis(1), at(HOUR + turn * 250 * MILLISECOND));
+        fading = fading.plus(&success(millis(1), HOUR + turn * 250 * MILLISECOND));
     }
     // e^-1 of 4 s after two minutes.
     assert!((1_460..1_480).contains(&fading.latency.as_millis()), "{fading:?}");
@@ -603,16 +624,38 @@ fn age(instant: &mut Timestamp, ages: &[u64]) {
     *instant = at(NOW - ages.iter().filter(|it| **it <= age).max().unwrap());
 }
 
+/// The instants of a run.
+fn instants(run: &mut Run) -> Vec<&mut Timestamp> {
+    let groups = run.groups.iter_mut().filter(|it| 0 < it.failures).flat_map(|it| [&mut it.first, &mut it.last]);
+    groups.chain([&mut run.success]).collect()
+}
+
+/// The run without what cannot matter any more: what is out of sight, more failures than are enough, and what is no later than
+/// a success that everybody knows.
+fn pruned(run: &Run, known: Timestamp, window: u64) -> Run {
+    let in_sight = |instant: Timestamp| NOW <= instant.as_nanos() + window;
+    let matters = |it: &&Group| 0 < it.failures && in_sight(it.last) && known < it.first;
+    let mut pruned = Run::default();
+    if in_sight(run.success) && known < run.success {
+        pruned.success = run.success;
+    }
+    for (place, group) in pruned.groups.iter_mut().zip(run.groups.iter().filter(matters).take(2)) {
+        *place = *group;
+    }
+    pruned
+}
+
 impl World {
     /// Every instant, the same for all that can be in sight.
     fn instants(&mut self) -> Vec<&mut Timestamp> {
-        let mut all = vec![&mut self.state.run.last];
+        let mut all: Vec<&mut Timestamp> = Vec::new();
         match &mut self.state.phase {
             Phase::Closed { since } | Phase::Ramp { since } => all.push(since),
             Phase::Open { until, .. } => all.push(until),
             Phase::HalfOpen(probing) => all.extend(probing.deadlines.iter_mut().filter(|it| **it != at(0))),
         }
-        all.extend(self.workers.iter_mut().map(|it| &mut it.tally.last_failure));
+        let runs = self.workers.iter_mut().map(|it| &mut it.tally.run).chain([&mut self.state.run]);
+        all.extend(runs.flat_map(instants));
         all
     }
 
@@ -631,13 +674,11 @@ impl World {
         self.state.slowest = Slowest::default();
         assert_eq!(self.state.ring, Ring::default(), "no ratio, no ring");
         let window = nanos(breaker.trip().window());
-        if self.state.run.failures == 0 {
-            self.state.run.last = at(0);
-        }
-        age(&mut self.state.run.last, &[0, window, window + 1]);
-        if self.state.run.last == at(NOW - window - 1) {
-            self.state.run = Run::default();
-        }
+        let known = self.state.run.success;
+        // No share of slow requests is judged.
+        self.state.stop = Stop::default();
+        // A success that all know has done what it does: what is no later is pruned.
+        self.state.run = Run { success: at(0), ..pruned(&self.state.run, at(0), window) };
         let forgiven = nanos(FORGIVEN_AFTER);
         match &mut self.state.phase {
             Phase::Closed { since } if self.state.trips == 0 => *since = at(NOW - forgiven),
@@ -670,15 +711,21 @@ impl World {
                 *tally = Tally::default();
                 continue;
             }
-            tally.epoch = CURRENT;
-            tally.counts = Counts { total: 1, ..Counts::default() };
-            tally.trailing = tally.trailing.min(2);
-            tally.slowest = Duration::ZERO;
-            tally.last = at(0);
-            age(&mut tally.last_failure, &[0, window, window + 1]);
-            if tally.trailing == 0 {
-                tally.last_failure = at(0);
+            *tally = Tally { outcomes: 1, run: pruned(&tally.run, known, window), ..Tally::of(CURRENT) };
+            if tally.run == Run::default() {
+                *tally = Tally::default();
             }
+        }
+        // Of what is in sight the order matters, and whether it is about to be out of sight.
+        let mut runs: Vec<&mut Run> = self.workers.iter_mut().map(|it| &mut it.tally.run).collect();
+        runs.push(&mut self.state.run);
+        let mut all: Vec<&mut Timestamp> = runs.into_iter().flat_map(instants).collect();
+        let mut order: Vec<Timestamp> = all.iter().map(|it| **it).collect();
+        order.sort_unstable();
+        order.dedup();
+        for instant in all.iter_mut().filter(|it| NOW < it.as_nanos() + window) {
+            let later = order.iter().filter(|it| **instant < **it).count() as u64;
+            **instant = at(NOW - 1 - later);
         }
         // Which worker is which does not matter.
         self.workers.sort_by_key(|it| it.key());
@@ -697,11 +744,10 @@ impl World {
 
 impl Explorer {
     fn key(&self) -> Vec<u8> {
-        let tally = &self.tally;
-        let mut key = vec![self.out.len() as u8, u8::from(tally.is_empty()), u8::from(tally.succeeded)];
-        for number in [tally.epoch, u64::from(tally.trailing), tally.last_failure.as_nanos()] {
-            key.extend(number.to_le_bytes());
-        }
+        let (tally, mut run) = (&self.tally, Vec::new());
+        let mut key = vec![self.out.len() as u8, u8::from(tally.is_empty())];
+        record::encode(&State { epoch: tally.epoch, run: tally.run, ..State::default() }, 1, &mut run);
+        key.extend(run);
         for out in &self.out {
             let (epoch, place) = match *out {
                 Out::Regular(epoch) => (epoch, u8::MAX),
@@ -717,7 +763,7 @@ impl Explorer {
         if self.tally.is_empty() {
             self.tally = Tally::of(epoch);
         }
-        self.tally = self.tally.plus(response, breaker.pace(response.latency), at(NOW));
+        self.tally.add(breaker.trip(), response, breaker.pace(response.latency), at(NOW));
     }
 }
 
@@ -788,8 +834,9 @@ fn next(breaker: &Breaker, world: &World) -> Vec<World> {
         Phase::HalfOpen(probing) => probing.deadlines.iter().map(|it| it.as_nanos()).collect(),
         Phase::Ramp { since } => vec![since.as_nanos() + nanos(RAMP)],
     };
-    let failures = world.workers.iter().map(|it| it.tally.last_failure).chain([world.state.run.last]);
-    let forgotten = failures.map(|it| it.as_nanos() + nanos(breaker.trip().window()) + 1);
+    let runs = world.workers.iter().map(|it| &it.tally.run).chain([&world.state.run]);
+    let failures = runs.flat_map(|it| it.groups).filter(|it| 0 < it.failures);
+    let forgotten = failures.map(|it| it.last.as_nanos() + nanos(breaker.trip().window()) + 1);
     for end in ends.into_iter().chain(forgotten).filter(|end| NOW < *end) {
         worlds.push(world.clone().pass(end - NOW));
         worlds.push(world.clone().pass(end - NOW - 1));
@@ -812,7 +859,7 @@ fn check(breaker: &Breaker, world: &World) {
     // Whatever comes late from another epoch.
     let settled = breaker.at(world.state, at(NOW));
     for response in [OK, FAILED, SLOW] {
-        let tally = (0..9).fold(Tally::of(OLD), |tally, _| tally.plus(&response, Pace::InTime, at(NOW)));
+        let tally = tallied(breaker, OLD, &[(NOW, response); 9]);
         assert_eq!(breaker.count(world.state, &tally, at(NOW)), settled);
         for place in 0..3 {
             let probe = Probe { epoch: OLD, place };
@@ -878,6 +925,473 @@ fn from_every_state_that_can_be_there_is_a_way_to_closed() {
     assert!(10_000 < worlds.len() && phases.len() == 7, "{} states: {phases:?}", worlds.len());
 }
 
+// === what workers learn late ===
+
+/// Outcomes of several workers in the order of time, and to whom each happened.
+fn any_outcomes(random: &mut Random, workers: u64) -> Vec<(u64, usize, Response)> {
+    let mut now = HOUR;
+    let mut outcomes = Vec::new();
+    for _ in 0..1 + random.below(40) {
+        now += 1 + random.below(100 * MILLISECOND) * random.below(2) + random.below(MILLISECOND);
+        let latency = Duration::from_nanos(random.below(2 * SECOND));
+        let outcome = if random.below(3) == 0 { Outcome::Success } else { Outcome::Failure };
+        outcomes.push((now, random.below(workers) as usize, Response { outcome, latency }));
+    }
+    outcomes
+}
+
+/// Failures since the last success, of outcomes in any order.
+fn in_a_row(outcomes: &[(u64, Response)]) -> u32 {
+    let is = |wanted| outcomes.iter().filter(move |it| it.1.outcome == wanted).map(|it| it.0);
+    let success = is(Outcome::Success).max().unwrap_or(0);
+    is(Outcome::Failure).filter(|then| success < *then).count() as u32
+}
+
+/// The reference sees all that was published in the order of time; the breaker sees it in batches, in any order.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_known_does_not_depend_on_who_published_first() {
+    let mut random = Random::seeded(41);
+    // No threshold that is met on the way, which would begin an epoch.
+    for threshold in [GROUPS as u32, 1_000] {
+        let never = Settings { failure_ratio: Some(1.0), slow_ratio: Some(1.0), min_requests: 1_000, ..example() };
+        let breaker = breaker(&Settings { consecutive_failures: Some(threshold), ..never });
+        let (trip, part) = (*breaker.trip(), breaker.trip().part());
+        let mut broken_late = 0;
+        for turn in 0..3_000 {
+            let workers = 1 + random.below(4);
+            let outcomes = any_outcomes(&mut random, workers);
+            let end = outcomes.last().unwrap().0;
+            // Each worker's outcomes in batches, all batches in any order.
+            let mut batches: Vec<Vec<(u64, Response)>> = Vec::new();
+            for worker in 0..workers as usize {
+                let own: Vec<_> = outcomes.iter().filter(|it| it.1 == worker).map(|it| (it.0, it.2)).collect();
+                let mut rest = &own[..];
+                while !rest.is_empty() {
+                    let (batch, after) = rest.split_at(1 + random.below(rest.len() as u64) as usize);
+                    batches.push(batch.to_vec());
+                    rest = after;
+                }
+            }
+            let mut state = State::default();
+            let mut seen: Vec<(u64, Response)> = Vec::new();
+            while !batches.is_empty() {
+                let batch = batches.swap_remove(random.below(batches.len() as u64) as usize);
+                let before = state;
+                state = breaker.count(state, &tallied(&breaker, state.epoch, &batch), at(end));
+                seen.extend(&batch);
+                let expected = in_a_row(&seen);
+                if Phase::default() != state.phase {
+                    assert!(threshold <= expected, "turn {turn}: tripped at {expected} of {threshold}: {before:?}");
+                    break;
+                }
+                let found = state.run.failures(trip.window(), at(end));
+                if threshold <= GROUPS as u32 {
+                    // Exact as far as it decides.
+                    assert!(expected < threshold, "turn {turn}: {expected} did not trip it");
+                    assert_eq!(found.min(threshold), expected, "turn {turn}: {seen:?}");
+                } else {
+                    // At most what happened in the cell in which the last success was, and never more than there is.
+                    let success = seen.iter().filter(|it| it.1.outcome == Outcome::Success).map(|it| it.0).max();
+                    let cell = |instant: u64| instant / nanos(CELL);
+                    let beside = |it: &&(u64, Response)| success.is_some_and(|then| cell(then) == cell(it.0));
+                    let spread = seen.iter().map(|it| cell(it.0)).collect::<std::collections::BTreeSet<u64>>();
+                    assert!(found <= expected, "turn {turn}: {found} of {expected}");
+                    if spread.len() <= GROUPS {
+                        let lost = seen.iter().filter(beside).count() as u32;
+                        assert!(expected <= found + lost, "turn {turn}: {found} of {expected}, {lost} beside");
+                    }
+                    broken_late += u32::from(found < expected);
+                }
+            }
+            if Phase::default() != state.phase {
+                continue;
+            }
+            // Ratios: each in its part; the slowest: as if told in order, but for a millisecond a batch.
+            let in_order = outcomes.iter().fold(Ring::default(), |ring, (then, _, response)| {
+                let failed = u32::from(response.outcome == Outcome::Failure);
+                let slow = u32::from(breaker.pace(response.latency) == Pace::Slow);
+                ring.plus(part, Counts { total: 1, failed, slow }, at(*then), at(*then))
+            });
+            assert_eq!(state.ring.at(part, at(end)), in_order.at(part, at(end)), "turn {turn}");
+            let last = outcomes.iter().filter(|it| it.2.outcome == Outcome::Success).map(|it| it.0).max();
+            assert_eq!(state.slowest.at, at(last.unwrap_or(0)), "turn {turn}");
+        }
+        assert!(threshold == GROUPS as u32 || 0 < broken_late, "the grain was never coarse");
+    }
+}
+
+/// The same on workers that publish by themselves: once all have, the run is the one that happened.
+#[wasm_bindgen_test(unsupported = test)]
+fn workers_that_publish_by_themselves_come_to_the_run_that_happened() {
+    let mut trips = 0;
+    for seed in 1..=300 {
+        let mut random = Random::seeded(seed);
+        let workers = 2 + random.below(3) as usize;
+        let fleet = Fleet::new(workers, &Settings { consecutive_failures: Some(5), ..Settings::default() });
+        let mut happened: Vec<(u64, Response)> = Vec::new();
+        let mut longest = 0;
+        for _ in 0..60 {
+            fleet.tick_until(fleet.now() + 1 + random.below(60 * MILLISECOND));
+            let response = if random.below(2) == 0 { OK } else { FAILED };
+            if !fleet.serve(random.below(workers as u64) as usize, &response) {
+                break;
+            }
+            happened.push((fleet.now(), response));
+            longest = longest.max(in_a_row(&happened));
+            let is_open = reason(&fleet.state()).is_some();
+            // Never late: whoever has a failure tells at once, and knows of all others.
+            assert!(is_open || in_a_row(&happened) < 5, "seed {seed}: {happened:?}");
+            if is_open {
+                break;
+            }
+        }
+        let now = fleet.now();
+        if reason(&fleet.state()).is_some() {
+            // Never for nothing, but for successes that somebody who has no requests has kept for a while.
+            let known: Vec<_> = happened
+                .iter()
+                .filter(|it| it.1.outcome == Outcome::Failure || it.0 + nanos(MAX_AGE_IDLE) <= now)
+                .copied()
+                .collect();
+            assert!(5 <= in_a_row(&known), "seed {seed}: {happened:?}");
+            trips += 1;
+            continue;
+        }
+        fleet.host.advance(nanos(MAX_AGE));
+        for worker in 0..workers {
+            drop(fleet.admit(worker));
+        }
+        let found = fleet.state().run.failures(seconds(10), fleet.host.now());
+        assert_eq!(found, in_a_row(&happened), "seed {seed}: {happened:?}");
+    }
+    assert!((50..250).contains(&trips), "{trips} of 300 tripped");
+}
+
+/// The demo: one worker holds a success of before the outage, and publishes it among the failures of the other.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_success_of_before_the_outage_breaks_no_run_whenever_it_is_published() {
+    // Which worker gets which of the failures, and when the success was.
+    for turn in 0_u32..256 {
+        let fleet = Fleet::new(2, &Settings { consecutive_failures: Some(5), ..Settings::default() });
+        assert!(fleet.serve(0, &OK) && fleet.serve(1, &OK));
+        fleet.host.advance(10 * MILLISECOND);
+        // Too soon after the last to be published.
+        assert!(fleet.serve(1, &OK));
+        let passed = (0..8).filter(|failure| {
+            fleet.host.advance(300 * MILLISECOND);
+            fleet.serve((turn >> failure & 1) as usize, &FAILED)
+        });
+        let passed = passed.count();
+        assert!((5..=6).contains(&passed), "{turn:08b}: {passed} failures reached the service");
+        assert!(reason(&fleet.state()).is_some(), "{turn:08b}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_outage_costs_the_threshold_and_one_request_of_each_other_worker() {
+    for workers in [1, 2, 4, 8] {
+        for threshold in [1, 2, 3, 5, 8, 12, 16] {
+            let mut most = 0;
+            for seed in 1..=40 {
+                let mut random = Random::seeded(seed);
+                let settings = Settings { consecutive_failures: Some(threshold), ..Settings::default() };
+                let (fleet, mut in_flight) = (Fleet::new(workers, &settings), InFlight::default());
+                let outage = fleet.now() + 2 * SECOND;
+                run(&fleet, &mut in_flight, 200, outage, &mut random, |_| OK);
+                in_flight.pass_until(&fleet, outage + SECOND / 10);
+                // One after another: what is under way cannot be called back.
+                let mut failed = 0;
+                // Shorter than it is open.
+                for _ in 0..300 {
+                    fleet.host.advance(random.below(10 * MILLISECOND));
+                    failed += usize::from(fleet.serve(random.below(workers as u64) as usize, &FAILED));
+                }
+                most = most.max(failed);
+            }
+            let bound = threshold as usize + workers - 1;
+            println!("{workers} workers, threshold {threshold}: at most {most} of {bound} failures");
+            assert!((threshold as usize..=bound).contains(&most), "{workers} workers, {threshold}: {most}");
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_service_that_fails_all_the_time_without_tripping_costs_no_call_per_failure() {
+    // 10 000 requests a second over two workers, of which every tenth fails.
+    let fleet = Fleet::new(2, &Settings { consecutive_failures: Some(5), ..Settings::default() });
+    let mut calls = Vec::new();
+    for second in 0..5_u64 {
+        for turn in 0..10_000_u64 {
+            fleet.host.advance(MILLISECOND / 10);
+            let failed = (second * 10_000 + turn) % 10 == 0;
+            assert!(fleet.serve((turn / 3 % 2) as usize, if failed { &FAILED } else { &OK }));
+        }
+        calls.push(take_shared_calls(&fleet.host));
+    }
+    println!("{calls:?} calls in each second, for 1000 failures of 10000 requests over two workers");
+    // 20 publications of two calls a worker; in the first second the burst too.
+    assert!(calls[0] <= 2 * (40 + 2 * BURST as usize) + 10, "{calls:?}");
+    assert!(calls[1..].iter().all(|it| *it <= 2 * 40 + 10), "{calls:?}");
+}
+
+// === requests that hang ===
+
+#[wasm_bindgen_test(unsupported = test)]
+fn requests_under_way_are_overdue_once_and_never_too_soon() {
+    for seed in 1..=50 {
+        let mut random = Random::seeded(seed);
+        let mut under_way = UnderWay::default();
+        // The reference: each request.
+        let mut model: Vec<u64> = Vec::new();
+        let mut now = HOUR;
+        for _ in 0..2_000 {
+            now += random.below(40 * MILLISECOND);
+            match random.below(5) {
+                0..=1 => {
+                    let due = now + random.below(2) * random.below(SECOND) + 300 * MILLISECOND;
+                    assert_eq!(under_way.enter(at(due)), Stay::Until(at(due)));
+                    model.push(due);
+                }
+                2 if !model.is_empty() => {
+                    let due = model.swap_remove(random.below(model.len() as u64) as usize);
+                    assert!(under_way.leave(at(due)), "it was not overdue");
+                }
+                _ => {
+                    let overdue = under_way.take_overdue(at(now)) as usize;
+                    let before = model.len();
+                    // Those of whole slots.
+                    model.retain(|due| now < (due / nanos(SLOT) + 1) * nanos(SLOT));
+                    assert_eq!(overdue, before - model.len(), "seed {seed}");
+                }
+            }
+            assert_eq!(under_way.next().is_none(), model.is_empty());
+            assert!(under_way.next().is_none_or(|it| it.as_nanos() <= model.iter().min().unwrap() + nanos(SLOT)));
+        }
+    }
+    // Bounded, whatever is asked of it.
+    let mut under_way = UnderWay::default();
+    let slots: Vec<Stay> = (0..2 * MAX_SLOTS as u64).map(|turn| under_way.enter(at(turn * nanos(SLOT)))).collect();
+    assert_eq!(slots.iter().filter(|it| **it == Stay::Outside).count(), MAX_SLOTS);
+    assert!(!UnderWay::default().leave(at(HOUR)), "who is not there was overdue");
+}
+
+impl Fleet {
+    /// A request that the service has.
+    fn send(&self, worker: usize) -> Result<Admission, Refusal> {
+        let mut admission = self.admit(worker)?;
+        self.workers[worker].follow(&*self.host, &mut admission, None, self.host.now());
+        Ok(admission)
+    }
+
+    fn answered(&self, worker: usize, admission: &mut Admission) {
+        self.workers[worker].answered(admission, self.host.now());
+    }
+
+    /// Lets time pass until `now`, with the timers of all workers, which go off for all.
+    fn tick_until(&self, now: u64) {
+        while let Some(due) = self.host.take_wake() {
+            if now < due {
+                self.host.wake_at(at(due));
+                break;
+            }
+            self.host.set_now(due.max(self.now()));
+            for worker in 0..self.workers.len() {
+                let tick = self.workers[worker].tick(&*self.host, &self.trouble, self.host.now());
+                self.take(worker, tick);
+            }
+        }
+        self.host.set_now(now);
+    }
+}
+
+fn slow_half() -> Settings {
+    Settings { slow_ratio: Some(0.5), slow_after: Some(millis(300)), ..Settings::default() }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_dead_stop_opens_it_while_the_requests_hang_whether_others_come_or_not() {
+    for per_second in [0, 20, 50, 1_000] {
+        let fleet = Fleet::new(2, &slow_half());
+        for turn in 0..20 {
+            fleet.host.advance(20 * MILLISECOND);
+            assert!(fleet.serve(turn % 2, &OK));
+        }
+        // Twenty clients wait, and none of them sends another request; others may.
+        let stop = fleet.now();
+        let mut out: Vec<_> = (0..40).map(|turn| fleet.send(turn % 2).unwrap()).collect();
+        let mut opened = None;
+        let mut now = stop;
+        while opened.is_none() && now < stop + 5 * SECOND {
+            now += SECOND.checked_div(per_second).unwrap_or(10 * MILLISECOND);
+            fleet.tick_until(now);
+            if 0 < per_second {
+                out.extend(fleet.send((now / MILLISECOND % 2) as usize));
+            }
+            opened = fleet.take_made().first().map(|it| (*it, fleet.now() - stop));
+        }
+        let (transition, after) = opened.unwrap();
+        assert_eq!(transition, Transition::Opened(TripReason::SlowRatio));
+        assert!(300 * MILLISECOND < after && after <= 1_300 * MILLISECOND, "{per_second}: {} ms", after / MILLISECOND);
+        println!("{per_second} requests a second besides: open after {} ms", after / MILLISECOND);
+        // Nothing of before the trip counts after it, and no timer is left.
+        let before = fleet.state();
+        for (turn, admission) in out.into_iter().enumerate() {
+            fleet.end(turn % 2, admission, &Response { outcome: Outcome::Failure, latency: seconds(6) });
+        }
+        assert_eq!(fleet.state(), before);
+        let end = fleet.now();
+        fleet.tick_until(end + 3 * SECOND);
+        assert_eq!(fleet.host.take_wake(), None, "the timer is off");
+    }
+}
+
+/// A window full of good answers does not hide that there are none any more.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_dead_stop_is_seen_behind_a_window_of_good_answers() {
+    for (workers, per_second) in [(1, 50), (2, 50), (4, 100), (4, 1_000)] {
+        // Whether requests keep coming, or forty clients wait for what they asked.
+        for most_out in [40, usize::MAX] {
+            let mut random = Random::seeded(workers as u64);
+            let (fleet, mut in_flight) = (Fleet::new(workers, &slow_half()), InFlight::default());
+            let stop = fleet.now() + 15 * SECOND;
+            run(&fleet, &mut in_flight, per_second, stop, &mut random, |_| OK);
+            in_flight.pass_until(&fleet, stop + 20 * MILLISECOND);
+            let mut out = Vec::new();
+            let mut opened = None;
+            while opened.is_none() && fleet.now() < stop + 10 * SECOND {
+                fleet.tick_until(fleet.now() + SECOND / per_second);
+                if out.len() < most_out {
+                    out.extend(fleet.send(random.below(workers as u64) as usize));
+                }
+                opened = fleet.take_made().first().map(|it| (*it, fleet.now() - stop));
+            }
+            let (transition, after) = opened.unwrap();
+            assert_eq!(transition, Transition::Opened(TripReason::SlowRatio));
+            let after = after / MILLISECOND;
+            println!("{workers} workers, {per_second} requests a second, {most_out} at most: open after {after} ms");
+            assert!(300 < after && after <= 1_300, "{workers} workers, {per_second}/s, {most_out}: {after} ms");
+        }
+    }
+}
+
+/// One worker's clients have slow requests only, the other's quick ones; less than half of all are slow.
+#[wasm_bindgen_test(unsupported = test)]
+fn slow_requests_on_one_worker_are_no_dead_stop_while_another_answers() {
+    for seed in 1..=20 {
+        let mut random = Random::seeded(seed);
+        let fleet = Fleet::new(2, &slow_half());
+        let mut in_flight = InFlight::default();
+        for _ in 0..4_000 {
+            fleet.tick_until(fleet.now() + random.below(14 * MILLISECOND));
+            let (worker, response) = if random.below(100) < 35 { (0, SLOW) } else { (1, OK) };
+            let admission = fleet.send(worker).unwrap();
+            in_flight.send(&fleet, worker, admission, response);
+            in_flight.pass_until(&fleet, fleet.now());
+        }
+        assert_eq!(fleet.take_made(), [], "seed {seed}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_stop_has_no_answer_in_it_whoever_published_first() {
+    let breaker = breaker(&Settings { consecutive_failures: None, min_requests: 1_000, ..slow_half() });
+    let mut random = Random::seeded(43);
+    for turn in 0..5_000 {
+        // Batches of workers, each in the order of time, published in any order. Every other time there is a stop.
+        let mut batches: Vec<Vec<(u64, Response)>> = vec![Vec::new(); 1 + random.below(5) as usize];
+        for step in 0..30 {
+            let is_good = if turn % 2 == 0 { step < 10 } else { random.below(4) == 0 };
+            let place = random.below(batches.len() as u64) as usize;
+            batches[place].push((HOUR + step * MILLISECOND, if is_good { OK } else { SLOW }));
+        }
+        let (mut state, mut seen) = (State::default(), Vec::new());
+        for batch in batches {
+            state = breaker.count(state, &tallied(&breaker, 0, &batch), at(HOUR + SECOND));
+            seen.extend(batch);
+            let answered = seen.iter().filter(|it| it.1 == OK).map(|it| it.0).max().unwrap_or(0);
+            let slow = seen.iter().filter(|it| it.1 == SLOW && answered < it.0).count();
+            assert!(state.stop.slow as usize <= slow, "turn {turn}: {seen:?}");
+            assert!(turn % 2 == 1 || state.stop.slow as usize == slow, "turn {turn}: {seen:?}");
+            assert_eq!(state.stop.answered, at(answered));
+        }
+    }
+    let stop = Stop { answered: at(HOUR), since: at(HOUR + 1), slow: 20 };
+    assert_eq!((stop.settles(20), stop.settles(21)), (Some(at(HOUR + 1 + nanos(SETTLED))), None));
+    assert_eq!(Stop::default().settles(0), None);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_request_that_hangs_counts_once_however_it_ends() {
+    const HANG: u64 = 2 * SECOND;
+    let late = |outcome| Response { outcome, latency: seconds(2) };
+    let settings = Settings { consecutive_failures: Some(1_000), min_requests: 1_000, ..slow_half() };
+    let counts = |fleet: &Fleet| {
+        fleet.host.advance(nanos(MAX_AGE));
+        drop(fleet.admit(0));
+        let state = fleet.state();
+        (state.ring.sum(), state.run.failures(seconds(10), fleet.host.now()))
+    };
+    // It hangs, is counted, and then succeeds, fails, or is left by its client.
+    for (end, failed) in [(Some(Outcome::Success), 0), (Some(Outcome::Failure), 1), (None, 0)] {
+        let fleet = Fleet::new(1, &settings);
+        let admission = fleet.send(0).unwrap();
+        fleet.tick_until(fleet.now() + HANG);
+        assert_eq!(counts(&fleet), (Counts { total: 1, failed: 0, slow: 1 }, 0), "{end:?}: while it hangs");
+        match end {
+            Some(outcome) => fleet.end(0, admission, &late(outcome)),
+            None => fleet.give_back(0, admission),
+        }
+        assert_eq!(counts(&fleet), (Counts { total: 1, failed, slow: 1 }, failed), "{end:?}");
+    }
+    // It ends before anybody looked: as ever. Its client leaves in time: nothing.
+    for (end, expected) in [
+        (Some(late(Outcome::Success)), Counts { total: 1, failed: 0, slow: 1 }),
+        (Some(OK), Counts { total: 1, failed: 0, slow: 0 }),
+        (None, Counts::default()),
+    ] {
+        let fleet = Fleet::new(1, &settings);
+        let admission = fleet.send(0).unwrap();
+        fleet.host.advance(end.map_or(MILLISECOND, |it| nanos(it.latency)));
+        match end {
+            Some(response) => fleet.end(0, admission, &response),
+            None => fleet.give_back(0, admission),
+        }
+        fleet.tick_until(fleet.now() + HANG);
+        assert_eq!(counts(&fleet).0, expected, "{end:?}");
+    }
+    // A stream that has begun hangs no more, however long it lasts; at exactly `slow_after` it is not slow.
+    for (nanoseconds, slow) in [(300 * MILLISECOND, 0), (300 * MILLISECOND + 1, 1)] {
+        let fleet = Fleet::new(1, &settings);
+        let mut admission = fleet.send(0).unwrap();
+        fleet.host.advance(nanoseconds);
+        fleet.answered(0, &mut admission);
+        fleet.tick_until(fleet.now() + HOUR);
+        assert_eq!(counts(&fleet).0.total, 0, "not before it ends");
+        fleet.end(0, admission, &Response { outcome: Outcome::Success, latency: Duration::from_nanos(nanoseconds) });
+        assert_eq!(counts(&fleet).0, Counts { total: 1, failed: 0, slow });
+    }
+    // An attempt that is given up sooner than `slow_after` is slow then.
+    let fleet = Fleet::new(1, &settings);
+    let mut admission = fleet.admit(0).unwrap();
+    fleet.workers[0].follow(&*fleet.host, &mut admission, Some(millis(100)), fleet.host.now());
+    fleet.host.advance(101 * MILLISECOND);
+    fleet.end(0, admission, &Response { outcome: Outcome::Success, latency: millis(101) });
+    assert_eq!(counts(&fleet).0, Counts { total: 1, failed: 0, slow: 1 });
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_lies_about_when_no_request_comes_is_published_by_the_timer() {
+    let fleet = Fleet::new(1, &Settings { consecutive_failures: Some(5), ..Settings::default() });
+    assert!(fleet.serve(0, &OK));
+    fleet.host.advance(MILLISECOND);
+    assert!(fleet.serve(0, &OK));
+    let last = fleet.host.now();
+    assert!(fleet.state().run.success < last, "not yet");
+    fleet.tick_until(last.as_nanos() + nanos(MAX_AGE_IDLE));
+    assert_eq!(fleet.state().run.success, last);
+    assert_eq!(fleet.host.take_wake(), None, "the timer is off");
+}
+
 // === how often it is wrong, and how fast ===
 
 /// How often a breaker trips in so many hours, with 50 requests a second over two workers, of which so many in a million
@@ -885,7 +1399,7 @@ fn from_every_state_that_can_be_there_is_a_way_to_closed() {
 fn trips_in(hours: u64, failing: u64, seed: u64) -> usize {
     let breaker = breaker(&example());
     let mut random = Random::seeded(seed);
-    let mut watches = [Watch::default(); 2];
+    let mut watches = [Watch::default(), Watch::default()];
     let mut state = State::default();
     let mut trips = 0;
     let mut now = SECOND;
@@ -896,7 +1410,7 @@ fn trips_in(hours: u64, failing: u64, seed: u64) -> usize {
         let watch = &mut watches[(dice % 2) as usize];
         let response = if (dice >> 1) % 1_000_000 < failing { FAILED } else { OK };
         let epoch = watch.state().epoch;
-        if watch.heard(&breaker, epoch, &response, at(now)) == Publish::Later {
+        if watch.heard(&breaker, epoch, &response, Pace::InTime, at(now)) == Publish::Later {
             continue;
         }
         state = breaker.count(state, watch.tally(), at(now));
@@ -1182,13 +1696,13 @@ impl Crowd {
     fn visit<T>(&self, worker: usize, step: impl FnOnce(&Watched) -> Answer<T>) -> Result<(T, Vec<Change>), HostError> {
         let watches = Watches::default();
         let watch = watches.of(RECORD);
-        *watch.borrow_mut() = self.watches.borrow()[worker];
+        *watch.borrow_mut() = self.watches.borrow()[worker].clone();
         let watched = Watched::new(RECORD.to_owned(), self.fleet.breaker, &watches);
         let answer = step(&watched);
         if let Some(error) = answer.error {
             return Err(error);
         }
-        self.watches.borrow_mut()[worker] = *watch.borrow();
+        self.watches.borrow_mut()[worker] = watch.borrow().clone();
         Ok((answer.value, answer.changes))
     }
 }
@@ -1335,6 +1849,15 @@ fn in_a_storm_no_more_probes_are_out_than_may_be_and_it_comes_back() {
 
 // === trouble ===
 
+fn any_run(seed: u64, mut instant: impl FnMut() -> Timestamp) -> Run {
+    let mut random = Random::seeded(seed);
+    let mut run = Run { success: instant(), ..Run::default() };
+    for group in run.groups.iter_mut().take(random.below(1 + GROUPS as u64) as usize) {
+        *group = Group { first: instant(), last: instant(), failures: random.below(9) as u32 };
+    }
+    run
+}
+
 /// Any state, near `now` or far from it.
 fn any_state(random: &mut Random) -> State {
     let mut instant = {
@@ -1368,7 +1891,8 @@ fn any_state(random: &mut Random) -> State {
         epoch: random.next(),
         phase,
         trips: random.below(33) as u8,
-        run: Run { failures: random.below(9) as u32, last: instant() },
+        run: any_run(random.next(), &mut instant),
+        stop: Stop { answered: instant(), since: instant(), slow: random.below(9) as u32 },
         slowest: Slowest { latency: Duration::from_nanos(random.below(60 * SECOND)), at: instant() },
         ring,
     }
@@ -1382,7 +1906,7 @@ fn what_is_written_is_what_is_read() {
         let state = any_state(&mut random);
         let part = 1 + random.below(SECOND);
         record::encode(&state, part, &mut bytes);
-        assert_eq!(bytes.len(), 333);
+        assert_eq!(bytes.len(), 509);
         let read = record::decode(&bytes, part).unwrap();
         assert_eq!((read.state, read.parts), (state, Parts::Same));
         // Another window: all but the ring is kept.
@@ -1390,6 +1914,38 @@ fn what_is_written_is_what_is_read() {
         assert_eq!((other.state, other.parts), (State { ring: Ring::default(), ..state }, Parts::Other));
     }
     assert_eq!(record::decode(&[], 1).unwrap().state, State::default());
+}
+
+/// A record that an earlier version of the module wrote: what it knows of failures in a row is taken over.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_record_of_the_earlier_layout_is_read() {
+    let mut random = Random::seeded(78);
+    let mut bytes = Vec::new();
+    for failures in [0_u32, 1, 4, 70_000] {
+        let run = Run { success: at(0), ..Run::default() };
+        let state = State { run, stop: Stop::default(), ..any_state(&mut random) };
+        record::encode(&state, SECOND, &mut bytes);
+        let begin = 17 + 4 + 2 * 8;
+        let mut earlier = bytes[..begin].to_vec();
+        earlier.extend(failures.to_le_bytes());
+        earlier.extend(HOUR.to_le_bytes());
+        earlier.extend(&bytes[begin + 8 + GROUPS * 20 + 20..]);
+        assert_eq!(earlier.len(), 333);
+        let read = record::decode(&earlier, SECOND).unwrap();
+        assert_eq!((State { run, ..read.state }, read.parts), (state, Parts::Same));
+        assert_eq!(read.state.run.failures(seconds(10), at(HOUR)), failures);
+    }
+    // Its fifth failure trips it, and what is written then is of this layout.
+    let fleet = Fleet::new(1, &example());
+    fleet.host.set_now(HOUR);
+    record::encode(&State::default(), SECOND, &mut bytes);
+    let mut earlier = bytes[..37].to_vec();
+    earlier.extend(4_u32.to_le_bytes());
+    earlier.extend((HOUR - SECOND).to_le_bytes());
+    earlier.extend(&bytes[37 + 8 + GROUPS * 20 + 20..]);
+    fleet.host.put_record(RECORD, &earlier);
+    assert!(fleet.serve(0, &FAILED) && !fleet.serve(0, &FAILED));
+    assert_eq!(fleet.host.record(RECORD).unwrap().len(), 509);
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -1403,7 +1959,7 @@ fn garbage_admits_is_counted_and_is_replaced() {
     for turn in 0..1_000 {
         let mut bytes = whole.clone();
         match turn % 4 {
-            0 => bytes.truncate(1 + random.below(332) as usize),
+            0 => bytes.truncate(1 + random.below(508) as usize),
             1 => bytes.push(0),
             2 => bytes[phase] = 4 + random.below(252) as u8,
             _ => bytes.iter_mut().for_each(|byte| *byte = random.next() as u8),
@@ -1532,11 +2088,12 @@ fn a_clock_that_goes_back_costs_no_more_than_the_longest_time() {
     // A copy from the future is no copy.
     let mut watch = Watch::default();
     watch.saw(State::default(), at(HOUR));
-    assert!(watch.is_fresh(at(HOUR)) && watch.is_fresh(at(HOUR + nanos(MAX_AGE) - 1)));
-    assert!(!watch.is_fresh(at(HOUR - 1)) && !watch.is_fresh(at(HOUR + nanos(MAX_AGE))));
+    assert!(watch.is_fresh(&breaker, at(HOUR)) && watch.is_fresh(&breaker, at(HOUR + nanos(MAX_AGE) - 1)));
+    assert!(!watch.is_fresh(&breaker, at(HOUR - 1)) && !watch.is_fresh(&breaker, at(HOUR + nanos(MAX_AGE))));
     watch.saw(ahead(Phase::HalfOpen(Probing::default())), at(HOUR));
     assert!(
-        watch.is_fresh(at(HOUR + nanos(MAX_AGE_PROBING) - 1)) && !watch.is_fresh(at(HOUR + nanos(MAX_AGE_PROBING)))
+        watch.is_fresh(&breaker, at(HOUR + nanos(MAX_AGE_CLOSE) - 1))
+            && !watch.is_fresh(&breaker, at(HOUR + nanos(MAX_AGE_CLOSE)))
     );
 }
 

@@ -184,7 +184,7 @@ const EDGE: Duration = Duration::from_micros(98_304);
 fn known(took: Duration, times: u32) -> UsualTime {
     let mut usual = UsualTime::default();
     for _ in 0..times {
-        usual.record(took, at(START));
+        usual.record(took, at(START), at(START));
     }
     usual
 }
@@ -194,7 +194,7 @@ fn fewer_than_twenty_successes_say_nothing() {
     let mut usual = known(millis(100), MIN_SUCCESSES - 1);
     assert_eq!(usual.time(at(START)), None);
     assert_eq!(usual.judge(millis(1), at(START)), Room::Enough);
-    usual.record(millis(100), at(START));
+    usual.record(millis(100), at(START), at(START));
     assert_eq!(usual.time(at(START)), Some(EDGE));
 }
 
@@ -214,7 +214,7 @@ fn it_is_the_lower_quartile_within_an_eighth() {
         let mut usual = UsualTime::default();
         let mut all: Vec<u64> = (0..400).map(|_| scale + random.below(20) * random.below(scale)).collect();
         for took in &all {
-            usual.record(Duration::from_nanos(*took), at(START));
+            usual.record(Duration::from_nanos(*took), at(START), at(START));
         }
         all.sort_unstable();
         let quartile = Duration::from_nanos(all[99]);
@@ -228,7 +228,7 @@ fn a_third_that_is_fast_makes_room_for_all() {
     let mut usual = known(millis(500), 200);
     assert_eq!(usual.judge(millis(20), at(START)), Room::Trial);
     for _ in 0..100 {
-        usual.record(millis(5), at(START));
+        usual.record(millis(5), at(START), at(START));
     }
     assert_eq!(usual.judge(millis(20), at(START)), Room::Enough);
 }
@@ -310,7 +310,7 @@ fn it_cannot_lock_itself_shut() {
     for rate in [2, 10, 1_000] {
         let mut usual = UsualTime::default();
         for request in 0..60 * rate {
-            usual.record(millis(900), at(START + request * SECOND / rate));
+            usual.record(millis(900), at(START + request * SECOND / rate), at(START + request * SECOND / rate));
         }
         let start = START + 60 * SECOND;
         let mut refused_last = start;
@@ -321,9 +321,9 @@ fn it_cannot_lock_itself_shut() {
                 Room::TooLittle => refused_last = now,
                 Room::Trial => {
                     trials += 1;
-                    usual.record(millis(10), at(now));
+                    usual.record(millis(10), at(now), at(now));
                 }
-                Room::Enough => usual.record(millis(10), at(now)),
+                Room::Enough => usual.record(millis(10), at(now), at(now)),
             }
         }
         let shut = (refused_last - start) / SECOND;
@@ -332,12 +332,32 @@ fn it_cannot_lock_itself_shut() {
     }
 }
 
+/// A stream that ends long after its headers says how long those took then, not now.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_success_that_is_heard_of_late_has_faded_since_it_happened() {
+    let mut random = Random::seeded(5);
+    for _ in 0..200 {
+        let (mut told, mut late) = (UsualTime::default(), UsualTime::default());
+        let mut successes: Vec<(u64, Duration)> =
+            (0..400).map(|_| (START + random.below(60 * SECOND), millis(1 + random.below(1_000)))).collect();
+        successes.sort_unstable();
+        let end = START + 60 * SECOND;
+        for (then, took) in &successes {
+            told.record(*took, at(*then), at(*then));
+        }
+        for (then, took) in successes {
+            late.record(took, at(then), at(end));
+        }
+        assert_eq!(late.time(at(end)), told.time(at(end)));
+    }
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn a_busy_hour_weighs_no_more_than_so_many_successes() {
     let mut usual = known(millis(900), 100_000);
     // A third of the most and one more are a quarter of all.
     for _ in 0..MAX_SUCCESSES / 3 + 1 {
-        usual.record(millis(10), at(START));
+        usual.record(millis(10), at(START), at(START));
     }
     assert!(usual.time(at(START)).unwrap() <= millis(10));
 }
@@ -349,7 +369,7 @@ fn any_clock_will_do() {
     for _ in 0..20_000 {
         let now = at(random.next() >> random.below(64));
         match random.below(3) {
-            0 => usual.record(Duration::from_nanos(random.next() >> random.below(64)), now),
+            0 => usual.record(Duration::from_nanos(random.next() >> random.below(64)), now, now),
             1 => assert!(usual.time(now).is_none_or(|it| it <= Duration::from_micros(1 << 32))),
             _ => assert_eq!(usual.judge(LONGEST, now), Room::Enough),
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
+use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, pass_until, reason, refused, served};
 use crate::common::{MemoryHost, Random};
 use outrigger::degrade::breaker::record;
 use outrigger::degrade::breaker::state::Phase;
@@ -206,6 +206,95 @@ fn slow_is_what_takes_long_until_the_headers() {
     assert!(!slow(0, 5 * SECOND));
 }
 
+/// A breaker that finds half of twenty requests slow after 300 ms, and perhaps retries that give up an attempt sooner.
+fn slow_after_300(rest: &str) -> Sidecar {
+    let trip = r#""slow_ratio": 0.5, "slow_after": "300ms", "window": "60s""#;
+    Sidecar::new(&format!(
+        r#"{{ "operations": [{{ "name": "place-order", "match": {{ "paths": ["/orders"] }} }}],
+              "breakers": [{{ "name": "shop", "trip": {{ {trip} }}, "open_for": "5m", "max_open_for": "5m" }}] {rest} }}"#
+    ))
+}
+
+/// When it opens after `start`, if it does within six seconds in which the timer is all that happens.
+fn opens_after(sidecar: &Sidecar, start: u64) -> Option<u64> {
+    let steps = (start..start + 6 * SECOND).step_by(10 * MILLISECOND as usize);
+    for now in steps {
+        pass_until([sidecar], now);
+        if gauge(sidecar) == 3 {
+            return Some(now - start);
+        }
+    }
+    None
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_dead_stop_opens_it_before_the_first_request_ends() {
+    let sidecar = slow_after_300("");
+    let start = sidecar.now();
+    let hanging: Vec<Ticket> = (0..30).map(|_| sidecar.begin(&ORDER).unwrap()).collect();
+    sidecar.host.take_calls();
+    let after = opens_after(&sidecar, start).unwrap();
+    assert!(300 * MILLISECOND < after && after <= 1_300 * MILLISECOND, "after {} ms", after / MILLISECOND);
+    assert_eq!(changes(&sidecar, "open", "slow_ratio"), 1);
+    assert!(is_open(&sidecar));
+    // However they end: once is enough.
+    sidecar.host.advance(6 * SECOND);
+    for (turn, ticket) in hanging.into_iter().enumerate() {
+        if turn % 2 == 0 { sidecar.end(ticket) } else { sidecar.answer(ticket) }
+    }
+    assert_eq!(changes(&sidecar, "open", "slow_ratio"), 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_answered_or_left_in_time_does_not_hang() {
+    let headers_only = |sidecar: &Sidecar, response: &[(&str, &str)], ticket: &mut Ticket| {
+        sidecar.host.set_response(response);
+        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, ticket);
+    };
+    // A stream of events, a call that streams, a tunnel: their headers came, and they last.
+    let upgrade = [(":path", "/orders"), ("connection", "upgrade"), ("upgrade", "websocket")];
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Pairs<'_>, Pairs<'_>); 3] = [
+        (&ORDER, &[(":status", "200"), ("content-type", "text/event-stream")]),
+        (&CALL, &[(":status", "200"), ("content-type", "application/grpc")]),
+        (&upgrade, &[(":status", "101")]),
+    ];
+    for (request, response) in cases {
+        let sidecar = slow_after_300("");
+        let mut streams: Vec<Ticket> = (0..30).map(|_| sidecar.begin(request).unwrap()).collect();
+        sidecar.host.advance(100 * MILLISECOND);
+        streams.iter_mut().for_each(|ticket| headers_only(&sidecar, response, ticket));
+        assert_eq!(opens_after(&sidecar, sidecar.now()), None, "{response:?}");
+        streams.into_iter().for_each(|ticket| sidecar.end(ticket));
+        assert!(!is_open(&sidecar), "{response:?}");
+    }
+    // Clients who left in time.
+    let sidecar = slow_after_300("");
+    let tickets: Vec<Ticket> = (0..30).map(|_| sidecar.begin(&ORDER).unwrap()).collect();
+    sidecar.host.advance(300 * MILLISECOND);
+    tickets.into_iter().for_each(|ticket| sidecar.end(ticket));
+    assert_eq!(opens_after(&sidecar, sidecar.now()), None);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_attempt_that_is_given_up_sooner_is_slow_sooner() {
+    let opens = |retries: &str, request: &[(&str, &str)]| {
+        let sidecar = slow_after_300(retries);
+        let start = sidecar.now();
+        let tickets: Vec<Ticket> = (0..30).map(|_| sidecar.begin(request).unwrap()).collect();
+        let opened = opens_after(&sidecar, start).unwrap() / MILLISECOND;
+        tickets.into_iter().for_each(|ticket| sidecar.end(ticket));
+        opened
+    };
+    let budget = r#""budget": { "min_per_second": 100 }"#;
+    let retries = format!(r#", "retries": [{{ "max_attempts": 2, "per_try_timeout": "50ms", {budget} }}]"#);
+    let (sooner, later) = (opens(&retries, &ORDER), opens("", &ORDER));
+    assert!(50 < sooner && sooner <= 300, "{sooner} ms");
+    assert!(300 < later, "{later} ms");
+    // Who may not be retried has all the time there is.
+    assert!(300 < opens(&retries, &[(":path", "/orders"), (":method", "POST")]));
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn other_operations_and_preflights_do_not_hear_of_it() {
     let sidecar = shop();
@@ -375,6 +464,25 @@ fn failures_of_several_workers_add_up() {
         worker.host.advance(300 * MILLISECOND);
     }
     assert!(workers.iter().all(is_open));
+}
+
+/// As the demo does it: eight failures 0.3 s apart, on either of two workers, of which one has a success to publish.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_success_of_before_an_outage_does_not_keep_it_closed() {
+    for turn in 0_u32..256 {
+        let workers = Sidecar::several(2, &document("", "", "").replace("_failures\": 3", "_failures\": 5"));
+        for worker in [0, 1, 1] {
+            assert_eq!(answered(&workers[worker], &ORDER, "200"), None);
+            workers[0].host.advance(10 * MILLISECOND);
+        }
+        let reached = (0..8).filter(|failure| {
+            pass_until(&workers, workers[0].now() + 300 * MILLISECOND);
+            let worker = &workers[(turn >> failure & 1) as usize];
+            worker.begin(&ORDER).map(|ticket| worker.answer_with(ticket, &[(":status", "503")])).is_ok()
+        });
+        assert!((5..=6).contains(&reached.count()), "{turn:08b}");
+        assert_eq!(gauge(&workers[0]), 3, "{turn:08b}");
+    }
 }
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -49,6 +49,10 @@ fn configurations() -> Vec<(&'static str, String)> {
         ("breaker", degraded(breaker)),
         ("breaker, grpc", degraded(breaker)),
         (
+            "breaker for what hangs",
+            degraded(&breaker.replace("0.5", r#"0.5, "slow_ratio": 0.5, "slow_after": "300ms""#)),
+        ),
+        (
             "fallback on failure",
             rule(r#""statuses": [500], "fallback": "f" }], "fallbacks": [{ "name": "f", "status": 200"#),
         ),

@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use crate::degrade::breaker::Breaker;
 use crate::degrade::breaker::ramp::{self, RAMP};
-use crate::degrade::breaker::state::{FREE, Phase, Probe, Probing, State};
+use crate::degrade::breaker::run::Run;
+use crate::degrade::breaker::state::{FREE, Phase, Probe, Probing, Slowest, State};
+use crate::degrade::breaker::stop::Stop;
 use crate::degrade::breaker::tally::{Outcome, Pace, Response, Tally};
-use crate::degrade::breaker::trip::{Run, TripReason};
+use crate::degrade::breaker::trip::TripReason;
 use crate::shared::meter::LATEST_READER;
 use crate::time::Timestamp;
 
@@ -58,8 +60,11 @@ pub enum Standing {
 impl Breaker {
     /// The state as time alone has made it at `now`.
     pub fn at(&self, mut state: State, now: Timestamp) -> State {
-        if is_ahead(state.run.last, now) {
+        if is_ahead(state.run.newest(), now) {
             state.run = Run::default();
+        }
+        if is_ahead(state.stop.answered.max(state.stop.since), now) {
+            state.stop = Stop::default();
         }
         match state.phase {
             Phase::Closed { since } if is_ahead(since, now) => State { phase: Phase::Closed { since: now }, ..state },
@@ -116,10 +121,10 @@ impl Breaker {
         };
         match (response.outcome, self.pace(response.latency)) {
             (Outcome::Failure, _) => self.opened(state, TripReason::ProbeFailed, now),
-            (Outcome::Success, Pace::Slow) => self.opened(state, TripReason::ProbeSlow, now),
+            (Outcome::Success, Pace::Slow | Pace::Overdue) => self.opened(state, TripReason::ProbeSlow, now),
             (Outcome::Success, Pace::InTime) => {
                 let probing = Probing { successes: left.successes.saturating_add(1), ..left };
-                let slowest = state.slowest.plus(response.latency, now);
+                let slowest = state.slowest.plus(&Slowest::of(response.latency, now));
                 let state = State { phase: Phase::HalfOpen(probing), slowest, ..state };
                 if self.probes <= probing.successes { Self::ramped(state, now) } else { state }
             }
@@ -135,22 +140,28 @@ impl Breaker {
         }
     }
 
-    /// Counts outcomes of regular requests, and trips if they are too bad. Those of an epoch that is over do not count.
+    /// Counts outcomes of regular requests, each as of when it happened, and trips if they are too bad. Those of an epoch that is
+    /// over do not count. Without any, only a dead stop is judged: that is a matter of time.
     pub fn count(&self, state: State, tally: &Tally, now: Timestamp) -> State {
         let mut state = self.at(state, now);
         let counts = matches!(state.phase, Phase::Closed { .. } | Phase::Ramp { .. });
-        if !counts || tally.is_empty() || tally.epoch != state.epoch {
+        if !counts || tally.epoch != state.epoch {
             return state;
         }
         let trip = self.trip();
-        state.run = state.run.plus(tally, trip.window(), now);
-        if trip.has_ratio() {
-            state.ring = state.ring.plus(trip.part(), tally.counts, tally.last, now);
+        state.stop = state.stop.plus(&tally.stop);
+        let stopped = trip.is_stopped(&state.stop, now).then_some(TripReason::SlowRatio);
+        if tally.is_empty() {
+            return stopped.map_or(state, |reason| self.opened(state, reason, now));
         }
-        if tally.succeeded {
-            state.slowest = state.slowest.plus(tally.slowest, now);
+        state.run = state.run.plus(&tally.run, trip.grain());
+        if trip.has_ratio() && tally.part == trip.part() {
+            state.ring = state.ring.with(trip.part(), &tally.ring, now);
         }
-        match trip.reason(&state.run, state.ring.sum(), now) {
+        if tally.slowest != Slowest::default() {
+            state.slowest = state.slowest.plus(&tally.slowest);
+        }
+        match trip.reason(state.run.failures(trip.window(), now), state.ring.sum()).or(stopped) {
             Some(reason) => self.opened(state, reason, now),
             None => state,
         }

@@ -5,26 +5,37 @@
 //! ```text
 //! phase, reason, trips, successes        8 bits each
 //! epoch, instant of the phase            64
-//! run: failures 32, last                 64
+//! run: last success                      64
+//!      8 × (first 64, last 64, failures  32)
+//! stop: answered 64, since 64, slow      32
 //! slowest: latency, at                   64 each
 //! ring: current 64, then 11 × (total, failed, slow) 32 each
 //! deadlines of 16 probes                 64 each
 //! ```
 //!
-//! All times are nanoseconds. 333 bytes.
+//! All times are nanoseconds. 509 bytes. A record of 333 bytes is one of an earlier layout, which tells of the run how many
+//! failures it has (32 bits), and when the last of them was (64): it is read as a group of them at that instant, and as no stop.
 
 use std::time::Duration;
 
 use crate::degrade::breaker::MAX_PROBES;
 use crate::degrade::breaker::ring::{Counts, RING, Ring};
+use crate::degrade::breaker::run::{GROUPS, Group, Run};
 use crate::degrade::breaker::state::{Phase, Probing, Slowest, State};
-use crate::degrade::breaker::trip::{Run, TripReason};
+use crate::degrade::breaker::stop::Stop;
+use crate::degrade::breaker::trip::TripReason;
 use crate::shared::format;
 use crate::shared::meter::Stamp;
 use crate::time::Timestamp;
 
+/// Bytes beside those of run and stop.
+const REST: usize = format::HEADER_SIZE + 4 + 2 * 8 + 2 * 8 + (8 + RING * 12) + MAX_PROBES * 8;
+
 /// Bytes of a record.
-const SIZE: usize = format::HEADER_SIZE + 4 + 2 * 8 + (4 + 8) + 2 * 8 + (8 + RING * 12) + MAX_PROBES * 8;
+const SIZE: usize = REST + 8 + GROUPS * (8 + 8 + 4) + (8 + 8 + 4);
+
+/// Bytes of one of the earlier layout.
+const EARLIER_SIZE: usize = REST + 4 + 8;
 
 const REASONS: [TripReason; 6] = [
     TripReason::ConsecutiveFailures,
@@ -60,14 +71,17 @@ pub fn decode(bytes: &[u8], part: u64) -> Option<Written> {
         return Some(Written { state: State::default(), parts: Parts::Same });
     }
     let (stamp, rest) = format::open(bytes)?;
-    if bytes.len() != SIZE {
+    if bytes.len() != SIZE && bytes.len() != EARLIER_SIZE {
         return None;
     }
     let mut reader = Reader { rest };
     let [phase, reason, trips, successes] = reader.bytes::<4>()?;
     let epoch = reader.u64()?;
     let instant = reader.instant()?;
-    let run = Run { failures: reader.u32()?, last: reader.instant()? };
+    let (run, stop) = match bytes.len() {
+        SIZE => (reader.run()?, reader.stop()?),
+        _ => (reader.earlier_run()?, Stop::default()),
+    };
     let slowest = Slowest { latency: Duration::from_nanos(reader.u64()?), at: reader.instant()? };
     let mut ring = Ring { current: reader.u64()?, ..Ring::default() };
     for counts in &mut ring.counts {
@@ -88,7 +102,7 @@ pub fn decode(bytes: &[u8], part: u64) -> Option<Written> {
     if parts == Parts::Other {
         ring = Ring::default();
     }
-    Some(Written { state: State { epoch, phase, trips, run, slowest, ring }, parts })
+    Some(Written { state: State { epoch, phase, trips, run, stop, slowest, ring }, parts })
 }
 
 /// Writes a record.
@@ -109,9 +123,17 @@ pub fn encode(state: &State, part: u64, bytes: &mut Vec<u8>) {
     for number in [state.epoch, instant.as_nanos()] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    bytes.extend_from_slice(&state.run.failures.to_le_bytes());
+    bytes.extend_from_slice(&state.run.success.as_nanos().to_le_bytes());
+    for group in state.run.groups {
+        bytes.extend_from_slice(&group.first.as_nanos().to_le_bytes());
+        bytes.extend_from_slice(&group.last.as_nanos().to_le_bytes());
+        bytes.extend_from_slice(&group.failures.to_le_bytes());
+    }
+    bytes.extend_from_slice(&state.stop.answered.as_nanos().to_le_bytes());
+    bytes.extend_from_slice(&state.stop.since.as_nanos().to_le_bytes());
+    bytes.extend_from_slice(&state.stop.slow.to_le_bytes());
     let latency = u64::try_from(state.slowest.latency.as_nanos()).unwrap_or(u64::MAX);
-    for number in [state.run.last.as_nanos(), latency, state.slowest.at.as_nanos(), state.ring.current] {
+    for number in [latency, state.slowest.at.as_nanos(), state.ring.current] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     for number in state.ring.counts.iter().flat_map(|it| [it.total, it.failed, it.slow]) {
@@ -144,5 +166,26 @@ impl Reader<'_> {
 
     fn instant(&mut self) -> Option<Timestamp> {
         self.u64().map(Timestamp::from_nanos)
+    }
+
+    fn run(&mut self) -> Option<Run> {
+        let mut run = Run { success: self.instant()?, ..Run::default() };
+        for group in &mut run.groups {
+            *group = Group { first: self.instant()?, last: self.instant()?, failures: self.u32()? };
+        }
+        Some(run)
+    }
+
+    fn stop(&mut self) -> Option<Stop> {
+        Some(Stop { answered: self.instant()?, since: self.instant()?, slow: self.u32()? })
+    }
+
+    fn earlier_run(&mut self) -> Option<Run> {
+        let (failures, last) = (self.u32()?, self.instant()?);
+        let mut run = Run::default();
+        if let (1.., Some(newest)) = (failures, run.groups.first_mut()) {
+            *newest = Group { first: last, last, failures };
+        }
+        Some(run)
     }
 }

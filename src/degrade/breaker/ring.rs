@@ -77,4 +77,17 @@ impl Ring {
         }
         ring
     }
+
+    /// The ring at `now` with the outcomes of another of the same parts, each in the part in which it happened.
+    pub fn with(&self, part: u64, other: &Self, now: Timestamp) -> Self {
+        let mut ring = self.at(part, now);
+        for (counts, age) in other.counts.iter().zip(0_u64..) {
+            let number = other.current.saturating_sub(age);
+            let place = usize::try_from(ring.current.saturating_sub(number)).unwrap_or(RING);
+            if let Some(place) = ring.counts.get_mut(place) {
+                *place = place.plus(*counts);
+            }
+        }
+        ring
+    }
 }

@@ -77,6 +77,21 @@ impl BreakerRule {
         self.told(self.watched.claim(host, &worker.trouble, now), host, worker)
     }
 
+    /// Takes note that the service's time for the request begins. An attempt at it is given up after `most`, if anything.
+    pub fn follow(&self, host: &dyn Host, admission: &mut Admission, most: Option<Duration>, now: Timestamp) {
+        self.watched.follow(host, admission, most, now);
+    }
+
+    /// Takes note that the service has begun to answer.
+    pub fn answered(&self, admission: &mut Admission, now: Timestamp) {
+        self.watched.answered(admission, now);
+    }
+
+    /// Does what is due without a request.
+    pub fn tick(&self, host: &dyn Host, worker: &Worker, now: Timestamp) {
+        self.told(self.watched.tick(host, &worker.trouble, now), host, worker);
+    }
+
     /// Takes note of how the request ended.
     pub fn report(
         &self,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::degrade::breaker::MAX_PROBES;
 use crate::degrade::breaker::ring::Ring;
-use crate::degrade::breaker::trip::{Run, TripReason};
+use crate::degrade::breaker::run::Run;
+use crate::degrade::breaker::stop::Stop;
+use crate::degrade::breaker::trip::TripReason;
 use crate::time::Timestamp;
 
 /// The state of a breaker. The default is a closed one of which nothing is known.
@@ -16,8 +18,10 @@ pub struct State {
     pub phase: Phase,
     /// Trips since it was last closed for [long enough](super::machine::FORGIVEN_AFTER).
     pub trips: u8,
-    /// Failures in a row.
+    /// Failures since the last success.
     pub run: Run,
+    /// Slow requests since the last answer in time.
+    pub stop: Stop,
     /// About the longest that a success took of late.
     pub slowest: Slowest,
     /// Outcomes of this epoch, and of the ramp before it.
@@ -108,7 +112,7 @@ pub struct Probe {
 pub struct Slowest {
     /// How long a success took, at most [`Slowest::CEILING`].
     pub latency: Duration,
-    /// When a success was last counted.
+    /// When the last success was reported.
     pub at: Timestamp,
 }
 
@@ -119,13 +123,22 @@ impl Slowest {
     /// A lapse of so long, or longer, halves it; shorter ones take their part.
     const LAPSE: Duration = Duration::from_secs(60);
 
-    /// With a success that took so long.
-    pub fn plus(&self, latency: Duration, now: Timestamp) -> Self {
+    /// That of one success.
+    pub fn of(latency: Duration, at: Timestamp) -> Self {
+        Self { latency: latency.min(Self::CEILING), at }
+    }
+
+    /// That of the successes of both, in either order: the older one has faded until the younger.
+    pub fn plus(&self, other: &Self) -> Self {
+        let at = self.at.max(other.at);
+        Self { latency: self.faded(at).max(other.faded(at)), at }
+    }
+
+    fn faded(&self, at: Timestamp) -> Duration {
         // A loss of less than a millisecond per batch does not matter; the products stay far below `u64::MAX`.
-        let lapse = now.saturating_since(self.at).min(Self::LAPSE).as_millis();
-        let faded = self.latency.as_nanos().saturating_mul(lapse) / (2 * Self::LAPSE.as_millis());
-        let faded = Duration::from_nanos(u64::try_from(faded).unwrap_or(u64::MAX));
-        Self { latency: latency.min(Self::CEILING).max(self.latency.saturating_sub(faded)), at: now }
+        let lapse = at.saturating_since(self.at).min(Self::LAPSE).as_millis();
+        let lost = self.latency.as_nanos().saturating_mul(lapse) / (2 * Self::LAPSE.as_millis());
+        self.latency.saturating_sub(Duration::from_nanos(u64::try_from(lost).unwrap_or(u64::MAX)))
     }
 }
 

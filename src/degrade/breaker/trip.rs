@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::degrade::breaker::ratio::Ratio;
 use crate::degrade::breaker::ring::{Counts, PARTS};
-use crate::degrade::breaker::tally::Tally;
+use crate::degrade::breaker::run::Grain;
+use crate::degrade::breaker::stop::Stop;
 use crate::time::Timestamp;
 
 /// Why a breaker opened: the `cause` of the change in the metric and the log.
@@ -35,34 +36,6 @@ impl TripReason {
             Self::ProbeSlow => "probe_slow",
             Self::ProbeLost => "probe_lost",
         }
-    }
-}
-
-/// Failures with no success between them, over all workers.
-///
-/// Workers publish in batches, so "between" is known to the batch only: a batch with a success begins a new run with the
-/// failures after its last success, whatever others published meanwhile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Run {
-    /// How many.
-    pub failures: u32,
-    /// When the last of them was reported.
-    pub last: Timestamp,
-}
-
-impl Run {
-    /// The run with the outcomes of a batch.
-    pub fn plus(&self, tally: &Tally, window: Duration, now: Timestamp) -> Self {
-        let before = if tally.succeeded || self.is_old(window, now) { Self::default() } else { *self };
-        if tally.trailing == 0 {
-            return before;
-        }
-        Self { failures: before.failures.saturating_add(tally.trailing), last: before.last.max(tally.last_failure) }
-    }
-
-    /// Whether the last failure is out of sight: longer ago than a window.
-    fn is_old(&self, window: Duration, now: Timestamp) -> bool {
-        window < now.saturating_since(self.last)
     }
 }
 
@@ -102,9 +75,37 @@ impl Trip {
         self.consecutive_failures.is_some() || self.has_ratio()
     }
 
-    /// Why it should trip, if it should; the first reason in the order of [`TripReason`].
-    pub fn reason(&self, run: &Run, counts: Counts, now: Timestamp) -> Option<TripReason> {
-        if self.consecutive_failures.is_some_and(|most| most <= run.failures) && !run.is_old(self.window(), now) {
+    /// Whether failures in a row are judged.
+    pub const fn has_run(&self) -> bool {
+        self.consecutive_failures.is_some()
+    }
+
+    /// How exactly failures in a row are kept.
+    pub fn grain(&self) -> Grain {
+        self.consecutive_failures.map_or(Grain::Cell, Grain::of)
+    }
+
+    /// Whether requests that hang are to be counted while they do.
+    pub const fn sees_slow(&self) -> bool {
+        self.slow_ratio.is_some()
+    }
+
+    /// When a dead stop is to be believed, if this is one: its requests alone prove that too many are slow.
+    pub fn settles(&self, stop: &Stop) -> Option<Timestamp> {
+        let ratio = self.slow_ratio?;
+        stop.settles(self.min_requests).filter(|_| ratio.is_proven_by(stop.slow, stop.slow))
+    }
+
+    /// Whether it should trip because of a dead stop. What is older than a window is left to the ratio.
+    pub fn is_stopped(&self, stop: &Stop, now: Timestamp) -> bool {
+        let is_recent = now.saturating_since(stop.since) <= self.window();
+        is_recent && self.settles(stop).is_some_and(|it| it <= now)
+    }
+
+    /// Why it should trip after so many failures in a row, and with these counts of a window, if it should; the first reason in
+    /// the order of [`TripReason`].
+    pub fn reason(&self, in_a_row: u32, counts: Counts) -> Option<TripReason> {
+        if self.consecutive_failures.is_some_and(|most| most <= in_a_row) {
             return Some(TripReason::ConsecutiveFailures);
         }
         if counts.total < self.min_requests {

@@ -12,7 +12,8 @@ use crate::degrade::breaker::machine::{RETRY_SOON, Standing, scattered};
 use crate::degrade::breaker::ramp::Turn;
 use crate::degrade::breaker::record::{self, Parts};
 use crate::degrade::breaker::state::{Probe, State, Transition};
-use crate::degrade::breaker::tally::Response;
+use crate::degrade::breaker::tally::{Pace, Response};
+use crate::degrade::breaker::under_way::Stay;
 use crate::degrade::breaker::watch::{Publish, Watch};
 use crate::host::{Host, HostError};
 use crate::monitor::trouble::Trouble;
@@ -34,12 +35,21 @@ pub struct Admission(Kind);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
-    /// It counts in its epoch.
-    Regular { epoch: u64 },
+    /// It counts in its epoch, and is slow if it is not answered in time.
+    Regular { epoch: u64, answer: Waiting },
     /// It decides.
     Probe(Probe),
     /// The record could not be used. It counts nowhere.
     Untracked,
+}
+
+/// How long the service takes to begin its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// It has not begun yet.
+    For(Stay),
+    /// It took so long. `None`: its latency tells.
+    Over(Option<Pace>),
 }
 
 impl Admission {
@@ -118,11 +128,53 @@ impl Watched {
         visit.answer(value)
     }
 
-    /// Lets a request pass, or not. Right after [`Watched::peek`] it calls nobody, but for a probe: two calls.
+    /// Lets a request pass, or not. Right after [`Watched::peek`] it calls nobody, but for a probe: two calls. What passes is to be
+    /// [followed](Watched::follow) from when the service has all of it.
     pub fn claim(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Answer<Result<Admission, Refusal>> {
         let mut visit = self.visit(host, trouble, now);
         let value = visit.claim().unwrap_or(Ok(Admission(Kind::Untracked)));
         visit.answer(value)
+    }
+
+    /// Takes note that the service's time for the request begins: from then on it is slow after `slow_after`, or after `most` if
+    /// that is less, and counts as slow while it hangs. Calls nobody; asks for the timer now and then.
+    pub fn follow(&self, host: &dyn Host, admission: &mut Admission, most: Option<Duration>, now: Timestamp) {
+        let Kind::Regular { epoch, answer: Waiting::For(stay) } = &mut admission.0 else {
+            return;
+        };
+        let breaker = self.breaker.get();
+        let Some(limit) = [breaker.slow_after, most].into_iter().flatten().min() else {
+            return;
+        };
+        let mut watch = self.watch.borrow_mut();
+        *stay = watch.follow(&breaker, *epoch, now.saturating_add(limit));
+        if let Some(instant) = watch.wake(&breaker, now) {
+            host.wake_at(instant);
+        }
+    }
+
+    /// Takes note that the service has begun to answer: the request hangs no more, however long its stream lasts. Calls nobody.
+    pub fn answered(&self, admission: &mut Admission, now: Timestamp) {
+        let Kind::Regular { epoch, answer } = &mut admission.0 else {
+            return;
+        };
+        if let Waiting::For(stay) = *answer {
+            *answer = Waiting::Over(self.watch.borrow_mut().leave(*epoch, stay, now));
+        }
+    }
+
+    /// Does what is due without a request: counts requests that hang, and publishes what has lain about. Asks for the next call
+    /// if there is need.
+    pub fn tick(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Answer<()> {
+        let mut visit = self.visit(host, trouble, now);
+        visit.watch.woke();
+        let swept = visit.watch.sweep(&visit.breaker, now);
+        if swept == Publish::Now || visit.watch.is_late(&visit.breaker, now) {
+            // An error is noted by the visit.
+            let _ = visit.publish();
+        }
+        visit.ask_to_wake();
+        visit.answer(())
     }
 
     /// Takes note of how the request ended. Mostly calls nobody; two calls to publish, or for a probe.
@@ -130,14 +182,15 @@ impl Watched {
         &self,
         host: &dyn Host,
         trouble: &Trouble,
-        admission: Admission,
+        mut admission: Admission,
         response: &Response,
         now: Timestamp,
     ) -> Answer<()> {
+        self.answered(&mut admission, now);
         let mut visit = self.visit(host, trouble, now);
         // An error is noted by the visit. A probe that could not be reported is given up when its time is over.
         let _ = match admission.0 {
-            Kind::Regular { epoch } => visit.heard(epoch, response),
+            Kind::Regular { epoch, answer } => visit.heard(epoch, response, answer),
             Kind::Probe(probe) => visit.update(|breaker, state| (breaker.probed(state, &probe, response, now), ())),
             Kind::Untracked => Ok(()),
         };
@@ -146,7 +199,14 @@ impl Watched {
 
     /// Takes back an admission that came to nothing: the client went away, a later policy refused the request, or what
     /// answered was not the dependency. Calls the proxy for a probe only.
-    pub fn give_back(&self, host: &dyn Host, trouble: &Trouble, admission: Admission, now: Timestamp) -> Answer<()> {
+    pub fn give_back(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        mut admission: Admission,
+        now: Timestamp,
+    ) -> Answer<()> {
+        self.answered(&mut admission, now);
         let mut visit = self.visit(host, trouble, now);
         if let Kind::Probe(probe) = admission.0 {
             // As above.
@@ -200,7 +260,7 @@ impl Visit<'_> {
             standing = self.breaker.standing(self.watch.state(), self.now);
         }
         let epoch = self.watch.state().epoch;
-        let regular = Ok(Admission(Kind::Regular { epoch }));
+        let regular = Ok(Admission(Kind::Regular { epoch, answer: Waiting::For(Stay::Outside) }));
         let soon = Err(Refusal { retry_after: RETRY_SOON });
         Ok(match standing {
             Standing::Admits => regular,
@@ -213,17 +273,35 @@ impl Visit<'_> {
         })
     }
 
-    fn heard(&mut self, epoch: u64, response: &Response) -> Result<(), Failed> {
-        match self.watch.heard(&self.breaker, epoch, response, self.now) {
+    fn heard(&mut self, epoch: u64, response: &Response, answer: Waiting) -> Result<(), Failed> {
+        let seen = match answer {
+            Waiting::Over(pace) => pace,
+            Waiting::For(_) => None,
+        };
+        let pace = seen.unwrap_or_else(|| self.breaker.pace(response.latency));
+        match self.watch.heard(&self.breaker, epoch, response, pace, self.now) {
             Publish::Now => self.publish(),
-            Publish::Later => Ok(()),
+            Publish::Later => {
+                self.ask_to_wake();
+                Ok(())
+            }
+        }
+    }
+
+    fn ask_to_wake(&mut self) {
+        if let Some(instant) = self.watch.wake(&self.breaker, self.now) {
+            self.host.wake_at(instant);
         }
     }
 
     /// Brings the copy of the state up to date if it is not, and says how the breaker stands.
     fn refresh(&mut self) -> Result<Standing, Failed> {
+        let swept = self.watch.sweep(&self.breaker, self.now);
+        if swept == Publish::Now || self.watch.is_stopped(&self.breaker, self.now) {
+            self.publish()?;
+        }
         let is_settled = self.breaker.at(*self.watch.state(), self.now) == *self.watch.state();
-        if !is_settled || !self.watch.is_fresh(self.now) {
+        if !is_settled || !self.watch.is_fresh(&self.breaker, self.now) {
             self.look(is_settled)?;
         }
         Ok(self.breaker.standing(self.watch.state(), self.now))
