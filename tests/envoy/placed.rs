@@ -121,6 +121,26 @@ async fn where_a_failure_has_no_body_the_fallbacks_own_cors_fills_in() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_can_become_a_reply_without_a_body() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let bare = json!({ "name": "none", "status": 204 });
+    let envoy = behind_cors(&turn, &upstream, &policy(bare)).await;
+    for client in [envoy.client(), Client::http2(envoy.address())] {
+        for chunked in [None, Some(("x-answer-chunked", "yes"))] {
+            for size in ["0", "5000"] {
+                let headers = [("x-answer-status", "503"), ("x-answer-size", size)];
+                let headers: Vec<_> = headers.into_iter().chain(chunked).collect();
+                let answer = from_page(&client, "/reviews/1", &headers).await;
+                assert_eq!((answer.status, answer.text().as_str()), (204, ""), "{answer:?}");
+                assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE), "{answer:?}");
+                assert_eq!(client.get("/elsewhere").await.json()["path"], "/elsewhere", "the connection is in order");
+            }
+        }
+    }
+}
+
 // === gRPC-Web ========================================================================================================
 
 /// What a browser's client reads of an answer: its status, from the headers or from the last frame of the body.
