@@ -231,6 +231,15 @@ STEPS = [
         ],
     ),
     (
+        "The prepared answer is for reading. Whoever writes a review is told that it was lost:",
+        Curl("POST", "/reviews/4"),
+        [
+            "HTTP/1.1 503 Service Unavailable",
+            "",
+            '{"error":"the reviews are down"}',
+        ],
+    ),
+    (
         "After five failures in a row the breaker is open: the same answers, but the service is not asked any more.",
         Curl("GET", "/reviews/$i", numbers=range(11, 17), pause=0.3, show="reasons"),
         ["1+ x-outrigger-reason: breaker/reviews", "~5 x-outrigger-reason: failure/reviews"],
@@ -274,7 +283,7 @@ STEPS = [
             "POST /orders 429 outrigger_limit_orders-per-user operation=place-order tier=P0"
             " reason=limit/orders-per-user detail=-",
             "GET /reviews/1 200 outrigger_limit_reviews operation=reviews tier=P3 reason=limit/reviews detail=-",
-            "GET /reviews/2 200 outrigger_failure_reviews operation=reviews tier=P3 reason=failure/reviews detail=503",
+            "GET /reviews/2 200 via_upstream operation=reviews tier=P3 reason=failure/reviews detail=503",
             "GET /reviews/16 200 outrigger_breaker_reviews operation=reviews tier=P3"
             " reason=breaker/reviews detail=consecutive_failures",
         ],

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::config::Placement;
 use crate::host::{Host, HostError};
-use crate::reply::{Reply, UNAVAILABLE};
+use crate::reply::{Protocol, Reply, UNAVAILABLE};
 use crate::retry::attempts::Attempts;
 use crate::retry::router;
 use crate::worker::Worker;
@@ -99,6 +99,7 @@ fn fails_by_grpc(host: &dyn Host, request: &Attempts) -> Result<bool, HostError>
 /// failure and no refusal, so it bears no mark that says so.
 fn without_answer() -> Reply {
     Reply {
+        protocol: Protocol::Http,
         status: 503,
         grpc_status: UNAVAILABLE,
         details: "outrigger_no_budget".to_owned(),

@@ -10,7 +10,7 @@
 
 /// All headers of one request in the order they were received. Names are lower-case, as HTTP/2 demands and Envoy
 /// makes them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     block: Vec<u8>,
 }

@@ -38,6 +38,7 @@ use crate::limit::rule::Asker;
 use crate::operation::classify;
 use crate::operation::request::Request;
 use crate::reply::Reply;
+use crate::reply::placed::{Placed, Wants};
 use crate::retry::attempts::Ending;
 use crate::retry::{router, stream};
 use crate::time::Timestamp;
@@ -70,6 +71,8 @@ pub struct Edits<'f> {
 pub enum Answer {
     /// It goes on, with these changes.
     Pass(FieldEdits),
+    /// It becomes this.
+    Become(Box<Placed>),
     /// The client gets this instead.
     Replace(Box<Reply>),
 }
@@ -133,9 +136,9 @@ impl Filter {
         Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, ticket)))
     }
 
-    /// Takes note of a response when its headers are there, and says what becomes of it; the filter's own replies count already
-    /// and pass.
-    pub fn on_response(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Answer {
+    /// Takes note of a response when its headers are there, which end it or not, and says what becomes of it; the filter's own replies
+    /// count already and pass.
+    pub fn on_response(&self, host: &dyn Host, worker: &Worker, end: End, ticket: &mut Ticket) -> Answer {
         let (true, Some(plan)) = (ticket.is_open(), self.plans.get(ticket.operation)) else {
             return Answer::Pass(FieldEdits::default());
         };
@@ -162,7 +165,7 @@ impl Filter {
             }
             if let Some(reply) = replacement {
                 ticket.client = Client::Substitute;
-                return Answer::Replace(Box::new(reply));
+                return place(host, worker, reply, ticket, end);
             }
             ticket.capture = self.capture(host, worker, ticket, now);
         }
@@ -312,4 +315,16 @@ fn pass(ticket: &Ticket, mut fields: FieldEdits) -> Answer {
         fields.remove.push(router::LAST);
     }
     Answer::Pass(fields)
+}
+
+/// Has the response become the reply, if it can.
+fn place(host: &dyn Host, worker: &Worker, reply: Reply, ticket: &Ticket, end: End) -> Answer {
+    let wants = ticket.memory.as_deref().map_or(Wants::Body, |memory| memory.caller.wants);
+    if Placed::is_possible(&reply, wants, end) {
+        match host.response_headers() {
+            Ok(response) => return Answer::Become(Box::new(Placed::new(reply, &response, wants))),
+            Err(error) => worker.trouble.host_error(host, error),
+        }
+    }
+    Answer::Replace(Box::new(reply))
 }

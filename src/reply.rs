@@ -1,6 +1,9 @@
 //! A reply that the filter gives itself, ready for the proxy to send.
 
+pub mod placed;
+
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::operation::request::Request;
@@ -16,6 +19,8 @@ pub const UNAVAILABLE: u32 = 14;
 /// body as its message, for gRPC requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
+    /// What it is said in.
+    pub protocol: Protocol,
     /// HTTP status.
     pub status: u16,
     /// gRPC status.
@@ -29,9 +34,10 @@ pub struct Reply {
 }
 
 /// Which protocol the request speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     /// Plain HTTP.
+    #[default]
     Http,
     /// gRPC over HTTP.
     Grpc,
@@ -48,6 +54,7 @@ impl Reply {
     /// A problem document (RFC 9457).
     pub fn problem(status: u16, grpc_status: u32, document: String) -> Self {
         Self {
+            protocol: Protocol::Http,
             status,
             grpc_status,
             details: String::new(),
@@ -80,9 +87,32 @@ impl Reply {
         self.add_missing_header("x-envoy-ratelimited", "true".to_owned());
     }
 
-    /// Makes it a reply to a gRPC call: the proxy sets the content type, and the body becomes the message, a sentence instead
-    /// of a document.
+    /// The HTTP status that is sent: that of gRPC is in the headers.
+    pub const fn http_status(&self) -> u16 {
+        match self.protocol {
+            Protocol::Http => self.status,
+            Protocol::Grpc => 200,
+        }
+    }
+
+    /// All headers that are sent. To a gRPC call that is a response without a body, status and message among its headers
+    /// (gRPC over HTTP/2, *Trailers-Only*). The proxy would write them itself, but only for who spoke gRPC from the start: a call
+    /// of gRPC-Web, which a filter before this one has translated, did not.
+    pub fn all_headers(&self) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+        let own =
+            self.headers.iter().map(|(name, value)| (Cow::Borrowed(name.as_ref()), Cow::Borrowed(value.as_str())));
+        let mut headers: Vec<_> = own.collect();
+        if self.protocol == Protocol::Grpc {
+            headers.push((Cow::Borrowed("content-type"), Cow::Borrowed("application/grpc")));
+            headers.push((Cow::Borrowed("grpc-status"), Cow::Owned(self.grpc_status.to_string())));
+            headers.push((Cow::Borrowed("grpc-message"), Cow::Owned(percent_encoded(&self.body))));
+        }
+        headers
+    }
+
+    /// Makes it a reply to a gRPC call: the body becomes the message, a sentence instead of a document.
     pub fn speak_grpc(&mut self, message: String) {
+        self.protocol = Protocol::Grpc;
         self.headers.retain(|(name, _)| name != "content-type");
         self.add_missing_header("grpc-retry-pushback-ms", "-1".to_owned());
         self.body = message.into_bytes();
@@ -92,4 +122,16 @@ impl Reply {
 /// Rounded up, so that nobody is told to come too early.
 pub fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() != 0))
+}
+
+/// The message as it stands in a header: what is not printable ASCII, and `%`, in hexadecimal (gRPC over HTTP/2, *Status-Message*).
+fn percent_encoded(message: &[u8]) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message {
+        match byte {
+            b'%' | ..=0x1F | 0x7F.. => _ = write!(encoded, "%{byte:02X}"),
+            byte => encoded.push(char::from(*byte)),
+        }
+    }
+    encoded
 }

@@ -188,7 +188,7 @@ fn allocations(document: &str, more_headers: usize) -> usize {
         host.0.advance(MILLISECOND);
         ON.set(true);
         let (decision, mut ticket) = filter.on_request(&host, &worker, End::Here);
-        let answer = filter.on_response(&host, &worker, &mut ticket);
+        let answer = filter.on_response(&host, &worker, End::Later, &mut ticket);
         filter.on_response_end(&host, &worker, &mut ticket);
         filter.on_done(&host, &worker, ticket);
         ON.set(false);

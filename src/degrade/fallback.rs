@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::degrade::cors::Cors;
 use crate::degrade::template::{Filling, Slot, Template};
 use crate::operation::request::Request;
+use crate::reply::placed::Wants;
 use crate::reply::{Protocol, Reply, UNAVAILABLE, whole_seconds};
 use crate::retry::stream;
 
@@ -36,6 +37,8 @@ pub struct Fallback {
 pub struct Caller {
     /// What it speaks.
     pub protocol: Protocol,
+    /// What it wants of the answer.
+    pub wants: Wants,
     /// Its `Origin`, if a page of another origin sent it.
     origin: Option<String>,
     /// Its `x-request-id`.
@@ -45,7 +48,7 @@ pub struct Caller {
 impl Caller {
     /// Somebody of whom nothing else is known.
     pub const fn new(protocol: Protocol) -> Self {
-        Self { protocol, origin: None, request_id: None }
+        Self { protocol, wants: Wants::Body, origin: None, request_id: None }
     }
 
     /// Its `Origin`, if a page of another origin sent it and a fallback for it says which may read it.
@@ -55,7 +58,7 @@ impl Caller {
 
     /// What the fallback needs to know of the request, and no more.
     pub fn of<'f>(request: &Request<'_>, fallbacks: impl IntoIterator<Item = &'f Fallback>) -> Self {
-        let mut caller = Self::new(Protocol::of(request));
+        let mut caller = Self { wants: Wants::of(request), ..Self::new(Protocol::of(request)) };
         for fallback in fallbacks {
             if fallback.cors.is_some() && caller.origin.is_none() {
                 caller.origin = text(request, "origin");
@@ -95,6 +98,7 @@ impl Fallback {
         let own = self.headers.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));
         let request_id = caller.request_id.as_deref().unwrap_or_default();
         let mut reply = Reply {
+            protocol: Protocol::Http,
             status: self.status,
             grpc_status: 0,
             details: String::new(),

@@ -29,6 +29,7 @@ const PLUGIN_CONFIGURATION: u32 = 7;
 pub(super) enum Map {
     Request = 0,
     Response = 2,
+    ResponseTrailers = 3,
 }
 
 /// Metric types of the ABI.
@@ -50,6 +51,14 @@ mod import {
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
+        pub(super) fn proxy_set_buffer_bytes(
+            buffer: u32,
+            start: usize,
+            size: usize,
+            data: *const u8,
+            data_size: usize,
+        ) -> u32;
+        pub(super) fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
         pub(super) fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
         pub(super) fn proxy_get_header_map_value(
             map: u32,
@@ -187,7 +196,7 @@ mod export {
 
     #[unsafe(no_mangle)]
     extern "C" fn proxy_on_response_trailers(stream: u32, _count: u32) -> u32 {
-        machine::with(|it| it.response_end(stream));
+        machine::with(|it| it.response_trailers(stream));
         flow(Flow::Continue)
     }
 
@@ -259,6 +268,18 @@ pub(super) fn response_body(size: usize) -> Result<Option<Vec<u8>>, Status> {
     // SAFETY: see the module.
     let status = unsafe { import::proxy_get_buffer_bytes(RESPONSE_BODY, 0, size, &mut out.data, &mut out.size) };
     optional(status, out)
+}
+
+/// Puts bytes in place of the `size` that have come of a response's body. Valid in the callback that says how many.
+pub(super) fn replace_response_body(size: usize, body: &[u8]) -> Result<(), Status> {
+    // SAFETY: see the module.
+    check(unsafe { import::proxy_set_buffer_bytes(RESPONSE_BODY, 0, size, body.as_ptr(), body.len()) })
+}
+
+/// Puts headers in place of all that there are, by their serialised block.
+pub(super) fn replace_headers(map: Map, block: &[u8]) -> Result<(), Status> {
+    // SAFETY: see the module.
+    check(unsafe { import::proxy_set_header_map_pairs(map as u32, block.as_ptr(), block.len()) })
 }
 
 /// All headers as one serialised block.

@@ -95,8 +95,8 @@ impl Machine {
     }
 
     /// A response's trailers are there, which end it.
-    pub(super) fn response_end(&self, stream: u32) {
-        self.streams.with(stream, |it| it.request().map(RequestStream::response_end));
+    pub(super) fn response_trailers(&self, stream: u32) {
+        self.streams.with(stream, |it| it.request().map(RequestStream::response_trailers));
     }
 
     /// A stream has ended, or a configuration is no longer in use because all its streams have.

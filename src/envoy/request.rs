@@ -8,7 +8,7 @@ use super::machine::Flow;
 use crate::headers::Headers;
 use crate::host::{Direction, End, HostError};
 use crate::pipeline::{Answer, Decision, Edits, Ticket};
-use crate::reply::Reply;
+use crate::reply::{Protocol, Reply};
 use crate::time::Timestamp;
 
 /// The stream of a request. It keeps the configuration that it began under, and its ticket.
@@ -19,11 +19,22 @@ pub(super) struct RequestStream {
     ticket: Option<Ticket>,
     /// The instant until which the request was held, if it was.
     held_until: Option<Timestamp>,
+    body: Body,
+}
+
+/// Whose the body of the response is.
+enum Body {
+    /// The service's.
+    Own,
+    /// This, as soon as the first part of the service's comes.
+    Ours(Vec<u8>),
+    /// What comes still of the service's goes nowhere.
+    Sent,
 }
 
 impl RequestStream {
     pub(super) fn new(installed: Rc<Installed>) -> Self {
-        Self { installed, direction: Direction::Unspecified, ticket: None, held_until: None }
+        Self { installed, direction: Direction::Unspecified, ticket: None, held_until: None, body: Body::Own }
     }
 
     /// Has the pipeline decide, and carries it out. `context` is the stream's own.
@@ -71,9 +82,17 @@ impl RequestStream {
         let Some(ticket) = &mut self.ticket else {
             return Flow::Continue;
         };
-        let answer = installed.filter(self.direction).on_response(&installed.host(), installed.worker(), ticket);
+        let answer = installed.filter(self.direction).on_response(&installed.host(), installed.worker(), end, ticket);
         match answer {
             Answer::Replace(reply) => return send(installed, &reply),
+            Answer::Become(placed) => {
+                let done = abi::replace_headers(Map::Response, placed.headers.as_block());
+                report(installed, "replace_headers", done);
+                if done.is_err() {
+                    return send(installed, &placed.reply);
+                }
+                self.body = Body::Ours(placed.into_body());
+            }
             Answer::Pass(edits) => {
                 for (name, value) in &edits.set {
                     report(installed, "replace_header", abi::replace_header(Map::Response, name, value));
@@ -92,16 +111,44 @@ impl RequestStream {
     /// Hands a piece of the response's body on.
     pub(super) fn response_body(&mut self, size: usize, end: End) {
         let installed = &*self.installed;
-        if let Some(ticket) = &mut self.ticket {
-            installed.filter(self.direction).on_response_body(&installed.host(), installed.worker(), ticket, size);
+        match (std::mem::replace(&mut self.body, Body::Sent), &mut self.ticket) {
+            (Body::Own, ticket) => {
+                self.body = Body::Own;
+                if let Some(ticket) = ticket {
+                    installed.filter(self.direction).on_response_body(
+                        &installed.host(),
+                        installed.worker(),
+                        ticket,
+                        size,
+                    );
+                }
+            }
+            (Body::Ours(body), _) => {
+                report(installed, "replace_response_body", abi::replace_response_body(size, &body));
+            }
+            (Body::Sent, _) if 0 < size => {
+                report(installed, "replace_response_body", abi::replace_response_body(size, &[]));
+            }
+            (Body::Sent, _) => {}
         }
         if end == End::Here {
             self.response_end();
         }
     }
 
+    /// The response's trailers are there. Those of a response that something else has taken the place of go nowhere.
+    pub(super) fn response_trailers(&mut self) {
+        if !matches!(self.body, Body::Own) {
+            let none: [(&str, &[u8]); 0] = [];
+            let none = Headers::from_pairs(&none);
+            let done = abi::replace_headers(Map::ResponseTrailers, none.as_block());
+            report(&self.installed, "replace_headers", done);
+        }
+        self.response_end();
+    }
+
     /// The response is complete: its trailers are there, or its body or headers if nothing follows them.
-    pub(super) fn response_end(&mut self) {
+    fn response_end(&mut self) {
         let installed = &*self.installed;
         if let Some(ticket) = &mut self.ticket {
             installed.filter(self.direction).on_response_end(&installed.host(), installed.worker(), ticket);
@@ -131,12 +178,17 @@ fn apply(installed: &Installed, edits: &Edits<'_>) {
 
 /// Answers the request. A reply that cannot be sent must not leave the request waiting: it goes on.
 pub(super) fn send(installed: &Installed, reply: &Reply) -> Flow {
-    let headers = Headers::from_pairs(&reply.headers);
+    let pairs = reply.all_headers();
+    let pairs: Vec<(&str, &[u8])> = pairs.iter().map(|(name, value)| (name.as_ref(), value.as_bytes())).collect();
+    let headers = Headers::from_pairs(&pairs);
     let response = LocalResponse {
-        status: u32::from(reply.status),
+        status: u32::from(reply.http_status()),
         details: &reply.details,
         headers: headers.as_block(),
-        body: &reply.body,
+        body: match reply.protocol {
+            Protocol::Http => &reply.body,
+            Protocol::Grpc => &[],
+        },
         grpc_status: i32::try_from(reply.grpc_status).unwrap_or(i32::MAX),
     };
     let sent = abi::send_local_response(&response);

@@ -96,6 +96,7 @@ impl Sidecar {
     pub fn replacement(&self, ticket: Ticket, response: &[(&str, &str)]) -> Option<Reply> {
         match self.answer_with(ticket, response) {
             Answer::Pass(_) => None,
+            Answer::Become(placed) => Some(placed.reply),
             Answer::Replace(reply) => Some(*reply),
         }
     }
@@ -104,7 +105,7 @@ impl Sidecar {
     pub fn answer_with_body(&self, mut ticket: Ticket, response: &[(&str, &str)], body: &[u8]) -> Answer {
         self.host.set_response(response);
         let answer = self.on_timer(|| {
-            let answer = self.filter.on_response(&*self.host, &self.worker, &mut ticket);
+            let answer = self.filter.on_response(&*self.host, &self.worker, End::Later, &mut ticket);
             if let Answer::Pass(_) = answer {
                 self.host.set_body(body);
                 self.filter.on_response_body(&*self.host, &self.worker, &mut ticket, body.len());

@@ -289,7 +289,7 @@ fn one_request_a_second_is_let_through() {
 fn a_trial_that_is_given_back_is_the_next_requests() {
     let mut usual = UsualTime::default();
     for _ in 0..MIN_SUCCESSES {
-        usual.record(millis(200), at(START));
+        usual.record(millis(200), at(START), at(START));
     }
     for now in [START, START + 1, START + 2] {
         assert_eq!(usual.judge(millis(1), at(now)), Room::Trial);

@@ -14,6 +14,7 @@ use crate::rig::envoy_process::Envoy;
 use crate::rig::filter::Filter;
 use crate::rig::grpc_upstream::GrpcUpstream;
 use crate::rig::listener::Listener;
+use crate::rig::raw_upstream::RawUpstream;
 use crate::rig::turn::Turn;
 use crate::rig::upstream::{BROKEN_PAGE, Manner, Upstream, checksum, page};
 use crate::rig::wire::{Wire, field, request};
@@ -28,7 +29,7 @@ fn policy() -> Value {
             { "name": "orders", "match": { "paths": ["/orders"] } },
         ],
         "fallbacks": [
-            { "name": "reviews-empty", "status": 200, "json": { "reviews": [] } },
+            { "name": "reviews-empty", "status": 200, "methods": ["GET", "HEAD", "POST"], "json": { "reviews": [] } },
             { "name": "sorry", "status": 503, "text": "back in a minute", "retry_after": "30s" },
         ],
         "on_failure": [
@@ -68,14 +69,14 @@ async fn replaced(http2_upstream: bool, client: fn(SocketAddr) -> Client, worker
     let envoy = turn.start(Bootstrap::new(routed).concurrency(workers)).await;
     let client = client(envoy.address());
     let leaving = "x-leftover=of the failure";
-    let details = Some("outrigger_failure_reviews".to_owned());
     let mut replacements = 0;
 
-    for (manner, detail) in [
-        (Manner::Failing(500), "500"),
-        (Manner::Failing(503), "503"),
-        (Manner::Resetting, "503"),
-        (Manner::Hanging, "504"),
+    // The response is changed in place, so Envoy's own words for it stay.
+    for (manner, detail, details) in [
+        (Manner::Failing(500), "500", "via_upstream"),
+        (Manner::Failing(503), "503", "via_upstream"),
+        (Manner::Resetting, "503", "upstream_reset_before_response_started"),
+        (Manner::Hanging, "504", "response_timeout"),
     ] {
         upstream.behave("/reviews", manner);
         for (method, body) in [(Method::GET, 0), (Method::POST, 100_000)] {
@@ -87,8 +88,9 @@ async fn replaced(http2_upstream: bool, client: fn(SocketAddr) -> Client, worker
                 .body(vec![b'b'; body]);
             assert_replaced(&send(asked).await);
             replacements += 1;
-            let expected = (200, Some(detail.to_owned()), details.clone());
-            assert_eq!(logged(&envoy, replacements).await, expected, "{manner:?}");
+            let logged = logged(&envoy, replacements).await;
+            assert_eq!((logged.0, logged.1.as_deref()), (200, Some(detail)), "{manner:?}");
+            assert!(logged.2.as_deref().is_some_and(|it| it.starts_with(details)), "{manner:?}: {logged:?}");
             // The connection, and Envoy's to the upstream, are in order.
             let next = send(client.request(Method::GET, "/elsewhere").header("x-answer-header", leaving)).await;
             assert_eq!((next.status, next.reason()), (200, None));
@@ -103,7 +105,8 @@ async fn replaced(http2_upstream: bool, client: fn(SocketAddr) -> Client, worker
     upstream.crash();
     assert_replaced(&client.get("/reviews/1").await);
     replacements += 1;
-    assert_eq!(logged(&envoy, replacements).await, (200, Some("503".to_owned()), details), "nobody is there");
+    let logged = logged(&envoy, replacements).await;
+    assert_eq!((logged.0, logged.1.as_deref()), (200, Some("503")), "nobody is there");
     upstream.revive().await;
     upstream.behave("/reviews", Manner::Well);
     let healed = client.get("/reviews/1").await;
@@ -333,8 +336,36 @@ async fn a_reply_in_place_of_a_failure_is_whole_on_the_wire() {
     let next = wire.reply().await;
 
     assert_eq!((replaced.status, replaced.body.as_slice()), (200, br#"{"reviews":[]}"#.as_slice()));
+    // As the response was framed: one that did not say how long it is may have no body at all.
+    assert_eq!(field(&replaced.head, "transfer-encoding"), Some("chunked"));
+    assert_eq!(replaced.head.matches("content-length").count(), 0);
+    assert_eq!(next.status, 200);
+    assert!(String::from_utf8_lossy(&next.body).contains("/elsewhere"));
+    let first = request("/reviews/1", "x-answer-status: 500\r\nx-answer-size: 100000\r\n");
+    wire.send([first, request("/elsewhere", "")].concat()).await;
+    let (replaced, next) = (wire.reply().await, wire.reply().await);
+    assert_eq!((replaced.status, replaced.body.as_slice()), (200, br#"{"reviews":[]}"#.as_slice()));
     assert_eq!(field(&replaced.head, "transfer-encoding"), None);
     assert_eq!(replaced.head.matches("content-length").count(), 1);
     assert_eq!(next.status, 200);
-    assert!(String::from_utf8_lossy(&next.body).contains("/elsewhere"));
+}
+
+/// With a body before them and without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trailers_of_a_failure_go_nowhere() {
+    let turn = Turn::shared().await;
+    const HEAD: &str = "HTTP/1.1 503 Sorry\r\ntransfer-encoding: chunked\r\ntrailer: x-last\r\n\r\n";
+    const LAST: &str = "0\r\nx-last: failure\r\n\r\n";
+    let with_body: &str = Box::leak(format!("{HEAD}7\r\nfailure\r\n{LAST}").into_boxed_str());
+    let without: &str = Box::leak(format!("{HEAD}{LAST}").into_boxed_str());
+    for (said, body) in [(with_body, r#"{"reviews":[]}"#), (without, "")] {
+        let upstream = RawUpstream::hang_up(said).await;
+        let trailers = json!({ "http_protocol_options": { "enable_trailers": true } });
+        let envoy = turn.start(Bootstrap::new(listener(upstream.cluster()).connection_manager(trailers))).await;
+        let mut wire = Wire::connect(envoy.address()).await;
+        let reply = wire.get("/reviews/1", "te: trailers\r\n").await;
+        assert_eq!((reply.status, reply.header("x-outrigger-reason")), (200, Some(REASON)), "{}", reply.head);
+        assert_eq!((String::from_utf8_lossy(&reply.body).as_ref(), reply.trailers.as_str()), (body, ""));
+        envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
+    }
 }

@@ -28,6 +28,7 @@ mod manifests;
 mod memory;
 mod metrics;
 mod operations;
+mod placed;
 mod protocol;
 mod queues;
 mod refusals;

@@ -8,7 +8,7 @@ use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, pass_u
 use crate::common::{MemoryHost, Random};
 use outrigger::degrade::breaker::record;
 use outrigger::degrade::breaker::state::Phase;
-use outrigger::host::{Host, LogField};
+use outrigger::host::{End, Host, LogField};
 use outrigger::monitor::metrics;
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
@@ -163,7 +163,7 @@ fn a_response_that_breaks_off_is_a_failure_and_a_client_that_leaves_is_nothing()
         let mut ticket = sidecar.begin(request).unwrap();
         sidecar.host.set_grpc_status(Some(2));
         sidecar.host.set_response(&[(":status", "200")]);
-        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
         sidecar.end(ticket);
     };
     for request in [&ORDER[..], &CALL[..]] {
@@ -194,7 +194,7 @@ fn slow_is_what_takes_long_until_the_headers() {
             let Ok(mut ticket) = sidecar.begin(&ORDER) else { return true };
             sidecar.host.advance(to_headers);
             sidecar.host.set_response(&[(":status", "200")]);
-            let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+            let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
             sidecar.host.advance(body);
             sidecar.filter.on_response_end(&*sidecar.host, &sidecar.worker, &mut ticket);
             sidecar.end(ticket);
@@ -249,7 +249,7 @@ fn a_dead_stop_opens_it_before_the_first_request_ends() {
 fn what_is_answered_or_left_in_time_does_not_hang() {
     let headers_only = |sidecar: &Sidecar, response: &[(&str, &str)], ticket: &mut Ticket| {
         sidecar.host.set_response(response);
-        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, ticket);
+        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, ticket);
     };
     // A stream of events, a call that streams, a tunnel: their headers came, and they last.
     let upgrade = [(":path", "/orders"), ("connection", "upgrade"), ("upgrade", "websocket")];
@@ -598,7 +598,7 @@ fn a_probe_is_settled_by_its_headers_and_once() {
         let sidecar = about_to_probe("");
         let mut probe = sidecar.begin(request).unwrap();
         sidecar.host.set_response(&[(":status", status)]);
-        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut probe);
+        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut probe);
         assert_eq!(gauge(&sidecar), 2, "{request:?}");
         let record = sidecar.host.record(RECORD);
         sidecar.host.set_grpc_status(Some(14));
@@ -629,8 +629,8 @@ fn a_replaced_failure_counts_once() {
         assert!(!is_open(&sidecar), "after {} failures", number - 1);
         let mut ticket = sidecar.begin(&ORDER).unwrap();
         sidecar.host.set_response(&[(":status", "503")]);
-        let answer = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
-        assert!(matches!(answer, Answer::Replace(_)));
+        let answer = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
+        assert!(matches!(answer, Answer::Become(_)));
         // The reply comes by as if it were the service's.
         sidecar.host.set_response(&[(":status", "200")]);
         assert_eq!(sidecar.replacement(ticket, &[(":status", "200")]), None);

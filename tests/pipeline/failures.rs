@@ -7,6 +7,7 @@ use outrigger::degrade::stale::MAX_CAPTURES;
 use outrigger::host::{End, LogField};
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
+use outrigger::reply::placed::Placed;
 use wasm_bindgen_test::wasm_bindgen_test;
 
 const SHOP: &str = r#"{
@@ -127,8 +128,8 @@ fn the_reply_that_is_served_is_not_judged_again() {
     let sidecar = shop(r#"{ "fallback": "sorry" }"#);
     let mut ticket = sidecar.begin(&REVIEWS).unwrap();
     sidecar.host.set_response(&[(":status", "500")]);
-    let first = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
-    assert!(matches!(first, Answer::Replace(_)));
+    let first = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
+    assert!(matches!(first, Answer::Become(_)));
     // The reply comes by, with a status of its own.
     assert_eq!(sidecar.replacement(ticket, &[(":status", "503")]), None);
     assert_eq!(
@@ -210,7 +211,7 @@ fn a_grpc_stream_that_ends_before_its_trailers_failed_or_was_left() {
         sidecar.host.set_response(&[(":status", "200")]);
         sidecar.host.set_grpc_status(made_up);
         sidecar.host.set_broken_off(broken_off);
-        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
         sidecar.end(ticket);
         assert_eq!(ended(&sidecar.host, "reviews", outcome), 1, "{broken_off}, {made_up:?}");
     }
@@ -221,7 +222,7 @@ fn a_grpc_stream_that_ends_before_its_trailers_failed_or_was_left() {
 /// The service answers with 200 and part of a body, and then the stream ends.
 fn broken_off(sidecar: &Sidecar, mut ticket: Ticket) {
     sidecar.host.set_response(&[(":status", "200"), ("cache-control", "max-age=60")]);
-    let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
     sidecar.host.set_body(b"half");
     sidecar.filter.on_response_body(&*sidecar.host, &sidecar.worker, &mut ticket, 4);
     sidecar.end(ticket);
@@ -263,7 +264,7 @@ const GOOD: [(&str, &str); 3] =
 fn answer_in_parts(sidecar: &Sidecar, mut ticket: Ticket, response: &[(&str, &str)], parts: &[&str]) {
     let (host, worker) = (&*sidecar.host, &*sidecar.worker);
     host.set_response(response);
-    let _ = sidecar.filter.on_response(host, worker, &mut ticket);
+    let _ = sidecar.filter.on_response(host, worker, End::Later, &mut ticket);
     for part in parts {
         host.set_body(part.as_bytes());
         sidecar.filter.on_response_body(host, worker, &mut ticket, part.len());
@@ -487,7 +488,7 @@ fn an_answer_that_never_ends_gives_its_place_back() {
         let mut tickets: Vec<Ticket> = (0..MAX_CAPTURES).map(begin).collect();
         for ticket in &mut tickets {
             sidecar.host.set_response(&GOOD);
-            let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, ticket);
+            let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, ticket);
             sidecar.host.set_body(b"half");
             sidecar.filter.on_response_body(&*sidecar.host, &sidecar.worker, ticket, 4);
         }
@@ -636,6 +637,142 @@ fn an_answer_that_was_just_kept_is_not_kept_again() {
     sidecar.host.advance(10 * SECOND);
     keep(&sidecar, &REVIEWS, "three stars");
     assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"three stars");
+}
+
+// === in place ========================================================================================================
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+/// What becomes of a failed response with these headers, which end it or not.
+fn becomes(sidecar: &Sidecar, request: &[(&str, &str)], response: &[(&str, &str)], end: End) -> Answer {
+    let mut ticket = sidecar.begin(request).unwrap();
+    sidecar.host.set_response(response);
+    let answer = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, end, &mut ticket);
+    sidecar.end(ticket);
+    answer
+}
+
+fn headers_of(placed: &Placed) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    placed.headers.iter().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// Or filters in front, such as Envoy's CORS filter, do not see what takes its place.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_failed_response_becomes_the_fallback_and_nothing_of_the_failure_stays() {
+    let sidecar = shop(EMPTY);
+    let response = [
+        (":status", "503"),
+        ("content-type", "text/html"),
+        ("content-length", "4000"),
+        ("content-encoding", "br"),
+        ("etag", "x"),
+        ("set-cookie", "a=b"),
+        ("cache-control", "max-age=60"),
+        ("retry-after", "7"),
+        ("x-envoy-upstream-service-time", "3"),
+        ("x-made-up", "x"),
+        ("vary", "origin"),
+        ("access-control-allow-origin", "https://page.example"),
+        ("x-request-id", "i-1"),
+        ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+    ];
+    let Answer::Become(placed) = becomes(&sidecar, &REVIEWS, &response, End::Later) else {
+        panic!("it was to be changed in place");
+    };
+    let body = br#"{ "reviews": [], "why": "failure/reviews i-1" }"#;
+    let length = body.len().to_string();
+    let expected = [
+        (":status", "200"),
+        ("content-type", "application/json"),
+        ("x-outrigger-reason", "failure/reviews"),
+        ("content-length", length.as_str()),
+        ("vary", "origin"),
+        ("access-control-allow-origin", "https://page.example"),
+        ("x-request-id", "i-1"),
+        ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+    ];
+    assert_eq!(headers_of(&placed), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(placed.into_body(), body);
+    assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_cannot_become_the_reply_is_replaced_by_it() {
+    let sidecar = shop(EMPTY);
+    let head = [&REVIEWS[..], &[(":method", "HEAD")]].concat();
+    let call = [&CALL[..], &[("x-request-id", "i")]].concat();
+    let web = [&CALL[..], &[("x-grpc-web", "1")]].concat();
+    let (failed, unavailable) = ([(":status", "503")], [(":status", "200"), ("grpc-status", "14")]);
+    let cases: [(Pairs<'_>, Pairs<'_>, End, bool); 8] = [
+        (&REVIEWS, &failed, End::Later, true),
+        // It cannot be given a body.
+        (&REVIEWS, &failed, End::Here, false),
+        (&head, &failed, End::Here, true),
+        (&call, &unavailable, End::Here, true),
+        // Its client takes the status only from headers that end the response, but for one of gRPC-Web.
+        (&call, &failed, End::Later, false),
+        (&web, &failed, End::Later, true),
+        (&web, &unavailable, End::Here, true),
+        (&call, &failed, End::Here, true),
+    ];
+    for (request, response, end, in_place) in cases {
+        let answer = becomes(&sidecar, request, response, end);
+        assert_eq!(matches!(answer, Answer::Become(_)), in_place, "{request:?} {response:?} {end:?}");
+        assert_eq!(matches!(answer, Answer::Replace(_)), !in_place, "{request:?} {response:?} {end:?}");
+    }
+    // Nor if its headers cannot be read.
+    sidecar.host.break_call("response_headers");
+    assert!(matches!(becomes(&sidecar, &REVIEWS, &failed, End::Later), Answer::Replace(_)));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_length_is_told_where_the_response_told_one_or_asked_for_no_body() {
+    let sidecar = shop(EMPTY);
+    let length =
+        |request: &[(&str, &str)], response: &[(&str, &str)], end| match becomes(&sidecar, request, response, end) {
+            Answer::Become(placed) => headers_of(&placed).into_iter().find(|(name, _)| name == "content-length"),
+            other => panic!("{other:?}"),
+        };
+    let told = Some(("content-length".to_owned(), "47".to_owned()));
+    assert_eq!(length(&REVIEWS, &[(":status", "503"), ("content-length", "9")], End::Later), told);
+    assert_eq!(length(&REVIEWS, &[(":status", "503")], End::Later), None, "there may be trailers and no body");
+    let head = [&REVIEWS[..], &[(":method", "HEAD")]].concat();
+    assert_eq!(length(&head, &[(":status", "503")], End::Here), told);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_failed_call_becomes_headers_with_a_status() {
+    let sidecar = shop(EMPTY);
+    let response =
+        [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "14"), ("grpc-message", "x")];
+    let Answer::Become(placed) = becomes(&sidecar, &CALL, &response, End::Here) else {
+        panic!("it was to be changed in place");
+    };
+    let expected = [
+        (":status", "200"),
+        ("x-envoy-ratelimited", "true"),
+        ("x-outrigger-reason", "failure/reviews"),
+        ("grpc-retry-pushback-ms", "-1"),
+        ("content-type", "application/grpc"),
+        ("grpc-status", "14"),
+        ("grpc-message", "refused by failure/reviews"),
+    ];
+    assert_eq!(headers_of(&placed), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(placed.into_body(), b"");
+}
+
+/// One read of the response's headers more, and that only of a failure.
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_changed_in_place_costs_one_call_more() {
+    let sidecar = shop(EMPTY);
+    let calls = |end| {
+        sidecar.host.take_calls();
+        let _ = becomes(&sidecar, &REVIEWS, &[(":status", "503")], end);
+        sidecar.host.take_calls().get("response_headers").copied()
+    };
+    let _ = calls(End::Later);
+    assert_eq!((calls(End::Later), calls(End::Here)), (Some(1), None));
 }
 
 // === nobody asks =====================================================================================================

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::common::sidecar::{MILLISECOND, Sidecar, pass_until};
+use outrigger::host::End;
 use outrigger::pipeline::Decision;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -107,7 +108,7 @@ fn serve<'s>(sidecar: &'s Sidecar, nanos: u64, name: &str) -> Decision<'s> {
     let headers = [(":path", "/reviews/17"), (":method", method), user, ("content-type", content_type)];
     let (decision, mut ticket) = sidecar.ask(&headers);
     let (host, worker) = (&*sidecar.host, &*sidecar.worker);
-    let _ = sidecar.filter.on_response(host, worker, &mut ticket);
+    let _ = sidecar.filter.on_response(host, worker, End::Later, &mut ticket);
     sidecar.host.set_body(b"{}");
     sidecar.filter.on_response_body(host, worker, &mut ticket, 2);
     sidecar.filter.on_response_end(host, worker, &mut ticket);

@@ -67,7 +67,7 @@ impl Sidecar {
                 Some(*reply)
             }
         };
-        let _ = self.filter.on_response(&*self.host, &self.worker, &mut ticket);
+        let _ = self.filter.on_response(&*self.host, &self.worker, End::Later, &mut ticket);
         self.filter.on_response_end(&*self.host, &self.worker, &mut ticket);
         self.filter.on_done(&*self.host, &self.worker, ticket);
         reply
@@ -317,11 +317,11 @@ fn edits_of_response(style: &str, service: &[(&str, &str)]) -> FieldEdits {
     let mut response = vec![(":status", "200")];
     response.extend(service);
     sidecar.host.set_response(&response);
-    let answer = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    let answer = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
     sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
     match answer {
         Answer::Pass(edits) => edits,
-        Answer::Replace(reply) => panic!("{reply:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -470,7 +470,7 @@ fn outcomes_follow_the_response() {
     let sidecar = Sidecar::new("{}");
     let (_, mut ticket) = sidecar.ask(&get("/"));
     sidecar.host.set_response(&[(":status", "503"), ("x-envoy-ratelimited", "true")]);
-    let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+    let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
     sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
     assert_eq!(sidecar.metric(&outcome("client_error")), 1, "another filter's refusal is no failure of the service");
 
@@ -505,7 +505,7 @@ fn durations_are_of_forwarded_requests_without_long_streams() {
         let (_, mut ticket) = sidecar.ask(&request);
         sidecar.host.advance(25_000_000);
         sidecar.host.set_response(&[(":status", "200")]);
-        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
         sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
     }
     assert_eq!(sidecar.metric(name), 25);

@@ -265,7 +265,7 @@ fn a_request_is_a_long_stream_when_its_response_is_one() {
         let (_, mut ticket) = edited(&sidecar, &either);
         sidecar.host.set_response(&[(":status", "200"), ("content-type", content_type)]);
         let (host, worker) = (&*sidecar.host, &*sidecar.worker);
-        let _ = sidecar.filter.on_response(host, worker, &mut ticket);
+        let _ = sidecar.filter.on_response(host, worker, outrigger::host::End::Later, &mut ticket);
         sidecar.host.advance(3_600_000 * MILLISECOND);
         // Streams end in the middle, as far as anybody can tell.
         sidecar.host.set_broken_off(true);
@@ -621,7 +621,12 @@ fn what_was_set_aside_comes_back_however_the_request_ends() {
             |sidecar, mut ticket| {
                 sidecar.host.set_response(&[(":status", "200")]);
                 sidecar.host.set_broken_off(true);
-                let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, &mut ticket);
+                let _ = sidecar.filter.on_response(
+                    &*sidecar.host,
+                    &sidecar.worker,
+                    outrigger::host::End::Later,
+                    &mut ticket,
+                );
                 sidecar.end(ticket);
             },
             5,
@@ -731,7 +736,7 @@ fn a_replaced_failure_does_not_pay() {
     for _ in 0..100 {
         let (_, ticket) = edited(&sidecar, &ORDER);
         sidecar.host.set_attempts(Some(1));
-        assert!(matches!(sidecar.answer_with(ticket, &UNAVAILABLE), Answer::Replace(_)));
+        assert!(matches!(sidecar.answer_with(ticket, &UNAVAILABLE), Answer::Become(_)));
     }
     assert_eq!(ended(&sidecar.host, "place-order", "degraded"), 100);
     let plain = shop(THREE, "");

@@ -94,7 +94,7 @@ impl Memory {
     /// Leave to begin with an answer, unless there are too many on their way or there were too many lately. One that has been on its
     /// way for [`RESERVED_FOR`] has stalled: it lost its slot, and loses its place here.
     pub(super) fn permit(self: &Rc<Self>, now: Timestamp) -> Option<Permit> {
-        let mut captures = self.captures.borrow_mut();
+        let mut captures = self.captures.try_borrow_mut().ok()?;
         captures.retain(|place| {
             let stalled = RESERVED_FOR <= now.saturating_since(place.taken);
             if stalled {

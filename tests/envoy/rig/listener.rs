@@ -14,7 +14,7 @@ use crate::rig::filter::{Filter, with_codec};
 pub(crate) struct Listener {
     name: String,
     direction: Option<&'static str>,
-    filters: Vec<Filter>,
+    filters: Vec<Value>,
     upstream_filters: Vec<Filter>,
     cluster: Option<Cluster>,
     others: Vec<Cluster>,
@@ -95,7 +95,15 @@ impl Listener {
 
     /// With one more filter before the router.
     pub(crate) fn filter(mut self, filter: Filter) -> Self {
-        self.filters.push(filter);
+        self.filters.push(filter.render());
+        self
+    }
+
+    /// With one of Envoy's own filters before the router, `cors` or `grpc_web`, behind those that were added before.
+    #[allow(dead_code, reason = "the bench shares this module")]
+    pub(crate) fn envoys(mut self, name: &str, kind: &str) -> Self {
+        let config = any(&format!("envoy.extensions.filters.http.{name}.v3.{kind}"), json!({}));
+        self.filters.push(json!({ "name": format!("envoy.filters.http.{name}"), "typed_config": config }));
         self
     }
 
@@ -168,7 +176,7 @@ impl Listener {
     }
 
     fn render_connection_manager(&self, home: &Path) -> Value {
-        let mut http_filters: Vec<Value> = self.filters.iter().map(Filter::render).collect();
+        let mut http_filters = self.filters.clone();
         http_filters.push(json!({
             "name": "envoy.filters.http.router",
             "typed_config": any("envoy.extensions.filters.http.router.v3.Router", self.render_router()),
