@@ -74,7 +74,7 @@ pub struct Worker {
     pub waiting: Cell<usize>,
     /// The secret under which keys are hashed.
     pub seed: Seed,
-    /// The configuration versions and switches in use.
+    /// What this worker uses of what gauges show: configuration versions, switches, breakers.
     pub in_use: InUse,
 }
 

@@ -37,7 +37,9 @@ impl Installed {
         }
         let Self { config, worker, .. } = &installed;
         worker.register.join(config.placement);
-        installed.report(worker.in_use.take_up(&installed.host(), &worker.metrics, config));
+        worker.in_use.take_up(config);
+        // At once, but not in a machine that is thrown away after this callback.
+        installed.timer.wake_at(installed.host().now());
         installed
     }
 
@@ -113,6 +115,9 @@ impl Installed {
                 filter.on_tick(&host, &self.worker);
             }
             let now = host.now();
+            if let Some(wait) = self.worker.in_use.show(&host, &self.worker, now) {
+                self.timer.wake_at(now.saturating_add(wait));
+            }
             while let Some(stream) = self.queue.release(now) {
                 self.resume(streams, stream);
             }
@@ -139,7 +144,7 @@ impl Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         self.worker.register.leave(self.config.placement);
-        self.report(self.worker.in_use.give_up(&self.host(), &self.worker.metrics, &self.config));
+        self.worker.in_use.give_up(&self.host(), &self.worker, &self.config);
     }
 }
 

@@ -10,9 +10,9 @@
 //! | `outrigger_request_duration_milliseconds` | operation | histogram | once per forwarded request |
 //! | `outrigger_refusals_total` | reason, enforced | counter | per refusal, real or shadow |
 //! | `outrigger_fallbacks_total` | fallback, reason | counter | when one is served |
-//! | `outrigger_breaker_state` | breaker | gauge | 0 closed, 1 half-open, 2 ramp, 3 open; at first sight and on change |
+//! | `outrigger_breaker_state` | breaker | gauge | 0 closed, 1 half-open, 2 ramp, 3 open; at first sight, on change, and 0 when it is gone |
 //! | `outrigger_breaker_transitions_total` | breaker, to, cause | counter | on change |
-//! | `outrigger_switch_on` | switch | gauge | at configuration: 1 on, 0 off |
+//! | `outrigger_switch_on` | switch | gauge | 1 while a configuration in use has it on |
 //! | `outrigger_retries_total` | operation, decision | counter | per retry made, and per request that got none |
 //! | `outrigger_queue_wait_milliseconds` | limit | histogram | when a request waited |
 //! | `outrigger_table_evictions_total` | limit, kind | counter | when a key takes another one's cell |

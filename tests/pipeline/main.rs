@@ -8,6 +8,7 @@ mod breakers;
 mod failures;
 mod fallbacks;
 mod hostcalls;
+mod in_use;
 mod limits;
 mod retries;
 mod several;
