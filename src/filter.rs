@@ -15,7 +15,7 @@ use crate::degrade::switch::Switch;
 use crate::limit::rule::Limit;
 use crate::monitor::metrics::Handle;
 use crate::monitor::outcome::Outcome;
-use crate::monitor::reason::Reason;
+use crate::monitor::reason::{self, Reason};
 use crate::operation::Operations;
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
@@ -91,7 +91,7 @@ impl Filter {
             retries: retries.map(|(index, spec)| Rc::new(RetryRule::new(index, spec, scope, worker))).collect(),
             deadlines: config.deadlines.clone(),
             fallbacks: config.fallbacks.clone(),
-            expired: Reason::plain("deadline"),
+            expired: Reason::plain(reason::DEADLINE),
             monitor: config.monitor,
         }
     }

@@ -3,9 +3,11 @@
 //! * [`metrics`]: the table of every metric and the handles to it.
 //! * [`reason`]: why a request was refused, in one word.
 //! * [`outcome`]: how a request ended, in one word.
-//! * [`in_use`]: which configuration versions and switches are in use.
+//! * [`foretold`]: the counters that are there from the configuration on.
+//! * [`in_use`]: which configuration versions, switches and breakers are in use.
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
+pub mod foretold;
 pub mod in_use;
 pub mod metrics;
 pub mod outcome;

@@ -21,7 +21,8 @@
 //! | `outrigger_config_info` | version | gauge | 1 while a configuration is in use |
 //! | `outrigger_config_rejected_total` | | counter | when a configuration is refused |
 //!
-//! Defining a metric costs the proxy about 8 µs and some memory for good, so it is done once per worker, on first use.
+//! Defining a metric costs the proxy about 8 µs and some memory for good, so it is done once per worker: on first
+//! use, or [with the configuration](super::foretold).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -29,6 +30,9 @@ use std::collections::BTreeMap;
 use crate::host::{Host, HostError, MetricId, MetricKind};
 use crate::monitor::outcome::Outcome;
 use crate::operation::Tier;
+
+/// What `outrigger_fallbacks_total` calls an answer that was kept.
+pub const STALE: &str = "stale";
 
 /// The metrics that one worker has defined, by name.
 #[derive(Debug, Default)]

@@ -26,11 +26,19 @@ pub enum Enforcement {
     Shadow,
 }
 
+/// Why a request is refused that has no time left.
+pub const DEADLINE: &str = "deadline";
+
+/// The reason of the policy of that kind and name, as a word.
+pub fn text(kind: &str, name: &str) -> String {
+    format!("{kind}/{name}")
+}
+
 impl Reason {
     /// The reason of the policy of that kind and name.
     pub fn new(kind: &str, name: &str) -> Self {
         Self {
-            text: format!("{kind}/{name}"),
+            text: text(kind, name),
             details: format!("outrigger_{kind}_{name}"),
             enforced: Handle::default(),
             shadow: Handle::default(),

@@ -7,6 +7,7 @@ mod attempts;
 mod breakers;
 mod failures;
 mod fallbacks;
+mod foretold;
 mod hostcalls;
 mod in_use;
 mod limits;
