@@ -8,7 +8,8 @@ use crate::limit::cost::{Cost, Priced};
 use crate::limit::counter::{Admission, Counter, Kept, Place};
 use crate::limit::key::KeySpec;
 use crate::limit::policy::Policy;
-use crate::monitor::metrics::{self, Handle};
+use crate::monitor::metrics::Handle;
+use crate::monitor::names::Names;
 use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
@@ -59,6 +60,7 @@ pub struct Limit {
     spec: LimitSpec,
     counter: Counter,
     reason: Reason,
+    names: Names,
     waits: Handle,
     evictions_lossless: Handle,
     evictions_lossy: Handle,
@@ -103,11 +105,12 @@ pub struct Asker<'a> {
 }
 
 impl Limit {
-    /// The limit of this specification, with its state under `scope`.
-    pub fn new(spec: LimitSpec, scope: &str, worker: &Worker) -> Self {
+    /// The limit of this specification, with its state under `scope` and metrics of these names.
+    pub fn new(spec: LimitSpec, scope: &str, names: &Names, worker: &Worker) -> Self {
         Self {
             counter: Counter::new(spec.policy, &spec.place(scope), worker),
-            reason: Reason::new("limit", &spec.name),
+            reason: Reason::new("limit", &spec.name, names),
+            names: names.clone(),
             spec,
             waits: Handle::default(),
             evictions_lossless: Handle::default(),
@@ -190,7 +193,7 @@ impl Limit {
     /// Records how long a request waited.
     pub fn observe_wait(&self, host: &dyn Host, worker: &Worker, wait: Duration) {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let name = || metrics::queue_wait_milliseconds(&self.spec.name);
+        let name = || self.names.queue_wait_milliseconds(&self.spec.name);
         worker.report(host, self.waits.observe(host, &worker.metrics, wait, name));
     }
 
@@ -235,7 +238,7 @@ impl Limit {
             Eviction::Lossless => (&self.evictions_lossless, "lossless"),
             Eviction::Lossy => (&self.evictions_lossy, "lossy"),
         };
-        let name = || metrics::table_evictions_total(&self.spec.name, kind);
+        let name = || self.names.table_evictions_total(&self.spec.name, kind);
         worker.report(host, handle.count(host, &worker.metrics, name));
     }
 }

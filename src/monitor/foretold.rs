@@ -11,6 +11,7 @@ use crate::degrade::breaker::state::Transition;
 use crate::host::{Host, HostError, MetricKind};
 use crate::limit::policy::Policy;
 use crate::monitor::metrics::{self, Metrics};
+use crate::monitor::names::Names;
 use crate::monitor::reason;
 use crate::monitor::trouble;
 use crate::operation::selection::Selection;
@@ -21,7 +22,8 @@ use crate::operation::selection::Selection;
 ///
 /// The proxy refused to define one.
 pub fn define(host: &dyn Host, metrics: &Metrics, config: &Config) -> Result<(), HostError> {
-    let foretold = Foretold { host, metrics, config };
+    let names = Names::of(config.scope.as_deref());
+    let foretold = Foretold { host, metrics, config, names };
     foretold.counter(metrics::config_rejected_total())?;
     trouble::CALLS.iter().try_for_each(|call| foretold.counter(metrics::host_errors_total(call)))?;
     foretold.limits()?;
@@ -34,6 +36,7 @@ struct Foretold<'a> {
     host: &'a dyn Host,
     metrics: &'a Metrics,
     config: &'a Config,
+    names: Names,
 }
 
 impl Foretold<'_> {
@@ -43,7 +46,7 @@ impl Foretold<'_> {
 
     fn fallback(&self, fallback: Option<usize>, reason: &str) -> Result<(), HostError> {
         match fallback.and_then(|index| self.config.fallbacks.get(index)) {
-            Some(fallback) => self.counter(metrics::fallbacks_total(&fallback.name, reason)),
+            Some(fallback) => self.counter(self.names.fallbacks_total(&fallback.name, reason)),
             None => Ok(()),
         }
     }
@@ -52,15 +55,15 @@ impl Foretold<'_> {
         for limit in &self.config.limits {
             let reason = reason::text("limit", &limit.name);
             if !limit.enforced {
-                self.counter(metrics::refusals_total(&reason, "false"))?;
+                self.counter(self.names.refusals_total(&reason, "false"))?;
             } else {
-                self.counter(metrics::refusals_total(&reason, "true"))?;
+                self.counter(self.names.refusals_total(&reason, "true"))?;
                 self.fallback(limit.fallback, &reason)?;
             }
             // Those of a concurrency limit make room for nobody.
             if limit.key.is_some() && !matches!(limit.policy, Policy::Concurrency(_)) {
-                self.counter(metrics::table_evictions_total(&limit.name, "lossless"))?;
-                self.counter(metrics::table_evictions_total(&limit.name, "lossy"))?;
+                self.counter(self.names.table_evictions_total(&limit.name, "lossless"))?;
+                self.counter(self.names.table_evictions_total(&limit.name, "lossy"))?;
             }
         }
         Ok(())
@@ -70,21 +73,21 @@ impl Foretold<'_> {
         // Those that are off too: a switch is thrown by an update, and refuses with the next request.
         for switch in &self.config.switches {
             let reason = reason::text("switch", &switch.name);
-            self.counter(metrics::refusals_total(&reason, "true"))?;
+            self.counter(self.names.refusals_total(&reason, "true"))?;
             self.fallback(switch.fallback, &reason)?;
         }
         for breaker in &self.config.breakers {
             let reason = reason::text("breaker", &breaker.name);
-            self.counter(metrics::refusals_total(&reason, "true"))?;
+            self.counter(self.names.refusals_total(&reason, "true"))?;
             self.fallback(breaker.fallback, &reason)?;
             for transition in Transition::ALL.iter().filter(|it| breaker.breaker.may_make(**it)) {
                 let (to, cause) = (transition.to(), transition.cause());
-                self.counter(metrics::breaker_transitions_total(&breaker.name, to, cause))?;
+                self.counter(self.names.breaker_transitions_total(&breaker.name, to, cause))?;
             }
         }
         // A caller's proxy says how long it waits, and a rule for retries reads it too.
         if !self.config.deadlines.is_empty() || !self.config.retries.is_empty() {
-            self.counter(metrics::refusals_total(reason::DEADLINE, "true"))?;
+            self.counter(self.names.refusals_total(reason::DEADLINE, "true"))?;
         }
         Ok(())
     }
@@ -96,7 +99,7 @@ impl Foretold<'_> {
             let breakers = self.config.breakers.iter().filter(|it| self.meets(&rule.selection, it));
             for reason in failures.chain(breakers.map(|it| reason::text("breaker", &it.name))) {
                 if rule.stale.is_some() {
-                    self.counter(metrics::fallbacks_total(metrics::STALE, &reason))?;
+                    self.counter(self.names.fallbacks_total(metrics::STALE, &reason))?;
                 }
                 self.fallback(rule.fallback, &reason)?;
             }

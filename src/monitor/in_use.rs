@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::host::{Host, HostError};
-use crate::monitor::metrics;
+use crate::monitor::names::Names;
 use crate::shared::roster::WorkerId;
 use crate::shared::uses::{self, BEAT, Standing};
 use crate::time::Timestamp;
@@ -50,7 +50,8 @@ impl InUse {
     pub fn take_up(&self, config: &Config) {
         self.uses.borrow_mut().append(&mut uses_of(config));
         let off = config.switches.iter().filter(|switch| !switch.is_on());
-        self.off.borrow_mut().extend(off.map(|switch| metrics::switch_on(&switch.name)));
+        let names = Names::of(config.scope.as_deref());
+        self.off.borrow_mut().extend(off.map(|switch| names.switch_on(&switch.name)));
         self.said.set(None);
     }
 
@@ -114,15 +115,16 @@ impl InUse {
 
 /// What a root context with this configuration uses.
 fn uses_of(config: &Config) -> Vec<Use> {
+    let names = Names::of(config.scope.as_deref());
     let mut uses = Vec::new();
     if let Some(version) = &config.version {
-        uses.push(Use { gauge: metrics::config_info(version), shows: Shows::Use });
+        uses.push(Use { gauge: names.config_info(version), shows: Shows::Use });
     }
     for switch in config.switches.iter().filter(|switch| switch.is_on()) {
-        uses.push(Use { gauge: metrics::switch_on(&switch.name), shows: Shows::Use });
+        uses.push(Use { gauge: names.switch_on(&switch.name), shows: Shows::Use });
     }
     for breaker in &config.breakers {
-        uses.push(Use { gauge: metrics::breaker_state(&breaker.name), shows: Shows::State });
+        uses.push(Use { gauge: names.breaker_state(&breaker.name), shows: Shows::State });
     }
     uses
 }

@@ -191,6 +191,7 @@ fn lint(families: &BTreeMap<String, String>) -> Vec<String> {
 async fn busy(turn: &Turn) -> Envoy {
     let policy = json!({
         "version": "v1",
+        "scope": "shop",
         "limits": [
             { "name": "all", "fallback": "sorry", "token_bucket": supply(50) },
             { "name": "keyed", "enforced": false, "key": ["header:x-user-id"], "max_keys": 8,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use outrigger::config::Config;
 use outrigger::monitor::foretold;
@@ -135,8 +136,33 @@ fn an_empty_configuration_has_little_to_tell() {
 /// Whatever happens, it was foretold.
 #[wasm_bindgen_test(unsupported = test)]
 fn no_alert_is_about_a_counter_that_was_not_there() {
-    let sidecar = Sidecar::new(SHOP);
-    let foretold = foretell(SHOP, &sidecar.host);
+    whatever_happens(SHOP);
+}
+
+/// Metrics of two filters are told apart by the scope, if there is one.
+#[wasm_bindgen_test(unsupported = test)]
+fn all_that_a_filter_counts_carries_the_scope_that_is_configured() {
+    let scoped = SHOP.replacen('{', r#"{ "scope": "inner", "retries": [{ "budget": { "min_per_second": 1 } }],"#, 1);
+    for (document, scope) in [(SHOP, None), (scoped.as_str(), Some("scope=.=inner;.;"))] {
+        let names = whatever_happens(document).metric_names();
+        let all =
+            ["outrigger_host_errors_total", "outrigger_shared_conflicts_total", "outrigger_config_rejected_total"];
+        let (of_all, own): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|name| all.iter().any(|it| name.ends_with(it)));
+        assert!(of_all.iter().all(|name| !name.contains("scope=")), "{of_all:?}");
+        match scope {
+            Some(scope) => assert!(own.iter().all(|name| name.starts_with(scope)), "{own:#?}"),
+            None => assert!(own.iter().all(|name| !name.contains("scope=")), "{own:#?}"),
+        }
+        for metric in ["requests_total", "request_duration_milliseconds", "breaker_state"] {
+            assert!(own.iter().any(|name| name.ends_with(metric)), "the test has seen {metric}");
+        }
+    }
+}
+
+fn whatever_happens(document: &str) -> Rc<MemoryHost> {
+    let sidecar = Sidecar::new(document);
+    let foretold = foretell(document, &sidecar.host);
     let mut random = Random::seeded(7);
     let mut open = Vec::new();
     let mut well = true;
@@ -180,6 +206,7 @@ fn no_alert_is_about_a_counter_that_was_not_there() {
     let alerted = names.iter().filter(|name| ALERTED.iter().any(|it| name.ends_with(it)));
     let surprises: Vec<&String> = alerted.filter(|name| !foretold.contains(*name)).collect();
     assert!(surprises.is_empty(), "{surprises:#?}");
+    Rc::clone(&sidecar.host)
 }
 
 /// What can go wrong is known when the module is built.

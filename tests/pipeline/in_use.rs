@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use outrigger::config::Config;
 use outrigger::host::Host;
-use outrigger::monitor::metrics::{Metrics, breaker_state, config_info, switch_on};
+use outrigger::monitor::metrics::Metrics;
+use outrigger::monitor::names::Names;
 use outrigger::shared::uses::{BEAT, EXPIRY};
 use outrigger::worker::Worker;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -45,6 +46,18 @@ impl Machine {
         let config = self.configs.remove(place);
         self.worker.in_use.give_up(host, &self.worker, &config);
     }
+}
+
+fn switch_on(name: &str) -> String {
+    Names::default().switch_on(name)
+}
+
+fn config_info(version: &str) -> String {
+    Names::default().config_info(version)
+}
+
+fn breaker_state(name: &str) -> String {
+    Names::default().breaker_state(name)
 }
 
 /// A proxy with a main thread and two workers.
@@ -229,6 +242,25 @@ fn the_state_of_a_breaker_is_shown_as_long_as_it_is_configured() {
         machine.give_up(&host, 0);
     }
     assert_eq!(host.metric(&breaker_state("b")), 0, "the breaker was removed");
+}
+
+/// Filters of different scopes have switches of their own, also if they are called the same.
+#[wasm_bindgen_test(unsupported = test)]
+fn each_scope_has_gauges_of_its_own() {
+    let host = MemoryHost::new();
+    let scoped = |scope: &str, active: bool| {
+        config(&format!(r#"{{ "scope": "{scope}", "version": "v", "switches": [{{ "name": "a", "on": {active} }}] }}"#))
+    };
+    let gauges = |scope| {
+        let names = Names::of(Some(scope));
+        [names.switch_on("a"), names.config_info("v")].map(|name| host.metric(&name))
+    };
+    let mut machine = Machine::started(&host, &scoped("inbound", true));
+    machine.take_up(&scoped("outbound", false));
+    machine.tick(&host);
+    assert_eq!((gauges("inbound"), gauges("outbound")), ([1, 1], [0, 1]));
+    machine.give_up(&host, 0);
+    assert_eq!((gauges("inbound"), gauges("outbound")), ([0, 0], [0, 1]));
 }
 
 /// Between beats nobody is called.
