@@ -95,7 +95,9 @@ impl Filter {
         let decision = match self.admit(plan, &asker, &mut ticket, &mut edits) {
             Ok(wait) if wait.time.is_zero() => Decision::Forward(edits),
             Ok(wait) => {
-                worker.waiting.set(worker.waiting.get().saturating_add(1));
+                if let Some(queue) = ticket.taken.queue(&self.limits, wait.limit) {
+                    worker.waiting.join(queue);
+                }
                 ticket.fate = Fate::Waiting(wait.limit);
                 Decision::Wait(edits, now.saturating_add(wait.time))
             }
@@ -120,7 +122,7 @@ impl Filter {
             return Decision::Forward(edits);
         };
         let now = host.now();
-        worker.waiting.set(worker.waiting.get().saturating_sub(1));
+        self.leave_queue(worker, ticket, limit);
         ticket.fate = Fate::Forwarded;
         if let Some(limit) = self.limits.get(limit) {
             limit.observe_wait(host, worker, now.saturating_since(ticket.started));
@@ -196,8 +198,8 @@ impl Filter {
             return;
         };
         let now = host.now();
-        if let Fate::Waiting(_) = ticket.fate {
-            worker.waiting.set(worker.waiting.get().saturating_sub(1));
+        if let Fate::Waiting(limit) = ticket.fate {
+            self.leave_queue(worker, &ticket, limit);
             ticket.taken.give_back(&self.limits, host, worker, now);
         }
         ticket.taken.release(&self.limits, host, worker, now);
@@ -273,6 +275,13 @@ impl Filter {
         if let Some(operation) = self.operations.get(operation) {
             worker.report(host, host.set_log_field(LogField::Operation, &operation.name));
             worker.report(host, host.set_log_field(LogField::Tier, operation.tier.as_str()));
+        }
+    }
+
+    /// The request waits no longer for the limit with this index.
+    fn leave_queue(&self, worker: &Worker, ticket: &Ticket, limit: usize) {
+        if let Some(queue) = ticket.taken.queue(&self.limits, limit) {
+            worker.waiting.leave(queue);
         }
     }
 
