@@ -14,8 +14,9 @@ use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::Switch;
 use crate::limit::rule::Limit;
 use crate::monitor::metrics::Handle;
+use crate::monitor::names::Names;
 use crate::monitor::outcome::Outcome;
-use crate::monitor::reason::Reason;
+use crate::monitor::reason::{self, Reason};
 use crate::operation::Operations;
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
@@ -39,6 +40,7 @@ pub struct Filter {
     /// Why a request is refused that has no time left.
     pub(crate) expired: Reason,
     pub(crate) monitor: Monitor,
+    pub(crate) names: Names,
 }
 
 /// What happens to requests of one operation: indices of the policies that apply to it, in order.
@@ -80,19 +82,25 @@ impl Filter {
         let scope = config.scope.as_deref().unwrap_or(default_scope);
         let on_failure = config.on_failure.iter().cloned().enumerate();
         let retries = config.retries.iter().cloned().enumerate();
+        let names = Names::of(config.scope.as_deref());
         let plan = |operation| Plan::new(operation, config, scope, worker);
         Self {
             plans: (0..config.operations.len()).map(plan).collect(),
             operations: Operations::new(config.operations.clone()),
-            limits: config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, worker)).collect(),
-            switches: config.switches.iter().cloned().map(Switch::new).collect(),
-            breakers: config.breakers.iter().map(|spec| BreakerRule::new(spec.clone(), scope, worker)).collect(),
+            limits: config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, &names, worker)).collect(),
+            switches: config.switches.iter().cloned().map(|spec| Switch::new(spec, &names)).collect(),
+            breakers: config
+                .breakers
+                .iter()
+                .map(|spec| BreakerRule::new(spec.clone(), scope, &names, worker))
+                .collect(),
             on_failure: on_failure.map(|(index, spec)| FailureRule::new(index, spec, scope, worker)).collect(),
             retries: retries.map(|(index, spec)| Rc::new(RetryRule::new(index, spec, scope, worker))).collect(),
             deadlines: config.deadlines.clone(),
             fallbacks: config.fallbacks.clone(),
-            expired: Reason::plain("deadline"),
+            expired: Reason::plain(reason::DEADLINE, &names),
             monitor: config.monitor,
+            names,
         }
     }
 }
@@ -116,7 +124,7 @@ impl Plan {
             on_failure,
             retries,
             deadlines,
-            failure: Reason::new("failure", name),
+            failure: Reason::new("failure", name, &Names::of(config.scope.as_deref())),
             usual_time: timed.then(|| worker.usual_times.of(&format!("{scope}/{name}"))),
             outcomes: if guarded { Outcomes::All } else { config.monitor.outcomes },
             requests: Default::default(),

@@ -7,6 +7,7 @@
 //! * [`counter`]: where a policy keeps its state.
 //! * [`rule`]: a configured limit, put together from these.
 //! * [`reservation`]: what one request takes of several limits.
+//! * [`waiting`]: how queues share the places of a worker.
 //! * [`refusal`]: what the refused are told, and [`quota`], what a client is told about its quota.
 
 pub mod client_ip;
@@ -21,6 +22,7 @@ pub mod refusal;
 pub mod reservation;
 pub mod rule;
 pub mod token_bucket;
+pub mod waiting;
 pub mod window;
 
 use crate::shared::meter::Meter;

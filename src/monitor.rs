@@ -1,13 +1,17 @@
 //! Monitoring: what the proxy's statistics, access log and log say about the filter's decisions.
 //!
 //! * [`metrics`]: the table of every metric and the handles to it.
+//! * [`names`]: what the metrics of a filter are called.
 //! * [`reason`]: why a request was refused, in one word.
 //! * [`outcome`]: how a request ended, in one word.
-//! * [`in_use`]: which configuration versions and switches are in use.
+//! * [`foretold`]: the counters that are there from the configuration on.
+//! * [`in_use`]: which configuration versions, switches and breakers are in use.
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
+pub mod foretold;
 pub mod in_use;
 pub mod metrics;
+pub mod names;
 pub mod outcome;
 pub mod reason;
 pub mod trouble;

@@ -99,7 +99,9 @@ impl Filter {
         let decision = match self.admit(plan, &asker, &mut ticket, &mut edits) {
             Ok(wait) if wait.time.is_zero() => Decision::Forward(edits),
             Ok(wait) => {
-                worker.waiting.set(worker.waiting.get().saturating_add(1));
+                if let Some(queue) = ticket.taken.queue(&self.limits, wait.limit) {
+                    worker.waiting.join(queue);
+                }
                 ticket.client = Client::Held(wait.limit);
                 Decision::Wait(edits, now.saturating_add(wait.time))
             }
@@ -124,7 +126,7 @@ impl Filter {
             return Decision::Forward(edits);
         };
         let now = host.now();
-        worker.waiting.set(worker.waiting.get().saturating_sub(1));
+        self.leave_queue(worker, ticket, limit);
         ticket.client = Client::Nothing;
         if let Some(limit) = self.limits.get(limit) {
             limit.observe_wait(host, worker, now.saturating_since(ticket.started));
@@ -206,8 +208,8 @@ impl Filter {
             return;
         };
         let now = host.now();
-        if let Client::Held(_) = ticket.client {
-            worker.waiting.set(worker.waiting.get().saturating_sub(1));
+        if let Client::Held(limit) = ticket.client {
+            self.leave_queue(worker, &ticket, limit);
             ticket.taken.give_back(&self.limits, host, worker, now);
             give_back_trial(plan, &mut ticket);
         }
@@ -294,6 +296,13 @@ impl Filter {
         if let Some(operation) = self.operations.get(operation) {
             worker.report(host, host.set_log_field(LogField::Operation, &operation.name));
             worker.report(host, host.set_log_field(LogField::Tier, operation.tier.as_str()));
+        }
+    }
+
+    /// The request waits no longer for the limit with this index.
+    fn leave_queue(&self, worker: &Worker, ticket: &Ticket, limit: usize) {
+        if let Some(queue) = ticket.taken.queue(&self.limits, limit) {
+            worker.waiting.leave(queue);
         }
     }
 

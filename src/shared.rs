@@ -11,6 +11,7 @@
 //! * [`by_key`]: what a worker keeps beside a record.
 //! * [`table`]: many states, one per key, in a fixed number of records.
 //! * [`shares`]: who holds how much of a concurrency limit, and [`roster`], who is alive.
+//! * [`uses`]: who uses what gauges show.
 //! * [`format`](mod@format): how records of meters begin.
 //! * [`seed`]: the secret that decides where in a table a key lives.
 //!
@@ -29,4 +30,5 @@ pub mod seed;
 pub mod shares;
 pub mod single;
 pub mod table;
+pub mod uses;
 pub mod vacancies;

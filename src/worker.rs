@@ -5,7 +5,7 @@
 //! advance, the hash seed, the handles of metrics, and when a trouble was last logged. The compiled configuration ([`Filter`](crate::filter::Filter))
 //! holds parameters only.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::degrade::breaker::Breaker;
 use crate::degrade::breaker::watched::Watches;
 use crate::degrade::stale::Memories;
 use crate::host::{Host, HostError};
+use crate::limit::waiting::Waiting;
 use crate::monitor::in_use::InUse;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::trouble::Trouble;
@@ -70,11 +71,11 @@ pub struct Worker {
     pub register: Register,
     /// How long requests of operations take.
     pub usual_times: ByKey<RefCell<UsualTime>>,
-    /// How many requests wait in queues.
-    pub waiting: Cell<usize>,
+    /// Which requests wait in queues.
+    pub waiting: Waiting,
     /// The secret under which keys are hashed.
     pub seed: Seed,
-    /// The configuration versions and switches in use.
+    /// What this worker uses of what gauges show: configuration versions, switches, breakers.
     pub in_use: InUse,
 }
 

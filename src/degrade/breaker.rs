@@ -54,7 +54,8 @@ use std::time::Duration;
 
 use crate::degrade::breaker::ratio::Ratio;
 use crate::degrade::breaker::ring::PARTS;
-use crate::degrade::breaker::trip::Trip;
+use crate::degrade::breaker::state::Transition;
+use crate::degrade::breaker::trip::{Trip, TripReason};
 
 pub mod machine;
 pub mod ramp;
@@ -196,6 +197,17 @@ impl Breaker {
             max_open_for: settings.max_open_for,
             probes,
         })
+    }
+
+    /// Whether a breaker of these parameters can make the change.
+    pub const fn may_make(&self, change: Transition) -> bool {
+        match change {
+            Transition::Opened(TripReason::ConsecutiveFailures) => self.trip.consecutive_failures.is_some(),
+            Transition::Opened(TripReason::FailureRatio) => self.trip.failure_ratio.is_some(),
+            Transition::Opened(TripReason::SlowRatio) => self.trip.slow_ratio.is_some(),
+            Transition::Opened(TripReason::ProbeSlow) => self.slow_after.is_some(),
+            _ => self.trip.has_any(),
+        }
     }
 
     /// When it trips.

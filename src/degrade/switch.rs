@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::monitor::names::Names;
 use crate::monitor::reason::Reason;
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
@@ -37,9 +38,9 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// The switch of this specification.
-    pub fn new(spec: SwitchSpec) -> Self {
-        Self { reason: Reason::new("switch", &spec.name), spec }
+    /// The switch of this specification, with metrics of these names.
+    pub fn new(spec: SwitchSpec, names: &Names) -> Self {
+        Self { reason: Reason::new("switch", &spec.name, names), spec }
     }
 
     /// The parameters.

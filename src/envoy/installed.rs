@@ -1,6 +1,6 @@
 //! One configuration in one worker, and the filter that it becomes on the first request.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use super::abi;
@@ -13,6 +13,7 @@ use super::timer::Timer;
 use crate::config::{Config, Placement};
 use crate::filter::Filter;
 use crate::host::{Direction, Host, HostError};
+use crate::monitor::foretold;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -25,19 +26,29 @@ pub(super) struct Installed {
     worker: Rc<Worker>,
     timer: Timer,
     queue: Queue,
+    /// Whether the counters that alerts are about were defined.
+    foretold: Cell<bool>,
 }
 
 impl Installed {
     pub(super) fn new(config: Config, worker: Rc<Worker>) -> Self {
-        let installed =
-            Self { config, filters: Default::default(), worker, timer: Timer::default(), queue: Queue::default() };
+        let installed = Self {
+            config,
+            filters: Default::default(),
+            worker,
+            timer: Timer::default(),
+            queue: Queue::default(),
+            foretold: Cell::default(),
+        };
         // The earlier configuration may serve the next request, and another direction than this one the first.
         for direction in [Direction::Unspecified, Direction::Inbound, Direction::Outbound] {
             Filter::announce(&installed.config, &default_scope(direction), &installed.worker);
         }
         let Self { config, worker, .. } = &installed;
         worker.register.join(config.placement);
-        installed.report(worker.in_use.take_up(&installed.host(), &worker.metrics, config));
+        worker.in_use.take_up(config);
+        // At once, but not in a machine that is thrown away after this callback.
+        installed.timer.wake_at(installed.host().now());
         installed
     }
 
@@ -113,6 +124,12 @@ impl Installed {
                 filter.on_tick(&host, &self.worker);
             }
             let now = host.now();
+            if !self.foretold.replace(true) {
+                self.report(foretold::define(&host, &self.worker.metrics, &self.config));
+            }
+            if let Some(wait) = self.worker.in_use.show(&host, &self.worker, now) {
+                self.timer.wake_at(now.saturating_add(wait));
+            }
             while let Some(stream) = self.queue.release(now) {
                 self.resume(streams, stream);
             }
@@ -139,7 +156,7 @@ impl Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         self.worker.register.leave(self.config.placement);
-        self.report(self.worker.in_use.give_up(&self.host(), &self.worker.metrics, &self.config));
+        self.worker.in_use.give_up(&self.host(), &self.worker, &self.config);
     }
 }
 

@@ -8,13 +8,11 @@ use crate::host::Host;
 use crate::limit::policy::Policy;
 use crate::limit::quota::Standing;
 use crate::limit::rule::{Asker, Debit, Limit, Verdict};
+use crate::limit::waiting::Queue;
 use crate::retry::deadline;
 use crate::shared::meter::Denial;
 use crate::time::Timestamp;
 use crate::worker::Worker;
-
-/// How many requests one worker holds in queues at most, whatever the limits say: each keeps buffers of the proxy busy.
-pub const MAX_WAITING: usize = 1024;
 
 /// What a request took, by index of the limit.
 #[derive(Debug, Default)]
@@ -133,8 +131,14 @@ impl Reservation {
         self.standings.iter().filter_map(standing).collect()
     }
 
-    /// A queue is no use to a request whose caller will have gone before it is let on, and no worker holds more than
-    /// [`MAX_WAITING`] requests.
+    /// The queue of the limit with this index, of which something was taken.
+    pub fn queue(&self, limits: &[Limit], index: usize) -> Option<Queue> {
+        let (_, debit) = self.debits.iter().find(|(limit, _)| *limit == index)?;
+        Some(limits.get(index)?.queue(*debit))
+    }
+
+    /// A queue is no use to a request whose caller will have gone before it is let on, and a worker has only so many
+    /// [places](crate::limit::waiting).
     fn check_wait(
         &mut self,
         limits: &[Limit],
@@ -147,7 +151,8 @@ impl Reservation {
         }
         let patience = patience.or_else(|| deadline::known(asker.request));
         let in_time = patience.is_none_or(|patience| wait.time < patience);
-        if in_time && asker.worker.waiting.get() < MAX_WAITING {
+        let queue = self.queue(limits, wait.limit);
+        if in_time && queue.is_some_and(|queue| asker.worker.waiting.has_place(queue)) {
             return Ok(wait);
         }
         self.give_back(limits, asker.host, asker.worker, asker.now);

@@ -8,7 +8,9 @@ use crate::limit::cost::{Cost, Priced};
 use crate::limit::counter::{Admission, Counter, Kept, Place};
 use crate::limit::key::KeySpec;
 use crate::limit::policy::Policy;
-use crate::monitor::metrics::{self, Handle};
+use crate::limit::waiting::Queue;
+use crate::monitor::metrics::Handle;
+use crate::monitor::names::Names;
 use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
@@ -59,6 +61,9 @@ pub struct Limit {
     spec: LimitSpec,
     counter: Counter,
     reason: Reason,
+    names: Names,
+    /// Among the limits in whose queues requests of this worker wait.
+    number: usize,
     waits: Handle,
     evictions_lossless: Handle,
     evictions_lossy: Handle,
@@ -103,11 +108,13 @@ pub struct Asker<'a> {
 }
 
 impl Limit {
-    /// The limit of this specification, with its state under `scope`.
-    pub fn new(spec: LimitSpec, scope: &str, worker: &Worker) -> Self {
+    /// The limit of this specification, with its state under `scope` and metrics of these names.
+    pub fn new(spec: LimitSpec, scope: &str, names: &Names, worker: &Worker) -> Self {
         Self {
             counter: Counter::new(spec.policy, &spec.place(scope), worker),
-            reason: Reason::new("limit", &spec.name),
+            reason: Reason::new("limit", &spec.name, names),
+            names: names.clone(),
+            number: worker.waiting.limit(&format!("{scope}/{}", spec.name)),
             spec,
             waits: Handle::default(),
             evictions_lossless: Handle::default(),
@@ -153,6 +160,11 @@ impl Limit {
         self.counter.peek(asker, key, cost).ok()?
     }
 
+    /// The queue of a request that took this.
+    pub fn queue(&self, debit: Debit) -> Queue {
+        Queue { limit: self.number, key: debit.key }
+    }
+
     /// Gives back what [`Limit::take`] took of a request that was not forwarded. A failure is counted; the units then stay
     /// taken: those that time does not bring back are given back later.
     pub fn give_back(&self, host: &dyn Host, worker: &Worker, debit: Debit, now: Timestamp) {
@@ -190,7 +202,7 @@ impl Limit {
     /// Records how long a request waited.
     pub fn observe_wait(&self, host: &dyn Host, worker: &Worker, wait: Duration) {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let name = || metrics::queue_wait_milliseconds(&self.spec.name);
+        let name = || self.names.queue_wait_milliseconds(&self.spec.name);
         worker.report(host, self.waits.observe(host, &worker.metrics, wait, name));
     }
 
@@ -235,7 +247,7 @@ impl Limit {
             Eviction::Lossless => (&self.evictions_lossless, "lossless"),
             Eviction::Lossy => (&self.evictions_lossy, "lossy"),
         };
-        let name = || metrics::table_evictions_total(&self.spec.name, kind);
+        let name = || self.names.table_evictions_total(&self.spec.name, kind);
         worker.report(host, handle.count(host, &worker.metrics, name));
     }
 }

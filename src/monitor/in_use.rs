@@ -1,67 +1,130 @@
-//! Which configured things are in use: gauges that are 1 while some configuration of this worker has them.
+//! Which configured things are in use: gauges that are 1 while some configuration of the proxy has them.
+//!
+//! What others use is known by the [record](uses) that all workers share, whichever module they run. It says of breakers too
+//! that they are configured: what shows their state goes back to 0 when the last configuration with them has gone.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::host::{Host, HostError};
-use crate::monitor::metrics::{self, Metrics};
+use crate::monitor::names::Names;
+use crate::shared::roster::WorkerId;
+use crate::shared::uses::{self, BEAT, Standing};
+use crate::time::Timestamp;
+use crate::worker::Worker;
 
-/// What the root contexts of one worker use, by the name of the gauge that says so: configuration versions, and switches
-/// that are on.
+/// What the root contexts of one worker use, by the name of the gauge that says so.
 ///
-/// The gauges are set, never stepped: after a hot restart the new process starts with the old one's values, and all
-/// workers set the same gauge.
+/// The gauges are set, never stepped, and set again with every beat: after a hot restart the new process starts with the
+/// old one's values, and a module of an earlier release, or one under another VM id, cleans up what it does not share.
 #[derive(Debug, Default)]
 pub struct InUse {
-    users: RefCell<BTreeMap<String, u32>>,
+    uses: RefCell<Vec<Use>>,
+    /// Gauges of things that are switched off, which are to be seen at 0.
+    off: RefCell<Vec<String>>,
+    /// What this worker is called by the others, once it has said anything.
+    me: Cell<Option<WorkerId>>,
+    said: Cell<Option<Timestamp>>,
+}
+
+/// One root context's use of a gauge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Use {
+    gauge: String,
+    shows: Shows,
+}
+
+/// What a gauge shows while it is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shows {
+    /// That it is in use: 1.
+    Use,
+    /// A state that its owner sets.
+    State,
 }
 
 impl InUse {
-    /// A root context took up the configuration.
-    ///
-    /// # Errors
-    ///
-    /// The proxy refused a gauge; the use is remembered all the same.
-    pub fn take_up(&self, host: &dyn Host, metrics: &Metrics, config: &Config) -> Result<(), HostError> {
-        for gauge in gauges(config) {
-            *self.users.borrow_mut().entry(gauge).or_default() += 1;
-        }
-        self.show(host, metrics, config)
+    /// A root context took up the configuration. That is shown by the next [`InUse::show`]: configurations are taken up in
+    /// throw-away machines too, and those have no next callback.
+    pub fn take_up(&self, config: &Config) {
+        self.uses.borrow_mut().append(&mut uses_of(config));
+        let off = config.switches.iter().filter(|switch| !switch.is_on());
+        let names = Names::of(config.scope.as_deref());
+        self.off.borrow_mut().extend(off.map(|switch| names.switch_on(&switch.name)));
+        self.said.set(None);
     }
 
-    /// A root context that had taken it up is gone.
-    ///
-    /// # Errors
-    ///
-    /// The proxy refused a gauge; the use is forgotten all the same.
-    pub fn give_up(&self, host: &dyn Host, metrics: &Metrics, config: &Config) -> Result<(), HostError> {
-        for gauge in gauges(config) {
-            let mut users = self.users.borrow_mut();
-            let left = users.get(&gauge).map_or(0, |users| users.saturating_sub(1));
-            if left == 0 {
-                users.remove(&gauge);
-            } else {
-                users.insert(gauge, left);
+    /// Shows what is in use, if that was not done lately. Returns when to do so again, `None` if there is no need.
+    pub fn show(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Option<Duration> {
+        let age = self.said.get().filter(|said| *said <= now).map(|said| now.saturating_since(said));
+        if age.is_none_or(|age| BEAT <= age) {
+            worker.report(host, self.say(host, worker, now));
+        }
+        let rest = age.and_then(|age| BEAT.checked_sub(age)).filter(|rest| !rest.is_zero());
+        (!self.uses.borrow().is_empty()).then_some(rest.unwrap_or(BEAT))
+    }
+
+    /// A root context that had taken up the configuration is gone.
+    pub fn give_up(&self, host: &dyn Host, worker: &Worker, config: &Config) {
+        let mut uses = self.uses.borrow_mut();
+        for gone in uses_of(config) {
+            if let Some(place) = uses.iter().position(|it| *it == gone) {
+                uses.swap_remove(place);
             }
         }
-        self.show(host, metrics, config)
+        drop(uses);
+        if self.me.get().is_some() {
+            worker.report(host, self.say(host, worker, host.now()));
+        }
     }
 
-    /// Sets all gauges that the configuration has a say in.
-    fn show(&self, host: &dyn Host, metrics: &Metrics, config: &Config) -> Result<(), HostError> {
-        let switched_off = config.switches.iter().filter(|switch| !switch.is_on());
-        let switched_off = switched_off.map(|switch| metrics::switch_on(&switch.name));
-        gauges(config).chain(switched_off).try_for_each(|gauge| {
-            let used = self.users.borrow().contains_key(&gauge);
-            metrics.set(host, gauge, u64::from(used))
-        })
+    /// Tells the others, and sets all gauges that this worker has a say in.
+    fn say(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<(), HostError> {
+        self.said.set(Some(now));
+        let standing = self.sign(host, worker, now);
+        for used in self.uses.borrow().iter().filter(|it| it.shows == Shows::Use) {
+            worker.metrics.set(host, used.gauge.clone(), 1)?;
+        }
+        let Standing { used, mut left } = standing?;
+        left.append(&mut self.off.take());
+        for gauge in left {
+            if !used.contains(&gauge) {
+                worker.metrics.set(host, gauge, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sign(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<Standing, HostError> {
+        let mut names: Vec<String> = self.uses.borrow().iter().map(|it| it.gauge.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() && self.off.borrow().is_empty() && self.me.get().is_none() {
+            return Ok(Standing::default());
+        }
+        let me = match self.me.get() {
+            Some(me) => me,
+            None => WorkerId::draw(host)?,
+        };
+        let standing = uses::sign(host, &worker.trouble, me, &names, now)?;
+        self.me.set(Some(me));
+        Ok(standing)
     }
 }
 
-/// The gauges that are 1 while the configuration is in use.
-fn gauges(config: &Config) -> impl Iterator<Item = String> {
-    let version = config.version.iter().map(|version| metrics::config_info(version));
-    let switches = config.switches.iter().filter(|switch| switch.is_on());
-    version.chain(switches.map(|switch| metrics::switch_on(&switch.name)))
+/// What a root context with this configuration uses.
+fn uses_of(config: &Config) -> Vec<Use> {
+    let names = Names::of(config.scope.as_deref());
+    let mut uses = Vec::new();
+    if let Some(version) = &config.version {
+        uses.push(Use { gauge: names.config_info(version), shows: Shows::Use });
+    }
+    for switch in config.switches.iter().filter(|switch| switch.is_on()) {
+        uses.push(Use { gauge: names.switch_on(&switch.name), shows: Shows::Use });
+    }
+    for breaker in &config.breakers {
+        uses.push(Use { gauge: names.breaker_state(&breaker.name), shows: Shows::State });
+    }
+    uses
 }

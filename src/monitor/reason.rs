@@ -1,7 +1,8 @@
 //! Why a request was refused, or its answer replaced: one spelling everywhere.
 
 use crate::host::{Host, LogField};
-use crate::monitor::metrics::{self, Handle};
+use crate::monitor::metrics::Handle;
+use crate::monitor::names::Names;
 use crate::reply::Reply;
 use crate::worker::Worker;
 
@@ -13,6 +14,7 @@ use crate::worker::Worker;
 pub struct Reason {
     text: String,
     details: String,
+    names: Names,
     enforced: Handle,
     shadow: Handle,
 }
@@ -26,22 +28,32 @@ pub enum Enforcement {
     Shadow,
 }
 
+/// Why a request is refused that has no time left.
+pub const DEADLINE: &str = "deadline";
+
+/// The reason of the policy of that kind and name, as a word.
+pub fn text(kind: &str, name: &str) -> String {
+    format!("{kind}/{name}")
+}
+
 impl Reason {
     /// The reason of the policy of that kind and name.
-    pub fn new(kind: &str, name: &str) -> Self {
+    pub fn new(kind: &str, name: &str, names: &Names) -> Self {
         Self {
-            text: format!("{kind}/{name}"),
+            text: text(kind, name),
             details: format!("outrigger_{kind}_{name}"),
+            names: names.clone(),
             enforced: Handle::default(),
             shadow: Handle::default(),
         }
     }
 
     /// A reason that has no policy of a name.
-    pub fn plain(word: &str) -> Self {
+    pub fn plain(word: &str, names: &Names) -> Self {
         Self {
             text: word.to_owned(),
             details: format!("outrigger_{word}"),
+            names: names.clone(),
             enforced: Handle::default(),
             shadow: Handle::default(),
         }
@@ -63,13 +75,13 @@ impl Reason {
             Enforcement::Enforced => (&self.enforced, "true"),
             Enforcement::Shadow => (&self.shadow, "false"),
         };
-        let counted = handle.count(host, &worker.metrics, || metrics::refusals_total(&self.text, enforced));
+        let counted = handle.count(host, &worker.metrics, || self.names.refusals_total(&self.text, enforced));
         worker.report(host, counted);
     }
 
     /// Counts that a prepared reply of that name was served.
     pub fn count_fallback(&self, host: &dyn Host, worker: &Worker, fallback: &str) {
-        let name = metrics::fallbacks_total(fallback, &self.text);
+        let name = self.names.fallbacks_total(fallback, &self.text);
         worker.report(host, worker.metrics.count(host, name));
     }
 

@@ -15,6 +15,31 @@ use crate::time::Timestamp;
 /// The least time between two log lines of one kind of trouble in one worker.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// All that `outrigger_host_errors_total` tells apart: calls of the proxy, and things that were of no use.
+pub const CALLS: [&str; 21] = [
+    "concurrency_table_full",
+    "continue_request",
+    "cost_header",
+    "define_metric",
+    "get_property",
+    "increment_metric",
+    "placement",
+    "random_get",
+    "record_metric",
+    "remove_header",
+    "replace_header",
+    "request_headers",
+    "response_body",
+    "response_headers",
+    "roster_contended",
+    "send_local_response",
+    "set_property",
+    "shared_decode",
+    "shared_get",
+    "shared_set",
+    "shared_set_contended",
+];
+
 /// The troubles of one worker.
 #[derive(Debug, Default)]
 pub struct Trouble {

@@ -9,7 +9,6 @@ use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::breaker::watched::Admission;
 use crate::filter::{Filter, Plan};
 use crate::host::{Ended, Host, HostError};
-use crate::monitor::metrics;
 use crate::monitor::outcome::Outcome;
 use crate::retry::attempts::Ending;
 use crate::retry::budget::SetAside;
@@ -101,7 +100,7 @@ impl Filter {
         amount: u32,
     ) {
         if let Some(handle) = plan.retried.get(decision as usize) {
-            let name = || metrics::retries_total(self.operation_name(operation), decision.as_str());
+            let name = || self.names.retries_total(self.operation_name(operation), decision.as_str());
             worker.report(host, handle.add(host, &worker.metrics, u64::from(amount), name));
         }
     }
@@ -176,14 +175,14 @@ impl Filter {
         };
         let outcome = ticket.outcome();
         if let Some(handle) = plan.requests.get(outcome as usize) {
-            let name = || metrics::requests_total(&operation.name, operation.tier, outcome);
+            let name = || self.names.requests_total(&operation.name, operation.tier, outcome);
             handle.count(host, &worker.metrics, name)?;
         }
         if ticket.kind == StreamKind::Long || matches!(ticket.client, Client::Refusal(_) | Client::Held(_)) {
             return Ok(());
         }
         let duration = u64::try_from(now.saturating_since(ticket.started).as_millis()).unwrap_or(u64::MAX);
-        let name = || metrics::request_duration_milliseconds(&operation.name);
+        let name = || self.names.request_duration_milliseconds(&operation.name);
         plan.duration.observe(host, &worker.metrics, duration, name)
     }
 }

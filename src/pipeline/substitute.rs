@@ -11,6 +11,7 @@ use crate::filter::{Filter, Plan, first_allowing};
 use crate::host::{Host, LogField};
 use crate::limit;
 use crate::limit::rule::Asker;
+use crate::monitor::metrics::STALE;
 use crate::monitor::outcome::Outcome;
 use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
@@ -18,9 +19,6 @@ use crate::reply::{Protocol, Reply};
 use crate::retry::stream;
 use crate::time::Timestamp;
 use crate::worker::Worker;
-
-/// What `outrigger_fallbacks_total` calls an answer that was kept.
-const STALE: &str = "stale";
 
 impl Filter {
     /// What the request is told that is refused.

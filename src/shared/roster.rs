@@ -35,6 +35,18 @@ const ENTRY: usize = 4 + 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkerId(pub u32);
 
+impl WorkerId {
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// The proxy has no randomness.
+    pub fn draw(host: &dyn Host) -> Result<Self, HostError> {
+        let [a, b, c, d, ..] = host.random()?;
+        Ok(Self(u32::from_le_bytes([a, b, c, d])))
+    }
+}
+
 /// What is known of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -73,7 +85,7 @@ impl Roster {
     pub fn beat(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Result<WorkerId, HostError> {
         let me = match self.me.get() {
             Some(me) => me,
-            None => Self::draw(host)?,
+            None => WorkerId::draw(host)?,
         };
         let alive = record::update(host, trouble, WHAT, KEY, |bytes| {
             if !bytes.is_empty() && format::open(bytes).is_none() {
@@ -102,11 +114,6 @@ impl Roster {
     /// How many workers there were when this one last looked, itself included.
     pub fn alive(&self) -> u32 {
         u32::try_from(self.alive.borrow().len()).unwrap_or(u32::MAX).max(1)
-    }
-
-    fn draw(host: &dyn Host) -> Result<WorkerId, HostError> {
-        let [a, b, c, d, ..] = host.random()?;
-        Ok(WorkerId(u32::from_le_bytes([a, b, c, d])))
     }
 }
 

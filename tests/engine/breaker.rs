@@ -455,6 +455,8 @@ fn labels_are_what_the_metrics_say() {
     for (transition, to, cause, gauge) in all {
         assert_eq!((transition.to(), transition.cause(), transition.gauge()), (to, cause, gauge));
     }
+    assert!(Transition::ALL.iter().all(|it| all.iter().any(|(known, ..)| known == it)));
+    assert_eq!(Transition::ALL.len(), all.len());
 }
 
 /// The state right after a trip at `now` that follows so many.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use crate::common::{MemoryHost, Random};
 use outrigger::host::Host;
 use outrigger::limit::FailureMode;
 use outrigger::limit::leaky_bucket::{LeakyBucket, MAX_WAIT, NextRelease};
-use outrigger::limit::reservation::MAX_WAITING;
+use outrigger::limit::waiting::{MAX_WAITING, PLACES, Queue, Waiting};
 use outrigger::monitor::trouble::Trouble;
 use outrigger::pipeline::{Decision, Ticket};
 use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::meter::{Denial, Meter};
 use outrigger::shared::single::Single;
+use outrigger::shared::table::KeyHash;
 use outrigger::time::Timestamp;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -526,6 +528,119 @@ fn a_worker_holds_no_more_than_its_cap_and_the_refused_leave_their_places() {
     assert!(matches!(workers[1].ask(&[]).0, Decision::Wait(..)), "another worker has its own");
     workers[0].end(tickets.pop().unwrap());
     assert!(matches!(workers[0].ask(&[]).0, Decision::Wait(..)), "there is a place again");
+}
+
+/// A queue per user, of any length, that moves so slowly that nobody goes on.
+fn endless(limits: &[&str]) -> String {
+    let limit = |name: &&str| {
+        format!(
+            r#"{{ "name": "{name}", "operations": ["{name}"], "key": ["header:x-user"],
+                 "leaky_bucket": {{ "capacity": 3000, "drain": 1, "drain_interval": "1s" }} }}"#
+        )
+    };
+    let operation = |name: &&str| format!(r#"{{ "name": "{name}", "match": {{ "paths": ["/{name}"] }} }}"#);
+    let list = |parts: Vec<String>| parts.join(", ");
+    let (limits, operations) = (limits.iter().map(limit).collect(), limits.iter().map(operation).collect());
+    format!(r#"{{ "operations": [{}], "limits": [{}] }}"#, list(operations), list(limits))
+}
+
+/// Whether a request of the user waits. The first of each goes on.
+fn waits(sidecar: &Sidecar, path: &str, user: &str, tickets: &mut Vec<Ticket>) -> bool {
+    match sidecar.ask(&[(":path", path), ("x-user", user)]) {
+        (Decision::Reply(_), ticket) => {
+            sidecar.end(ticket);
+            false
+        }
+        (Decision::Wait(..), ticket) => {
+            tickets.push(ticket);
+            true
+        }
+        (Decision::Forward(_), ticket) => {
+            sidecar.answer(ticket);
+            waits(sidecar, path, user, tickets)
+        }
+    }
+}
+
+/// One key that keeps refilling its queue, and fifty others.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_greedy_key_takes_no_place_that_others_want() {
+    let sidecar = Sidecar::new(&endless(&["a"]));
+    let (mut greedy, mut others) = (Vec::new(), Vec::new());
+    while waits(&sidecar, "/a", "greedy", &mut greedy) {}
+    assert_eq!(greedy.len(), MAX_WAITING);
+    for user in 0..50 {
+        for turn in 0..10 {
+            assert!(waits(&sidecar, "/a", &user.to_string(), &mut others), "{turn} of user {user}");
+            assert!(!waits(&sidecar, "/a", "greedy", &mut greedy), "nor does it refill");
+        }
+    }
+    // It takes none until it holds no more than is free: 773 of 1024, beside 500 of others.
+    for left in (773..MAX_WAITING).rev() {
+        sidecar.end(greedy.pop().unwrap());
+        let mut refilled = Vec::new();
+        assert_eq!(waits(&sidecar, "/a", "greedy", &mut refilled), left == 773, "{left} left");
+        greedy.extend(refilled);
+    }
+    others.into_iter().chain(greedy).for_each(|ticket| sidecar.end(ticket));
+}
+
+/// Also where it has a limit of its own, or several keys.
+#[wasm_bindgen_test(unsupported = test)]
+fn greedy_keys_get_equal_shares_and_leave_as_much() {
+    for greedy in [1, 2, 3, 10, 49] {
+        let sidecar = Sidecar::new(&endless(&["a", "b"]));
+        let mut tickets = Vec::new();
+        let mut counts = vec![0; greedy];
+        for _ in 0..PLACES {
+            for (key, count) in counts.iter_mut().enumerate() {
+                let path = if key % 2 == 0 { "/a" } else { "/b" };
+                *count += usize::from(waits(&sidecar, path, &(key / 2).to_string(), &mut tickets));
+            }
+        }
+        let share = PLACES / (greedy + 1);
+        assert!(counts.iter().all(|count| share <= *count && *count <= share + 1), "{greedy}: {counts:?}");
+        assert!(share <= PLACES - sidecar.worker.waiting.get() + 1, "{greedy}: as much is free");
+        assert!(waits(&sidecar, "/b", "new", &mut tickets));
+        tickets.into_iter().for_each(|ticket| sidecar.end(ticket));
+        assert_eq!(sidecar.worker.waiting.get(), 0);
+    }
+}
+
+/// Against a model, with keys of two limits that come, wait, go on and leave, over configurations.
+#[wasm_bindgen_test(unsupported = test)]
+fn places_are_shared_as_the_model_shares_them() {
+    let mut random = Random::seeded(3);
+    for _ in 0..4 {
+        let waiting = Waiting::default();
+        let limits = [waiting.limit("a"), waiting.limit("b")];
+        assert_eq!([waiting.limit("a"), waiting.limit("b")], limits);
+        let mut model: Vec<Queue> = Vec::new();
+        let mut counts: BTreeMap<(usize, u64), usize> = BTreeMap::new();
+        let keys = 1 + random.below(60);
+        for _ in 0..10_000 {
+            // Most come from a few keys.
+            let key = random.below(keys).min(random.below(keys)).min(random.below(keys));
+            let queue = Queue { limit: limits[random.below(2) as usize], key: KeyHash(key) };
+            let own = counts.get(&(queue.limit, key)).copied().unwrap_or(0);
+            let free = PLACES - model.len();
+            assert_eq!(waiting.has_place(queue), own < free);
+            if own < free && random.below(8) != 0 {
+                waiting.join(queue);
+                model.push(queue);
+                *counts.entry((queue.limit, key)).or_default() += 1;
+            } else if !model.is_empty() && random.below(2) == 0 {
+                let gone = model.swap_remove(random.below(model.len() as u64) as usize);
+                waiting.leave(gone);
+                *counts.get_mut(&(gone.limit, gone.key.0)).unwrap() -= 1;
+            }
+            assert_eq!(waiting.get(), model.len());
+            assert!(model.len() < PLACES);
+        }
+        waiting.leave(Queue { limit: 7, key: KeyHash(7) });
+        model.drain(..).for_each(|queue| waiting.leave(queue));
+        assert_eq!(waiting.get(), 0);
+    }
 }
 
 #[wasm_bindgen_test(unsupported = test)]

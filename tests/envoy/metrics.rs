@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::rig::bootstrap::Bootstrap;
 use crate::rig::client::send;
 use crate::rig::cluster::Cluster;
-use crate::rig::envoy_process::Envoy;
+use crate::rig::envoy_process::{Envoy, eventually};
 use crate::rig::filter::Filter;
 use crate::rig::listener::Listener;
 use crate::rig::policy::{bucket, supply};
@@ -191,6 +191,7 @@ fn lint(families: &BTreeMap<String, String>) -> Vec<String> {
 async fn busy(turn: &Turn) -> Envoy {
     let policy = json!({
         "version": "v1",
+        "scope": "shop",
         "limits": [
             { "name": "all", "fallback": "sorry", "token_bucket": supply(50) },
             { "name": "keyed", "enforced": false, "key": ["header:x-user-id"], "max_keys": 8,
@@ -221,4 +222,59 @@ fn our_families(text: &str) -> BTreeMap<String, String> {
         }
     }
     families
+}
+
+/// Prometheus sees an increase only of what it has seen at 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_alerts_are_about_is_there_before_the_first_event() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let policy = json!({
+        "operations": [{ "name": "guarded", "match": { "paths": ["/guarded"] } }],
+        "limits": [
+            { "name": "all", "token_bucket": supply(3) },
+            { "name": "tried", "enforced": false, "key": ["header:x-user-id"], "token_bucket": supply(1) },
+        ],
+        "breakers": [{ "name": "guarded", "operations": ["guarded"], "trip": { "consecutive_failures": 1 },
+                       "open_for": "5m", "max_open_for": "5m" }],
+        "on_failure": [{ "operations": ["guarded"], "stale": { "max_age": "10m" }, "fallback": "sorry" }],
+        "fallbacks": [{ "name": "sorry", "status": 503, "text": "sorry" }],
+    });
+    let listener = |policy| Listener::to(upstream.cluster()).filter(Filter::new(policy));
+    let envoy = turn.start(Bootstrap::new(listener(&policy)).by_discovery()).await;
+    let trip = [("breaker", "guarded"), ("to", "open"), ("cause", "consecutive_failures")];
+    let foretold: [(&str, &[(&str, &str)]); 9] = [
+        ("outrigger_config_rejected_total", &[]),
+        ("outrigger_host_errors_total", &[("call", "shared_set")]),
+        ("outrigger_refusals_total", &[("reason", "limit/all"), ("enforced", "true")]),
+        ("outrigger_refusals_total", &[("reason", "limit/tried"), ("enforced", "false")]),
+        ("outrigger_refusals_total", &[("reason", "breaker/guarded"), ("enforced", "true")]),
+        ("outrigger_table_evictions_total", &[("limit", "tried"), ("kind", "lossy")]),
+        ("outrigger_fallbacks_total", &[("fallback", "stale"), ("reason", "failure/guarded")]),
+        ("outrigger_fallbacks_total", &[("fallback", "sorry"), ("reason", "failure/guarded")]),
+        ("outrigger_breaker_transitions_total", &trip),
+    ];
+    let there = eventually("all counters are there without a request", async || {
+        let stats = envoy.stats().await;
+        foretold.iter().all(|(name, labels)| stats.has(name, labels)).then_some(stats)
+    })
+    .await;
+    for (name, labels) in foretold {
+        assert_eq!(there.sum(name, labels), 0.0, "{name}{labels:?}");
+    }
+
+    let client = envoy.client();
+    client.get_with("/guarded", "x-answer-status", "500").await;
+    client.get("/guarded").await;
+    assert_eq!(client.admitted("/", 6).await, 2);
+    let mut bad = policy.clone();
+    bad["breakers"][0]["open_for"] = json!("0s");
+    envoy.publish(&[listener(&bad)]);
+    envoy.reaches("envoy_listener_manager_lds_update_rejected", 1.0).await;
+
+    envoy.expect_metric("outrigger_breaker_transitions_total", &trip, 1.0).await;
+    envoy.expect_metric("outrigger_refusals_total", foretold[2].1, 4.0).await;
+    envoy.expect_metric("outrigger_refusals_total", foretold[4].1, 1.0).await;
+    envoy.expect_metric("outrigger_fallbacks_total", foretold[7].1, 1.0).await;
+    envoy.expect_metric("outrigger_config_rejected_total", &[], 1.0).await;
 }

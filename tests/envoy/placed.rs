@@ -257,7 +257,7 @@ async fn a_json_fallback_is_sent_to_the_byte() {
     let turn = Turn::shared().await;
     let json = r#"{ "id": 123456789012345678901234567890, "price": 1.10, "\u006bey": [1e2,  -0.0] }"#;
     let policy = format!(
-        r#"{{ "switches": [{{ "name": "s", "on": true, "fallback": "f" }}],
+        r#"{{ "switches": [{{ "name": "s", "active": true, "fallback": "f" }}],
               "fallbacks": [{{ "name": "f", "status": 503, "json": {json} }}] }}"#
     );
     let envoy = turn.start(Bootstrap::new(Listener::direct().filter(Filter::text(policy)))).await;

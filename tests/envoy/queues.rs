@@ -231,6 +231,43 @@ async fn each_user_has_a_queue_of_its_own() {
     }
 }
 
+/// A worker has places for so many requests that wait, and one user keeps its queue full.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_greedy_user_leaves_places_to_fifty_others() {
+    const GREEDY: usize = 1100;
+    let turn = Turn::alone().await;
+    let upstream = Upstream::start().await;
+    let mut policy = queue(3000);
+    policy["limits"][0]["key"] = json!(["header:x-user-id"]);
+    policy["limits"][0]["leaky_bucket"]["drain"] = json!(1);
+    let listener = Listener::to(upstream.cluster()).filter(Filter::new(&policy));
+    let envoy = turn.start(Bootstrap::new(listener).concurrency(1)).await;
+    let asks = |user: &str| request("/queued", format!("x-user-id: {user}\r\n"));
+    let refused = [("reason", "limit/queue"), ("enforced", "true")];
+    let mut greedy = envoy.wires(GREEDY).await;
+    for wire in &mut greedy {
+        wire.send(asks("greedy")).await;
+    }
+    // One goes on at once, and one more each second.
+    let most = 1 + 1024;
+    eventually("the greedy user fills its queue", async || {
+        let count = envoy.metric("outrigger_refusals_total", &refused).await as usize;
+        (GREEDY - most - 30 <= count && count <= GREEDY - most).then_some(())
+    })
+    .await;
+
+    let others = Crowd::at(&envoy, 150).await;
+    // Three of each: one goes on, two wait.
+    let exchanges = others.burst((0..150).map(|number| asks(&format!("user-{}", number % 50)))).await;
+
+    assert_eq!(count(&exchanges, 200), 150, "nobody is refused for what another does");
+    let waited = exchanges.iter().filter(|it| Duration::from_millis(900) < it.took).count();
+    assert!(100 <= waited, "{waited} have waited");
+    let longest = exchanges.iter().map(|it| it.took).max();
+    assert!(longest < Some(Duration::from_secs(8)), "{longest:?} for the third of a user");
+    assert_eq!(envoy.vm_reloads().await, 0.0);
+}
+
 /// A constant pace is what the upstream is promised, whoever leaves.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_those_in_front_leave_the_others_do_not_bunch_up() {

@@ -1,6 +1,7 @@
 //! Changes while traffic flows, by discovery from the file system: state survives, and mistakes change nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -8,6 +9,7 @@ use crate::rig::bootstrap::Bootstrap;
 use crate::rig::envoy_process::{Envoy, eventually};
 use crate::rig::filter::Filter;
 use crate::rig::listener::Listener;
+use crate::rig::load::flood;
 use crate::rig::policy::{bucket, supply};
 use crate::rig::turn::Turn;
 
@@ -151,4 +153,87 @@ async fn a_bad_update_is_rejected_and_the_old_configuration_keeps_limiting() {
     in_use(&envoy, 420).await;
     assert_eq!(envoy.client().admitted("/common", 3).await, 1, "and the next good update is taken");
     envoy.expect_metric("outrigger_config_info", &[("version", "mended")], 1.0).await;
+}
+
+/// A policy of this version whose switch `reviews` is on or off.
+fn switched(version: &str, active: bool) -> Value {
+    json!({
+        "version": version,
+        "operations": [{ "name": "reviews", "match": { "paths": ["/reviews"] } }],
+        "switches": [{ "name": "reviews", "operations": ["reviews"], "active": active }],
+    })
+}
+
+/// How many machines of the filter were made, and how many there are.
+async fn machines(envoy: &Envoy) -> [f64; 2] {
+    let stats = envoy.stats().await;
+    ["created", "active"].map(|what| stats.sum(&format!("envoy_wasm_envoy_wasm_runtime_v8_{what}"), &[]))
+}
+
+/// The gauges of the switch and of these versions.
+async fn shown(envoy: &Envoy, versions: [&str; 2]) -> [f64; 3] {
+    let stats = envoy.stats().await;
+    let version = |version| stats.sum("outrigger_config_info", &[("version", version)]);
+    [stats.sum("outrigger_switch_on", &[("switch", "reviews")]), version(versions[0]), version(versions[1])]
+}
+
+async fn expect_shown(envoy: &Envoy, versions: [&str; 2], expected: [f64; 3]) {
+    eventually(&format!("{versions:?} are shown as {expected:?}"), async || {
+        (shown(envoy, versions).await == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_stays_on_when_the_module_is_replaced_under_load() {
+    let turn = Turn::shared().await;
+    let policy = switched("one", true);
+    let old = Listener::direct().filter(Filter::new(&policy));
+    let bootstrap = Bootstrap::new(old).by_discovery().drain_within(Duration::from_secs(4));
+    let envoy = turn.start(bootstrap).await;
+    assert_eq!(envoy.client().get("/reviews").await.status, 503);
+    expect_shown(&envoy, ["one", "two"], [1.0, 1.0, 0.0]).await;
+    let [created, active] = machines(&envoy).await;
+    assert!(active >= 3.0, "one for the main thread and each worker: {active}");
+
+    let load = tokio::spawn(flood(envoy.address(), 8, "/elsewhere", Duration::from_secs(7)));
+    envoy.publish(&[Listener::direct().filter(Filter::new(&policy).trapping())]);
+    envoy.reaches("envoy_listener_manager_listener_modified", 1.0).await;
+    eventually("the new machines are there and the old ones gone", async || {
+        (machines(&envoy).await == [created * 2.0, active]).then_some(())
+    })
+    .await;
+    let stats = envoy.stats().await;
+    assert_eq!(shown(&envoy, ["one", "two"]).await, [1.0, 1.0, 0.0], "right after the clean-up:\n{}", stats.ours());
+    let flood = load.await.expect("a load");
+    assert_eq!(flood.statuses.keys().collect::<Vec<_>>(), [&200]);
+    assert_eq!(shown(&envoy, ["one", "two"]).await, [1.0, 1.0, 0.0]);
+
+    // Back to the first module, and off.
+    envoy.publish(&[Listener::direct().filter(Filter::new(&switched("two", false)))]);
+    eventually("the switch is off", async || (envoy.client().get("/reviews").await.status == 200).then_some(())).await;
+    expect_shown(&envoy, ["one", "two"], [0.0, 0.0, 1.0]).await;
+
+    envoy.publish(&[]);
+    expect_shown(&envoy, ["one", "two"], [0.0, 0.0, 0.0]).await;
+    envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_stays_on_when_a_worker_crashes_and_goes_off_with_an_update() {
+    let turn = Turn::shared().await;
+    let listener = |policy: &Value| Listener::direct().filter(Filter::new(policy).trapping());
+    let bootstrap =
+        Bootstrap::new(listener(&switched("one", true))).by_discovery().drain_within(Duration::from_secs(1));
+    let envoy = turn.start(bootstrap).await;
+    expect_shown(&envoy, ["one", "two"], [1.0, 1.0, 0.0]).await;
+
+    let mut wire = envoy.wires(4).await.remove(0);
+    wire.send("GET /elsewhere HTTP/1.1\r\nhost: test\r\nx-trap: 1\r\n\r\n").await;
+    assert_eq!(wire.status_or_close().await.unwrap_or(503), 503);
+    assert_eq!(shown(&envoy, ["one", "two"]).await, [1.0, 1.0, 0.0]);
+
+    envoy.publish(&[listener(&switched("two", false))]);
+    expect_shown(&envoy, ["one", "two"], [0.0, 0.0, 1.0]).await;
+    envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
 }

@@ -81,5 +81,36 @@ async fn two_filters_on_one_path_limit_independently() {
     assert_eq!(envoy.client().admitted("/", 9).await, BURST, "the narrower of the two");
 
     // The outer one let 7 through: 5 of them were served, 2 the inner one refused. It refused the other 2 itself.
-    envoy.expect_metric("outrigger_refusals_total", &[("reason", "limit/same-name")], 4.0).await;
+    let refusals = "outrigger_refusals_total";
+    envoy.expect_metric(refusals, &[("reason", "limit/same-name"), ("scope", "outer")], 2.0).await;
+    envoy.expect_metric(refusals, &[("reason", "limit/same-name"), ("scope", "inner")], 2.0).await;
+}
+
+/// Metrics of the listeners of both directions are told apart by their scopes.
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_with_scopes_have_series_of_their_own() {
+    let turn = Turn::shared().await;
+    let listener = |scope: &str, direction| {
+        let mut policy = scoped(scope);
+        policy["version"] = json!("one");
+        policy["switches"] = json!([{ "name": "rest", "active": scope == "inbound", "methods": ["PUT"] }]);
+        Listener::direct().direction(direction).filter(filter(&policy)).named(scope)
+    };
+    let bootstrap = Bootstrap::new(listener("inbound", "INBOUND")).listener(listener("outbound", "OUTBOUND"));
+    let envoy = turn.start(bootstrap).await;
+    assert_eq!(Client::new(envoy.address_of("inbound")).admitted("/", 7).await, BURST);
+    assert_eq!(Client::new(envoy.address_of("outbound")).admitted("/", 6).await, BURST);
+
+    for (scope, refused, on) in [("inbound", 2.0, 1.0), ("outbound", 1.0, 0.0)] {
+        let own = ("scope", scope);
+        envoy.expect_metric("outrigger_requests_total", &[own], 5.0 + refused).await;
+        envoy.expect_metric("outrigger_requests_total", &[own, ("outcome", "limited")], refused).await;
+        envoy.expect_metric("outrigger_refusals_total", &[own, ("reason", "limit/same-name")], refused).await;
+        envoy.expect_metric("outrigger_switch_on", &[own, ("switch", "rest")], on).await;
+        envoy.expect_metric("outrigger_config_info", &[own, ("version", "one")], 1.0).await;
+        envoy.expect_metric("outrigger_request_duration_milliseconds_count", &[own], 5.0).await;
+    }
+    let stats = envoy.stats().await;
+    assert_eq!(stats.labels("outrigger_requests_total"), ["operation", "outcome", "scope", "tier"]);
+    assert_eq!(stats.labels("outrigger_host_errors_total"), ["call"], "what is no filter's own");
 }

@@ -9,7 +9,7 @@ use crate::common::{MemoryHost, Random};
 use outrigger::degrade::breaker::record;
 use outrigger::degrade::breaker::state::Phase;
 use outrigger::host::{End, Host, LogField};
-use outrigger::monitor::metrics;
+use outrigger::monitor::names::Names;
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -82,11 +82,11 @@ fn is_open(sidecar: &Sidecar) -> bool {
 }
 
 fn gauge(sidecar: &Sidecar) -> u64 {
-    sidecar.host.metric(&metrics::breaker_state("shop"))
+    sidecar.host.metric(&Names::default().breaker_state("shop"))
 }
 
 fn changes(sidecar: &Sidecar, to: &str, cause: &str) -> u64 {
-    sidecar.host.metric(&metrics::breaker_transitions_total("shop", to, cause))
+    sidecar.host.metric(&Names::default().breaker_transitions_total("shop", to, cause))
 }
 
 // === it opens ========================================================================================================
@@ -405,7 +405,10 @@ fn each_change_is_counted_once_and_the_gauge_follows() {
     let sidecar = &workers[0];
     assert_eq!(answered(sidecar, &ORDER, "200"), None);
     assert_eq!(gauge(sidecar), 0);
-    assert!(sidecar.host.metric_names().contains(&metrics::breaker_state("shop")), "there before anything happens");
+    assert!(
+        sidecar.host.metric_names().contains(&Names::default().breaker_state("shop")),
+        "there before anything happens"
+    );
     trip(sidecar);
     sidecar.host.advance(SECOND);
     assert!(is_open(&workers[1]), "and the other worker comes to know");
@@ -425,7 +428,7 @@ fn each_change_is_counted_once_and_the_gauge_follows() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_gauge_that_was_taken_over_is_set_right_by_the_first_request() {
     let sidecar = shop();
-    sidecar.worker.metrics.set(&*sidecar.host, metrics::breaker_state("shop"), 3).unwrap();
+    sidecar.worker.metrics.set(&*sidecar.host, Names::default().breaker_state("shop"), 3).unwrap();
     assert_eq!(answered(&sidecar, &ORDER, "200"), None);
     assert_eq!(gauge(&sidecar), 0);
 }

@@ -321,7 +321,7 @@ fn takes_the_place(fallback: &str, method: &str) -> bool {
     };
     let request = [(":path", "/reviews/1"), (":method", method)];
     let is_ours = |reply: Option<Reply>| reply.is_some_and(|reply| reply.body == b"prepared");
-    let switch = Sidecar::new(&document(r#""switches": [{ "name": "s", "on": true, "fallback": "f" }]"#));
+    let switch = Sidecar::new(&document(r#""switches": [{ "name": "s", "active": true, "fallback": "f" }]"#));
     let by_switch = is_ours(switch.serve(&request));
 
     let bucket = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "24h" }"#;
@@ -369,7 +369,7 @@ fn a_fallback_that_says_success_is_for_reading_unless_it_says_otherwise() {
 #[wasm_bindgen_test(unsupported = test)]
 fn who_has_no_fallback_for_its_method_gets_the_standard_refusal_and_nothing_is_counted_as_served() {
     let sidecar = Sidecar::new(
-        r#"{ "switches": [{ "name": "s", "on": true, "fallback": "f" }],
+        r#"{ "switches": [{ "name": "s", "active": true, "fallback": "f" }],
              "fallbacks": [{ "name": "f", "status": 200, "json": { "reviews": [] } }] }"#,
     );
     let reply = sidecar.serve(&[(":method", "POST")]).unwrap();

@@ -2,12 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
-use crate::common::MemoryHost;
 use crate::common::sidecar::{Sidecar, ended, header, reason, refused, served};
-use outrigger::config::Config;
 use outrigger::host::LogField;
-use outrigger::monitor::in_use::InUse;
-use outrigger::monitor::metrics::{Metrics, switch_on};
 use outrigger::pipeline::Decision;
 use outrigger::reply::Reply;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -233,54 +229,4 @@ fn header_and_access_log_can_be_turned_off() {
     assert_eq!(header(&reply, "x-outrigger-reason"), None);
     assert_eq!(reply.details, "outrigger_switch_s", "details are for the log alone");
     assert!(!sidecar.host.take_calls().contains_key("set_property"));
-}
-
-/// The gauge of each switch after the step.
-fn gauges<const N: usize>(host: &MemoryHost, names: [&str; N]) -> [u64; N] {
-    names.map(|name| host.metric(&switch_on(name)))
-}
-
-fn config(switches: &str) -> Config {
-    Config::parse(format!(r#"{{ "switches": {switches} }}"#).as_bytes()).unwrap()
-}
-
-#[wasm_bindgen_test(unsupported = test)]
-fn the_gauge_follows_the_configurations_in_use() {
-    let (host, metrics, in_use) = (MemoryHost::new(), Metrics::default(), InUse::default());
-    let off = config(r#"[{ "name": "a" }, { "name": "b", "active": true }]"#);
-    let on = config(r#"[{ "name": "a", "active": true }, { "name": "b", "active": true }]"#);
-    let other = config(r#"[{ "name": "c", "active": true }]"#);
-
-    in_use.take_up(&*host, &metrics, &off).unwrap();
-    assert_eq!(gauges(&host, ["a", "b"]), [0, 1]);
-    assert!(host.metric_names().contains(&switch_on("a")), "one that is off is there, and says so");
-    in_use.take_up(&*host, &metrics, &on).unwrap();
-    assert_eq!(gauges(&host, ["a", "b"]), [1, 1]);
-    in_use.give_up(&*host, &metrics, &off).unwrap();
-    assert_eq!(gauges(&host, ["a", "b"]), [1, 1], "the older configuration has no say any more");
-    in_use.take_up(&*host, &metrics, &other).unwrap();
-    assert_eq!(gauges(&host, ["a", "b", "c"]), [1, 1, 1], "both configurations serve");
-    in_use.give_up(&*host, &metrics, &on).unwrap();
-    assert_eq!(gauges(&host, ["a", "b", "c"]), [0, 0, 1], "what is no longer configured is not on");
-}
-
-/// Back to off while the configuration in which it was on still drains.
-#[wasm_bindgen_test(unsupported = test)]
-fn a_switch_is_on_until_the_last_configuration_in_which_it_is_has_gone() {
-    let (host, metrics, in_use) = (MemoryHost::new(), Metrics::default(), InUse::default());
-    let (on, off) = (config(r#"[{ "name": "a", "active": true }]"#), config(r#"[{ "name": "a", "active": false }]"#));
-    in_use.take_up(&*host, &metrics, &on).unwrap();
-    in_use.take_up(&*host, &metrics, &off).unwrap();
-    assert_eq!(gauges(&host, ["a"]), [1]);
-    in_use.give_up(&*host, &metrics, &on).unwrap();
-    assert_eq!(gauges(&host, ["a"]), [0]);
-}
-
-/// A new process begins with the gauges of the old one.
-#[wasm_bindgen_test(unsupported = test)]
-fn the_gauge_is_set_and_not_stepped() {
-    let (host, metrics, in_use) = (MemoryHost::new(), Metrics::default(), InUse::default());
-    metrics.set(&*host, switch_on("a"), 7).unwrap();
-    in_use.take_up(&*host, &metrics, &config(r#"[{ "name": "a" }]"#)).unwrap();
-    assert_eq!(gauges(&host, ["a"]), [0]);
 }

@@ -8,7 +8,7 @@ use crate::degrade::breaker::state::Transition;
 use crate::degrade::breaker::tally::{Outcome, Response};
 use crate::degrade::breaker::watched::{Admission, Answer, By, Change, Refusal, Watched};
 use crate::host::Host;
-use crate::monitor::metrics;
+use crate::monitor::names::Names;
 use crate::monitor::reason::Reason;
 use crate::operation::selection::Selection;
 use crate::time::Timestamp;
@@ -43,18 +43,20 @@ impl BreakerSpec {
 pub struct BreakerRule {
     spec: BreakerSpec,
     reason: Reason,
+    names: Names,
     watched: Watched,
     /// Whether the gauge was set since this configuration was put to work.
     shown: Cell<bool>,
 }
 
 impl BreakerRule {
-    /// The breaker of this specification, with its state under `scope`.
-    pub fn new(spec: BreakerSpec, scope: &str, worker: &Worker) -> Self {
+    /// The breaker of this specification, with its state under `scope` and metrics of these names.
+    pub fn new(spec: BreakerSpec, scope: &str, names: &Names, worker: &Worker) -> Self {
         let key = spec.key(scope);
         let breaker = worker.breakers.parameters.of(&key, spec.breaker);
         let watched = Watched::new(key, breaker, &worker.breakers.watches);
-        Self { reason: Reason::new("breaker", &spec.name), watched, spec, shown: Cell::new(false) }
+        let reason = Reason::new("breaker", &spec.name, names);
+        Self { reason, names: names.clone(), watched, spec, shown: Cell::new(false) }
     }
 
     /// The parameters.
@@ -133,7 +135,7 @@ impl BreakerRule {
     }
 
     fn show(&self, latest: Transition, host: &dyn Host, worker: &Worker) {
-        let gauge = metrics::breaker_state(&self.spec.name);
+        let gauge = self.names.breaker_state(&self.spec.name);
         worker.report(host, worker.metrics.set(host, gauge, latest.gauge()));
     }
 
@@ -142,7 +144,7 @@ impl BreakerRule {
         if by == By::Us {
             let (name, to, cause) = (&self.spec.name, transition.to(), transition.cause());
             log::warn!("breaker {name}: {to} ({cause})");
-            worker.report(host, worker.metrics.count(host, metrics::breaker_transitions_total(name, to, cause)));
+            worker.report(host, worker.metrics.count(host, self.names.breaker_transitions_total(name, to, cause)));
         }
     }
 }

@@ -156,6 +156,19 @@ pub enum Transition {
 }
 
 impl Transition {
+    /// All there are.
+    pub const ALL: [Self; 9] = [
+        Self::Opened(TripReason::ConsecutiveFailures),
+        Self::Opened(TripReason::FailureRatio),
+        Self::Opened(TripReason::SlowRatio),
+        Self::Opened(TripReason::ProbeFailed),
+        Self::Opened(TripReason::ProbeSlow),
+        Self::Opened(TripReason::ProbeLost),
+        Self::HalfOpened,
+        Self::Ramped,
+        Self::Closed,
+    ];
+
     /// The change that leads to the phase.
     pub const fn into_phase(phase: &Phase) -> Self {
         match phase {

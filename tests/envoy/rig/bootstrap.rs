@@ -11,7 +11,7 @@ use crate::rig::listener::Listener;
 
 /// The labels of the filter's metrics. Each needs a tag rule in Envoy, because a Wasm metric has only a name.
 const LABELS: &str =
-    "operation tier outcome reason enforced fallback limit kind call version breaker to cause switch decision";
+    "operation tier outcome reason enforced fallback limit kind call version breaker to cause switch decision scope";
 
 /// One Envoy: its listeners, its workers, and how it learns of changes.
 pub(crate) struct Bootstrap {

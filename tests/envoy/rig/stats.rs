@@ -28,6 +28,12 @@ impl Stats {
         matching.fold(0.0, |sum, sample| sum + sample.value)
     }
 
+    /// Whether there is a sample of this name that carries (at least) these labels.
+    #[allow(dead_code, reason = "the bench shares this module")]
+    pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+        self.samples.iter().any(|sample| sample.name == name && sample.carries(labels))
+    }
+
     /// The names of all labels that the samples of this name carry, sorted.
     pub(crate) fn labels(&self, name: &str) -> Vec<&str> {
         let samples = self.samples.iter().filter(|sample| sample.name == name);
