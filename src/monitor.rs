@@ -4,10 +4,14 @@
 //! * [`reason`]: why a request was refused, in one word.
 //! * [`outcome`]: how a request ended, in one word.
 //! * [`in_use`]: which configuration versions and switches are in use.
+//! * [`notice`]: what a configuration is warned of, said once.
+//! * [`tenancy`]: whether two configurations belong to two filters.
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
 pub mod in_use;
 pub mod metrics;
+pub mod notice;
 pub mod outcome;
 pub mod reason;
+pub mod tenancy;
 pub mod trouble;
