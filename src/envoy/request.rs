@@ -29,6 +29,7 @@ impl RequestStream {
     /// Has the pipeline decide, and carries it out. `context` is the stream's own.
     pub(super) fn request_headers(&mut self, context: u32) -> Flow {
         let installed = &*self.installed;
+        installed.serve();
         self.direction = installed.direction();
         let (decision, ticket) = installed.filter(self.direction).on_request(&installed.host(), installed.worker());
         self.ticket = Some(ticket);

@@ -40,4 +40,5 @@ mod stale;
 mod switches;
 mod traps;
 mod validation;
+mod warnings;
 mod windows;
