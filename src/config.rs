@@ -20,8 +20,9 @@ mod reader;
 mod term;
 mod text;
 mod value;
+mod warnings;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, Warning};
 
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::failure::FailureSpec;
@@ -38,7 +39,8 @@ pub struct Config {
     pub version: Option<String>,
     /// Where in the proxy the filter stands.
     pub placement: Placement,
-    /// Prefix of all shared state. Absent: by plugin and traffic direction, which are known on the first request.
+    /// Prefix of all shared state. Absent: by plugin (root id and name) and traffic direction, which is known on the first
+    /// request.
     pub scope: Option<String>,
     /// The operations in the order they are tried. The last is `other`, which matches everything.
     pub operations: Vec<Operation>,
@@ -112,6 +114,33 @@ impl Config {
     pub fn has_shared_state(&self) -> bool {
         let keeps_answers = self.on_failure.iter().any(|rule| rule.stale.is_some());
         !self.limits.is_empty() || !self.breakers.is_empty() || keeps_answers
+    }
+
+    /// What it says and can never do, in the order of the document. It does all else.
+    pub fn warnings(&self) -> Vec<Warning> {
+        warnings::of(self)
+    }
+
+    /// What this configuration and another one in use, under the same scope, count in one place by other numbers. They take
+    /// each other's: of such numbers the latest hold for both. The places are this configuration's.
+    pub fn disagreements(&self, other: &Self) -> Vec<Warning> {
+        let mut found = Vec::new();
+        let mut add = |place: String, name: &str| {
+            let problem = "has other numbers in another filter that is in use, and both count in one place by these ones: \
+                           give each filter a scope of its own";
+            found.push(Warning::at(place, format!("{name:?} {problem}")));
+        };
+        for (index, limit) in self.limits.iter().enumerate() {
+            if other.limits.iter().any(|it| limit.disagrees(it)) {
+                add(format!("limits[{index}]"), &limit.name);
+            }
+        }
+        for (index, breaker) in self.breakers.iter().enumerate() {
+            if other.breakers.iter().any(|it| breaker.disagrees(it)) {
+                add(format!("breakers[{index}]"), &breaker.name);
+            }
+        }
+        found
     }
 
     /// Reads a configuration. No bytes at all are the empty document, which does nothing but count.

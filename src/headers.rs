@@ -7,6 +7,9 @@
 //! Layout (proxy-wasm's serialised map; all integers are 32-bit little-endian): `count`, then `count` pairs of
 //! `name length, value length`, then for each pair `name NUL value NUL`. A block that is cut short or lies about its
 //! sizes ends early; it never panics.
+//!
+//! Blanks around a value are no part of it (RFC 9110, section 5.5). Envoy cuts them off over HTTP/1 and hands them over
+//! over HTTP/2, and services cut them off: so they are cut off here, once for everything that compares or counts.
 
 /// All headers of one request in the order they were received. Names are lower-case, as HTTP/2 demands and Envoy
 /// makes them.
@@ -46,7 +49,7 @@ impl Headers {
         &self.block
     }
 
-    /// The headers in order, name and value.
+    /// The headers in order, name and value. Values come without the blanks around them.
     pub fn iter(&self) -> Iter<'_> {
         Iter(self.places())
     }
@@ -121,7 +124,8 @@ impl<'a> Place<'a> {
 
     #[inline]
     fn pair(&self) -> Option<(&'a [u8], &'a [u8])> {
-        Some((slice(self.data, self.start, self.name)?, slice(self.data, self.value_start(), self.value)?))
+        let value = slice(self.data, self.value_start(), self.value)?;
+        Some((slice(self.data, self.start, self.name)?, without_blanks(value)))
     }
 
     #[inline]
@@ -144,4 +148,13 @@ fn split(block: &[u8]) -> Option<(&[[u8; 8]], &[u8])> {
 #[inline]
 fn slice(data: &[u8], start: u64, size: u32) -> Option<&[u8]> {
     data.get(usize::try_from(start).ok()?..)?.get(..size as usize)
+}
+
+/// Cuts off blanks and tabs at both ends.
+#[inline]
+fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }

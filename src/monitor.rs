@@ -6,12 +6,16 @@
 //! * [`outcome`]: how a request ended, in one word.
 //! * [`foretold`]: the counters that are there from the configuration on.
 //! * [`in_use`]: which configuration versions, switches and breakers are in use.
+//! * [`notice`]: what a configuration is warned of, said once.
+//! * [`tenancy`]: whether two configurations belong to two filters.
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
 pub mod foretold;
 pub mod in_use;
 pub mod metrics;
 pub mod names;
+pub mod notice;
 pub mod outcome;
 pub mod reason;
+pub mod tenancy;
 pub mod trouble;

@@ -7,6 +7,7 @@
 pub mod body;
 mod literals;
 mod operations;
+pub mod path;
 pub mod pattern;
 pub mod request;
 pub mod selection;
@@ -68,10 +69,12 @@ impl Operation {
 pub struct Matcher {
     /// Hosts without port, in any case.
     pub hosts: Vec<Pattern>,
-    /// Methods, exactly.
+    /// Methods, in any case: services that a method in small letters reaches take it for the one in capitals.
     pub methods: Vec<String>,
     /// Paths without query.
     pub paths: Vec<PathPattern>,
+    /// What becomes of path parameters before paths are compared.
+    pub path_parameters: path::Parameters,
     /// Headers, each of which must match.
     pub headers: Vec<HeaderMatcher>,
 }
@@ -79,10 +82,31 @@ pub struct Matcher {
 impl Matcher {
     /// Whether the request meets all conditions.
     pub fn matches(&self, request: &Request<'_>) -> bool {
-        any_or_empty(&self.methods, |method| method.as_bytes() == request.method)
-            && any_or_empty(&self.paths, |path| path.matches(request.path))
+        any_or_empty(&self.methods, |method| request.has_method(method))
+            && self.matches_path(request)
             && any_or_empty(&self.hosts, |host| !request.host.is_empty() && host.matches_ignoring_case(request.host))
             && self.headers.iter().all(|header| header.matches(request))
+    }
+
+    /// Whether every request that the other matches is sure to match this one too. That it is not said to does not mean that
+    /// there is a request for which it is not so.
+    pub fn covers(&self, other: &Self) -> bool {
+        let same_path = self.path_parameters == other.path_parameters;
+        covers(&self.methods, &other.methods, |one, other| one.eq_ignore_ascii_case(other))
+            && (self.paths.is_empty() || same_path && covers(&self.paths, &other.paths, PathPattern::covers))
+            && covers(&self.hosts, &other.hosts, Pattern::covers)
+            && self
+                .headers
+                .iter()
+                .all(|one| other.headers.iter().any(|it| one.name == it.name && one.value.covers(&it.value)))
+    }
+
+    fn matches_path(&self, request: &Request<'_>) -> bool {
+        if self.paths.is_empty() {
+            return true;
+        }
+        let path = request.path(self.path_parameters);
+        self.paths.iter().any(|pattern| pattern.matches(&path))
     }
 }
 
@@ -108,4 +132,9 @@ pub fn classify(operations: &Operations, request: &Request<'_>) -> usize {
 
 fn any_or_empty<T>(list: &[T], holds: impl FnMut(&T) -> bool) -> bool {
     list.is_empty() || list.iter().any(holds)
+}
+
+/// Whether what some entry of the other list holds for, some entry of this one holds for; an empty list holds for all.
+fn covers<T>(list: &[T], other: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+    list.is_empty() || !other.is_empty() && other.iter().all(|it| list.iter().any(|one| covers(one, it)))
 }

@@ -36,6 +36,7 @@ use crate::host::{End, Host, LogField};
 use crate::limit::quota::{self, FieldEdits};
 use crate::limit::rule::Asker;
 use crate::operation::classify;
+use crate::operation::path::Unsettled;
 use crate::operation::request::Request;
 use crate::reply::Reply;
 use crate::reply::placed::{Placed, Wants};
@@ -87,10 +88,16 @@ impl Filter {
         let request = Request { end, ..Request::read(&headers) };
         let now = host.now();
         let operation = classify(&self.operations, &request);
+        let request = Request { path_parameters: self.operations.path_parameters(operation), ..request };
         let mut ticket = Ticket::new(operation, &request, now);
         let Some(plan) = self.plans.get(operation) else {
             return (Decision::Forward(edits(&request)), ticket);
         };
+        if self.operations.look_at_paths()
+            && let Some(unsettled) = Unsettled::in_path(request.path)
+        {
+            worker.trouble.unsettled_path(host, unsettled.setting());
+        }
         self.log_operation(host, worker, operation);
         ticket.written = self.written_by(&request);
 

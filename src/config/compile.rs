@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::document::{self, Document};
 use super::error::ConfigError;
 use super::problem::quoted;
-use super::term::Method;
+use super::term::{Method, Path};
 use super::value::NonEmpty;
 use super::{Config, Monitor, Outcomes, Placement, RateLimitHeaders};
 use crate::degrade::fallback::Fallback;
@@ -24,7 +24,8 @@ use crate::limit::policy::Policy;
 use crate::limit::rule::LimitSpec;
 use crate::limit::token_bucket::{TokenBucket, Unrepresentable};
 use crate::limit::window::Window;
-use crate::operation::pattern::Pattern;
+use crate::operation::path::Parameters;
+use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::selection::Selection;
 use crate::operation::{HeaderMatcher, Matcher, OTHER, Operation, Tier};
 
@@ -32,7 +33,7 @@ use crate::operation::{HeaderMatcher, Matcher, OTHER, Operation, Tier};
 const DEFAULT_MAX_KEYS: u32 = 4096;
 
 pub(super) fn compile(document: Document) -> Result<Config, ConfigError> {
-    let client_ip = client_ip(document.client_ip);
+    let client_ip = client_ip(document.client_ip)?;
     let operations = operations(document.operations.unwrap_or_default())?;
     let fallbacks = fallback::fallbacks(document.fallbacks.unwrap_or_default())?;
     let known = Known { operations: &operations, fallbacks: &fallbacks, client_ip: &client_ip };
@@ -112,12 +113,22 @@ impl Known<'_> {
     }
 }
 
-fn client_ip(given: Option<document::ClientIp>) -> ClientIp {
+/// How RFC 7239 writes addresses, which is not read.
+const FORWARDED: &str = "forwarded";
+
+fn client_ip(given: Option<document::ClientIp>) -> Result<ClientIp, ConfigError> {
     let mut client_ip = ClientIp::default();
     let Some(given) = given else {
-        return client_ip;
+        return Ok(client_ip);
     };
     if let Some(header) = given.header {
+        let problem = |rule| Err(ConfigError::at("client_ip.header", format!("{:?}, {rule}", header.0)));
+        if given.trusted_hops.is_none() {
+            return problem("means nothing without trusted_hops");
+        }
+        if header.0 == FORWARDED {
+            return problem("must be a list of addresses such as x-forwarded-for; the form of RFC 7239 is not read");
+        }
         client_ip.header = header.0;
     }
     if let Some(hops) = given.trusted_hops {
@@ -127,7 +138,7 @@ fn client_ip(given: Option<document::ClientIp>) -> ClientIp {
         // At most 128 by its type.
         client_ip.ipv6_prefix = u8::try_from(prefix.0).unwrap_or(128);
     }
-    client_ip
+    Ok(client_ip)
 }
 
 fn operations(given: Vec<document::Operation>) -> Result<Vec<Operation>, ConfigError> {
@@ -139,9 +150,13 @@ fn operations(given: Vec<document::Operation>) -> Result<Vec<Operation>, ConfigE
             return Err(ConfigError::at(format!("operations[{index}].name"), problem));
         }
         names.add(index, &operation.name.0)?;
+        let parameters = match operation.path_parameters {
+            None | Some(document::PathParameters::Cut) => Parameters::Cut,
+            Some(document::PathParameters::Keep) => Parameters::Keep,
+        };
         operations.push(Operation {
             tier: operation.tier.map_or(Tier::P1, tier),
-            matcher: matcher(operation.matcher, &format!("operations[{index}].match"))?,
+            matcher: matcher(operation.matcher, parameters, &format!("operations[{index}].match"))?,
             name: operation.name.0,
         });
     }
@@ -158,7 +173,7 @@ fn tier(given: document::Tier) -> Tier {
     }
 }
 
-fn matcher(given: document::Match, path: &str) -> Result<Matcher, ConfigError> {
+fn matcher(given: document::Match, path_parameters: Parameters, path: &str) -> Result<Matcher, ConfigError> {
     if given.hosts.is_none() && given.methods.is_none() && given.paths.is_none() && given.headers.is_none() {
         return Err(ConfigError::at(path, "must have at least one of hosts, methods, paths and headers"));
     }
@@ -169,9 +184,20 @@ fn matcher(given: document::Match, path: &str) -> Result<Matcher, ConfigError> {
     Ok(Matcher {
         hosts: list(given.hosts).into_iter().map(|it| it.0).collect(),
         methods: list(given.methods).into_iter().map(|it| it.0).collect(),
-        paths: list(given.paths).into_iter().map(|it| it.0).collect(),
+        paths: paths(list(given.paths), path_parameters, path)?,
+        path_parameters,
         headers,
     })
+}
+
+fn paths(given: Vec<Path>, parameters: Parameters, path: &str) -> Result<Vec<PathPattern>, ConfigError> {
+    let with_parameter = given.iter().position(|it| parameters == Parameters::Cut && it.text.contains(';'));
+    if let Some(entry) = with_parameter {
+        let text = given.get(entry).map_or("", |it| &it.text);
+        let rule = "must have no \";\" unless path_parameters of the operation is \"keep\"";
+        return Err(ConfigError::at(format!("{path}.paths[{entry}]"), format!("{text:?}, {rule}")));
+    }
+    Ok(given.into_iter().map(|it| it.pattern).collect())
 }
 
 fn header_matcher(given: document::HeaderMatch, path: &str) -> Result<HeaderMatcher, ConfigError> {
@@ -185,8 +211,22 @@ fn header_matcher(given: document::HeaderMatch, path: &str) -> Result<HeaderMatc
     .into_iter()
     .flatten();
     match (patterns.next(), patterns.next(), given.present) {
+        (Some(value), None, _) if needs_outer_blank(&value) => Err(ConfigError::at(
+            path,
+            "must not begin or end with a blank: values are compared without those around them",
+        )),
         (Some(value), None, None | Some(true)) => Ok(HeaderMatcher { name: given.name.0, value }),
         _ => Err(ConfigError::at(path, rule)),
+    }
+}
+
+/// Whether only a value with blanks around it could match.
+fn needs_outer_blank(pattern: &Pattern) -> bool {
+    match pattern {
+        Pattern::Exact(text) => text.trim_ascii().len() < text.len(),
+        Pattern::Prefix(text) => text.trim_ascii_start().len() < text.len(),
+        Pattern::Suffix(text) => text.trim_ascii_end().len() < text.len(),
+        Pattern::Present => false,
     }
 }
 

@@ -45,8 +45,15 @@ pub(super) struct ClientIp {
 pub(super) struct Operation {
     pub(super) name: Name,
     pub(super) tier: Option<Tier>,
+    pub(super) path_parameters: Option<PathParameters>,
     #[serde(rename = "match")]
     pub(super) matcher: Match,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum PathParameters {
+    Cut,
+    Keep,
 }
 
 #[derive(Clone, Copy)]
@@ -267,6 +274,7 @@ objects!(TokenBucket, LeakyBucket, Window, Concurrency);
 objects!(Cors, Switch, Breaker, Trip, OnFailure, Stale, Retry, Budget, Deadline);
 words!(Placement, r#""downstream" or "upstream""#, "downstream" => Downstream, "upstream" => Upstream);
 words!(Tier, r#""P0", "P1", "P2" or "P3""#, "P0" => P0, "P1" => P1, "P2" => P2, "P3" => P3);
+words!(PathParameters, r#""cut" or "keep""#, "cut" => Cut, "keep" => Keep);
 words!(Missing, r#""shared" or "skip""#, "shared" => Shared, "skip" => Skip);
 words!(FailureMode, r#""allow" or "deny""#, "allow" => Allow, "deny" => Deny);
 

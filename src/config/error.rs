@@ -1,4 +1,4 @@
-//! Why a configuration is refused.
+//! Why a configuration is refused, and what is odd in one that is not.
 
 use std::fmt;
 
@@ -31,3 +31,25 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// What a configuration can never do, although it says so: the place, and why. Somebody may have meant it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(ConfigError);
+
+impl Warning {
+    /// A warning about a place such as `limits[2]`.
+    pub(super) fn at(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self(ConfigError::at(path, problem))
+    }
+
+    /// The JSON path.
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -6,7 +6,7 @@ use serde::de::value::{F64Deserializer, I64Deserializer, U64Deserializer};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::problem::quoted;
-use super::value::{Whole, is_token};
+use super::value::{HOST, Whole, is_token};
 use crate::config;
 use crate::degrade::failure::Statuses;
 use crate::limit;
@@ -16,7 +16,7 @@ use crate::operation::pattern::{InvalidPath, PathPattern, Pattern};
 /// The largest size, rate and cost of a bucket.
 pub(super) const MAX_TOKENS: u32 = 1_000_000_000;
 
-/// A method. Methods are case-sensitive, so `get` would be a mistake that matches nothing, but it is legal.
+/// A method, in any case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Method(pub(super) String);
 
@@ -37,27 +37,41 @@ pub(super) struct HostPattern(pub(super) Pattern);
 impl<'de> Deserialize<'de> for HostPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let port = text.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|it| it.is_ascii_digit()));
-        if text.is_empty() || text.contains('/') || (port && !text.ends_with(']')) {
-            return Err(de::Error::custom(format_args!(
-                "{}, must be a host without scheme, port and path",
-                quoted(&text)
-            )));
+        // A name that is complete ends in a dot, which requests are compared without.
+        let name = text.strip_suffix('.').unwrap_or(&text);
+        if is_host_pattern(name) {
+            return Ok(Self(Pattern::from_wildcard(&name.to_ascii_lowercase())));
         }
-        Ok(Self(Pattern::from_wildcard(&text)))
+        Err(de::Error::custom(format_args!("{}, must be a host without scheme, port and path", quoted(&text))))
     }
+}
+
+/// Whether some host can match. A colon stands in brackets only, as part of an IPv6 address.
+fn is_host_pattern(text: &str) -> bool {
+    let text = text.as_bytes();
+    let never = |byte: &u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || b"/?#@\\".contains(byte);
+    let bracketed = matches!(text, [b'[', ..] | [.., b']']);
+    let has_port = text.windows(2).any(|it| it == b"]:") || (!bracketed && text.contains(&b':'));
+    !text.is_empty() && !text.iter().any(never) && !has_port
 }
 
 /// A pattern for paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Path(pub(super) PathPattern);
+pub(super) struct Path {
+    pub(super) pattern: PathPattern,
+    /// As it was written.
+    pub(super) text: String,
+}
 
 impl<'de> Deserialize<'de> for Path {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let rule = match PathPattern::parse(&text) {
             Ok(_) if text.contains('?') => "must not contain a query: paths match up to the \"?\"",
-            Ok(pattern) => return Ok(Self(pattern)),
+            Ok(_) if text.bytes().any(never_in_path) => {
+                "must be written as in a request: encoded, without blanks and \"#\""
+            }
+            Ok(pattern) => return Ok(Self { pattern, text }),
             Err(InvalidPath::NotAbsolute) => "must start with \"/\" or \"*\"",
             Err(InvalidPath::StrayBrace) => "must use braces only for the segments \"{*}\" and \"{**}\"",
             Err(InvalidPath::StarInTemplate) => "must not mix \"*\" with the segments \"{*}\" and \"{**}\"",
@@ -65,6 +79,11 @@ impl<'de> Deserialize<'de> for Path {
         };
         Err(de::Error::custom(format_args!("{}, {rule}", quoted(&text))))
     }
+}
+
+/// What Envoy lets no path have.
+fn never_in_path(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte.is_ascii_control() || byte == b'#'
 }
 
 /// A part of a key.
@@ -80,6 +99,10 @@ impl<'de> Deserialize<'de> for Key {
             ("path", _) => KeyPart::Path,
             ("host", _) => KeyPart::Host,
             ("operation", _) => KeyPart::Operation,
+            (_, Some(("header", name))) if name.eq_ignore_ascii_case(HOST) => {
+                let rule = "must be \"host\": Envoy keeps no header of that name";
+                return Err(de::Error::custom(format_args!("{text:?}, {rule}")));
+            }
             (_, Some(("header", name))) if is_token(name) => KeyPart::Header(name.to_ascii_lowercase()),
             (_, Some(("cookie", name))) if is_token(name) => KeyPart::Cookie(name.to_owned()),
             (_, Some(("query", name))) if !name.is_empty() => KeyPart::Query(name.to_owned()),
@@ -135,7 +158,9 @@ impl Visitor<'_> for CostVisitor {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Cost, E> {
         match text.strip_prefix("header:") {
-            Some(name) if is_token(name) => Ok(Cost(limit::cost::Cost::Header(name.to_ascii_lowercase()))),
+            Some(name) if is_token(name) && !name.eq_ignore_ascii_case(HOST) => {
+                Ok(Cost(limit::cost::Cost::Header(name.to_ascii_lowercase())))
+            }
             _ => Err(E::custom(format_args!(r#"{}, must be a number or "header:NAME""#, quoted(text)))),
         }
     }

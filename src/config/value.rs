@@ -216,6 +216,9 @@ impl Visitor<'_> for VersionVisitor {
     }
 }
 
+/// A header that no request has: Envoy makes it the pseudo-header `:authority`.
+pub(super) const HOST: &str = "host";
+
 /// The name of an HTTP header (RFC 9110, section 5.1), in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeaderName(pub(super) String);
@@ -223,10 +226,14 @@ pub(super) struct HeaderName(pub(super) String);
 impl<'de> Deserialize<'de> for HeaderName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        match is_token(&text) {
-            true => Ok(Self(text.to_ascii_lowercase())),
-            false => Err(de::Error::custom(format_args!("{}, must be the name of a header", quoted(&text)))),
-        }
+        let rule = match is_token(&text) {
+            true if text.eq_ignore_ascii_case(HOST) => {
+                "is no header to Envoy, but :authority: use hosts in match, or the key part host"
+            }
+            true => return Ok(Self(text.to_ascii_lowercase())),
+            false => "must be the name of a header",
+        };
+        Err(de::Error::custom(format_args!("{}, {rule}", quoted(&text))))
     }
 }
 

@@ -154,8 +154,11 @@ fn as_integer(bytes: &[u8]) -> Option<i64> {
     bytes.try_into().ok().map(i64::from_le_bytes)
 }
 
-/// The name by which the user told plugins apart; empty if they did not.
-pub(super) fn root_id() -> String {
-    let id = abi::property(b"plugin_root_id").ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&id).into_owned()
+/// By what the user told plugins apart: the root id and, where it says something else, the plugin's name.
+pub(super) fn plugin() -> String {
+    let [root_id, name] = [&b"plugin_root_id"[..], b"plugin_name"].map(|property| {
+        let text = abi::property(property).ok().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    if name.is_empty() || name == root_id { root_id } else { format!("{root_id}/{name}") }
 }

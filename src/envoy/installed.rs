@@ -4,22 +4,27 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use super::abi;
-use super::host::{Envoy, root_id};
+use super::host::{Envoy, plugin};
 use super::machine::Flow;
 use super::queue::Queue;
 use super::request::RequestStream;
 use super::streams::Streams;
 use super::timer::Timer;
-use crate::config::{Config, Placement};
+use crate::config::{Config, Placement, Warning};
 use crate::filter::Filter;
 use crate::host::{Direction, Host, HostError};
 use crate::monitor::foretold;
+use crate::monitor::notice;
+use crate::monitor::tenancy::Tenancy;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
 /// A configuration that was accepted.
 pub(super) struct Installed {
     config: Config,
+    /// What tells its plugin from others, and its state from theirs.
+    plugin: String,
+    tenancy: Tenancy,
     /// The configuration at work, for each [`Direction`]. Envoy gives listeners of both directions one root context if
     /// their configurations are equal, and a request is the first to know its direction.
     filters: [OnceCell<Filter>; 3],
@@ -32,24 +37,63 @@ pub(super) struct Installed {
 
 impl Installed {
     pub(super) fn new(config: Config, worker: Rc<Worker>) -> Self {
-        let installed = Self {
-            config,
-            filters: Default::default(),
-            worker,
-            timer: Timer::default(),
-            queue: Queue::default(),
-            foretold: Cell::default(),
-        };
-        // The earlier configuration may serve the next request, and another direction than this one the first.
-        for direction in [Direction::Unspecified, Direction::Inbound, Direction::Outbound] {
-            Filter::announce(&installed.config, &default_scope(direction), &installed.worker);
-        }
+        let (plugin, timer) = (plugin(), Timer::default());
+        let tenancy = Tenancy::new(plugin.clone(), Envoy { timer: &timer }.now());
+        let (filters, queue, foretold) = Default::default();
+        let installed = Self { config, plugin, tenancy, filters, worker, timer, queue, foretold };
+        installed.announce();
         let Self { config, worker, .. } = &installed;
         worker.register.join(config.placement);
         worker.in_use.take_up(config);
         // At once, but not in a machine that is thrown away after this callback.
         installed.timer.wake_at(installed.host().now());
         installed
+    }
+
+    /// Makes these parameters the ones that hold. Not on the first request: the earlier configuration may serve that, and
+    /// another direction than this one's.
+    pub(super) fn announce(&self) {
+        for direction in [Direction::Unspecified, Direction::Inbound, Direction::Outbound] {
+            Filter::announce(&self.config, &self.default_scope(direction), &self.worker);
+        }
+    }
+
+    /// Logs what the configuration can never do, and what it takes of those that are in use beside it.
+    pub(super) fn warn<'i>(&self, others: impl Iterator<Item = &'i Self>) {
+        notice::tell(&self.host(), &self.record("warned"), &self.config.warnings());
+        let mut said = Vec::new();
+        for other in others.filter(|it| it.shares_scope(self)) {
+            said.extend(other.tenancy.meet(&self.tenancy, self.config.disagreements(&other.config)));
+        }
+        self.warn_of_sharing(&said);
+    }
+
+    /// Takes note of a request.
+    pub(super) fn serve(&self) {
+        self.warn_of_sharing(&self.tenancy.serve(|| self.host().now()));
+    }
+
+    fn warn_of_sharing(&self, disagreements: &[Warning]) {
+        if !disagreements.is_empty() {
+            notice::tell(&self.host(), &self.record("shared"), disagreements);
+        }
+    }
+
+    /// The record of what was said of this scope.
+    fn record(&self, what: &str) -> String {
+        format!("outrigger/{}/said/{what}", self.config.scope.as_deref().unwrap_or(&self.plugin))
+    }
+
+    fn shares_scope(&self, other: &Self) -> bool {
+        match (&self.config.scope, &other.config.scope) {
+            (None, None) => self.plugin == other.plugin,
+            (one, other) => one == other,
+        }
+    }
+
+    /// The scope of a configuration that names none.
+    fn default_scope(&self, direction: Direction) -> String {
+        format!("{}/{}", self.plugin, direction.as_str())
     }
 
     /// Where the filter stands.
@@ -87,7 +131,7 @@ impl Installed {
             Direction::Inbound => inbound,
             Direction::Outbound => outbound,
         };
-        filter.get_or_init(|| Filter::new(&self.config, &default_scope(direction), &self.worker))
+        filter.get_or_init(|| Filter::new(&self.config, &self.default_scope(direction), &self.worker))
     }
 
     /// Has the stream go on at its instant.
@@ -158,9 +202,4 @@ impl Drop for Installed {
         self.worker.register.leave(self.config.placement);
         self.worker.in_use.give_up(&self.host(), &self.worker, &self.config);
     }
-}
-
-/// The scope of configurations that name none.
-fn default_scope(direction: Direction) -> String {
-    format!("{}/{}", root_id(), direction.as_str())
 }

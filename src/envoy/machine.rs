@@ -55,12 +55,13 @@ impl Machine {
         }
     }
 
-    /// Compiles the configuration and takes it up only if all of it is good. Runs in throw-away machines too, so it
-    /// touches no shared state.
+    /// Compiles the configuration and takes it up only if all of it is good. Runs in throw-away machines too, so of shared
+    /// state it touches only the records of what was said in the log.
     pub(super) fn configure(&self, root: u32) -> bool {
         match read() {
             Ok(config) => {
                 let installed = Rc::new(Installed::new(config, Rc::clone(&self.worker)));
+                installed.warn(self.roots.borrow().values().flatten().map(Rc::as_ref));
                 self.roots.borrow_mut().insert(root, Some(installed));
                 true
             }
@@ -111,6 +112,11 @@ impl Machine {
         let root = self.roots.borrow_mut().remove(&context);
         if let Some(installed) = root.flatten() {
             installed.retire();
+            // One that was replaced and came back while it was drained was not configured anew. Contexts are numbered in the
+            // order in which they come, so that the latest has the last word.
+            for left in self.roots.borrow().values().flatten() {
+                left.announce();
+            }
         }
     }
 

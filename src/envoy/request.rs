@@ -40,6 +40,7 @@ impl RequestStream {
     /// Has the pipeline decide, and carries it out. `context` is the stream's own.
     pub(super) fn request_headers(&mut self, context: u32, end: End) -> Flow {
         let installed = &*self.installed;
+        installed.serve();
         self.direction = installed.direction();
         let filter = installed.filter(self.direction);
         let (decision, ticket) = filter.on_request(&installed.host(), installed.worker(), end);

@@ -63,14 +63,20 @@ impl ClientIp {
     }
 }
 
-/// Reads `address`, `address:port`, `[address]` or `[address]:port`.
+/// Reads `address`, `address:port`, `[address]` or `[address]:port`. The zone of an IPv6 address (`fe80::1%eth0`; RFC 4007,
+/// section 11) is passed by: it names a link of the machine that wrote it, not the client.
 fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
-    if let Ok(address) = text.parse() {
-        return Some(address);
-    }
     if let Some(rest) = text.strip_prefix('[') {
-        return rest.split_once(']')?.0.parse().ok();
+        return without_zone(rest.split_once(']')?.0).parse().ok();
     }
-    text.rsplit_once(':')?.0.parse().ok()
+    let address = without_zone(text);
+    address.parse().ok().or_else(|| address.rsplit_once(':')?.0.parse().ok())
+}
+
+fn without_zone(address: &str) -> &str {
+    match address.split_once('%') {
+        Some((ipv6, zone)) if ipv6.contains(':') && !zone.is_empty() => ipv6,
+        _ => address,
+    }
 }

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use crate::headers::Headers;
 use crate::host::{Host, HostError};
 use crate::limit::client_ip::ClientIp;
-use crate::operation::request::Request;
+use crate::operation::request::{Encoded, Request};
 use crate::shared::table::KeyHash;
 
 /// One part of a key.
@@ -16,26 +16,27 @@ use crate::shared::table::KeyHash;
 pub enum KeyPart {
     /// The client's address.
     ClientIp,
-    /// The method.
+    /// The method, in capitals.
     Method,
-    /// The path without query.
+    /// The path without query, and without path parameters unless the operation keeps them.
     Path,
-    /// The host without port, in lower case.
+    /// The host without port and final dot, in lower case.
     Host,
     /// The operation.
     Operation,
-    /// A header, by its lower-case name; several values are joined in order.
+    /// A header, by its lower-case name; several lines are one list.
     Header(String),
-    /// A cookie.
+    /// A cookie, decoded.
     Cookie(String),
-    /// A query parameter.
+    /// A query parameter, decoded.
     Query(String),
 }
 
 /// What becomes of a request that lacks a part of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// The lack is a value like any other: such requests are counted together.
+    /// The lack is a value like any other: such requests are counted together. But preflights are passed by that lack what a
+    /// browser gives no preflight: they say nothing of who asks, and would use up what those have who really lack it.
     Shared,
     /// The limit does not apply.
     Skip,
@@ -44,7 +45,8 @@ pub enum Missing {
 /// How the key of a request is made.
 ///
 /// Only its hash is ever used. The parts enter it with their lengths, so that no two different keys look alike, and
-/// whole, however long they are; a missing part enters as a length that no value has.
+/// whole, however long they are; a missing part enters as a length that no value has. A value enters as services see it that
+/// settle its spelling before they compare: or each spelling would be a key of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySpec {
     /// At least one part.
@@ -90,21 +92,41 @@ impl KeySpec {
         for part in &self.parts {
             let present = match part {
                 KeyPart::ClientIp => hash_address(self.client_ip.find(host, request)?, hasher),
-                KeyPart::Method => hash_bytes(non_empty(request.method), hasher),
-                KeyPart::Path => hash_bytes(non_empty(request.path), hasher),
-                KeyPart::Host => hash_lower_case(request.host, hasher),
+                KeyPart::Method => hash_as(u8::to_ascii_uppercase, request.method, hasher),
+                KeyPart::Path => hash_bytes(non_empty(&request.path(request.path_parameters)), hasher),
+                KeyPart::Host => hash_as(u8::to_ascii_lowercase, request.host, hasher),
                 KeyPart::Operation => hash_bytes(Some(operation.as_bytes()), hasher),
                 KeyPart::Header(name) => hash_header(request.headers, name, hasher),
-                KeyPart::Cookie(name) => hash_bytes(request.cookie(name), hasher),
-                KeyPart::Query(name) => hash_bytes(request.query_parameter(name), hasher),
+                KeyPart::Cookie(name) => hash_decoded(request.cookie(name).map(Encoded::Percent), hasher),
+                KeyPart::Query(name) => hash_decoded(request.query_parameter(name).map(Encoded::Form), hasher),
             };
             match (present, self.missing) {
                 (Present::Yes, _) => {}
-                (Present::No, Missing::Shared) => hasher.write_u64(MISSING),
                 (Present::No, Missing::Skip) => return Ok(false),
+                (Present::No, Missing::Shared) if part.is_dropped_by_preflights() && request.is_preflight() => {
+                    return Ok(false);
+                }
+                (Present::No, Missing::Shared) => hasher.write_u64(MISSING),
             }
         }
         Ok(true)
+    }
+
+    /// A header of the key of which the request has several lines. Services differ in which of them they read.
+    pub fn repeated_header(&self, request: &Request<'_>) -> Option<&str> {
+        let mut names = self.parts.iter().filter_map(|part| match part {
+            KeyPart::Header(name) => Some(name.as_str()),
+            _ => None,
+        });
+        names.find(|name| request.headers.all(name).nth(1).is_some())
+    }
+}
+
+impl KeyPart {
+    /// Whether a browser leaves it out of a preflight, although the request that it asks for may have it: a preflight has no
+    /// cookies, and of headers only those that the browser itself decides about (Fetch standard, CORS-preflight fetch).
+    const fn is_dropped_by_preflights(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::Cookie(_))
     }
 }
 
@@ -139,14 +161,26 @@ fn hash_bytes(value: Option<&[u8]>, hasher: &mut SipHasher13) -> Present {
     Present::Yes
 }
 
-fn hash_lower_case(value: &[u8], hasher: &mut SipHasher13) -> Present {
+/// Hashes a value of which services do not look at the case.
+fn hash_as(case: fn(&u8) -> u8, value: &[u8], hasher: &mut SipHasher13) -> Present {
     if value.is_empty() {
         return Present::No;
     }
     write_length(value.len(), hasher);
-    for byte in value {
-        hasher.write_u8(byte.to_ascii_lowercase());
+    value.iter().for_each(|byte| hasher.write_u8(case(byte)));
+    Present::Yes
+}
+
+/// Hashes what an encoded value means: clients can write it in many ways, and the service sees one.
+fn hash_decoded(value: Option<Encoded<'_>>, hasher: &mut SipHasher13) -> Present {
+    let Some(value) = value else {
+        return Present::No;
+    };
+    if let Some(plain) = value.plain() {
+        return hash_bytes(Some(plain), hasher);
     }
+    write_length(value.bytes().count(), hasher);
+    value.bytes().for_each(|byte| hasher.write_u8(byte));
     Present::Yes
 }
 
@@ -158,18 +192,33 @@ fn hash_address(address: Option<IpAddr>, hasher: &mut SipHasher13) -> Present {
     }
 }
 
-/// Hashes what the values are if joined by commas, as RFC 9110 (section 5.3) reads repeated fields.
+/// Hashes the lines of a field as the one list that they are (RFC 9110, sections 5.3 and 5.6.1): neither blanks around
+/// commas nor empty entries make another one, nor does it matter how the entries are spread over lines. Pseudo-headers are
+/// no lists.
 fn hash_header(headers: &Headers, name: &str, hasher: &mut SipHasher13) -> Present {
-    let mut values = headers.all(name);
-    let Some(first) = values.next() else {
+    let mut lines = headers.all(name);
+    let Some(first) = lines.next() else {
         return Present::No;
     };
-    let length = headers.all(name).map(|value| value.len() + 1).sum::<usize>().saturating_sub(1);
-    write_length(length, hasher);
-    hasher.write(first);
-    for value in values {
-        hasher.write(b",");
-        hasher.write(value);
+    let is_list = !name.starts_with(':');
+    if lines.next().is_none() && !(is_list && first.contains(&b',')) {
+        return hash_bytes(Some(first), hasher);
     }
+    let mut length = 0_usize;
+    each_entry(headers, name, is_list, &mut |entry| length = length.saturating_add(entry.len()).saturating_add(1));
+    write_length(length.saturating_sub(1), hasher);
+    let mut separator: &[u8] = b"";
+    each_entry(headers, name, is_list, &mut |entry| {
+        hasher.write(separator);
+        hasher.write(entry);
+        separator = b",";
+    });
     Present::Yes
+}
+
+fn each_entry(headers: &Headers, name: &str, is_list: bool, look: &mut dyn FnMut(&[u8])) {
+    for line in headers.all(name) {
+        let entries = line.split(|byte| is_list && *byte == b',').map(<[u8]>::trim_ascii);
+        entries.filter(|entry| !is_list || !entry.is_empty()).for_each(&mut *look);
+    }
 }

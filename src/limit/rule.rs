@@ -49,6 +49,13 @@ impl LimitSpec {
         Place { scope, name: &self.name, max_keys, failure_mode: self.failure_mode }
     }
 
+    /// Whether the other limit, under the same scope, counts in the same place by other numbers.
+    pub fn disagrees(&self, other: &Self) -> bool {
+        let same_kind = std::mem::discriminant(&self.policy) == std::mem::discriminant(&other.policy);
+        let same_place = self.name == other.name && same_kind && self.key.is_some() == other.key.is_some();
+        same_place && (self.policy != other.policy || self.max_keys != other.max_keys)
+    }
+
     /// Makes these parameters the ones that hold in this worker, also for earlier configurations.
     pub fn announce(&self, scope: &str, worker: &Worker) {
         Counter::announce(self.policy, &self.place(scope), worker);
@@ -210,6 +217,9 @@ impl Limit {
         let Some(key) = self.key(asker)? else {
             return Ok(Verdict::Pass);
         };
+        if let Some(header) = self.spec.key.as_ref().and_then(|key| key.repeated_header(asker.request)) {
+            asker.worker.trouble.repeated_header(asker.host, &self.spec.name, header);
+        }
         let cost = self.price(asker);
         if self.spec.policy.max_cost() < cost {
             return Ok(Verdict::Refused(Denial { remaining: self.spec.policy.max_cost(), retry_after: None }));

@@ -15,19 +15,28 @@ use crate::time::Timestamp;
 /// The least time between two log lines of one kind of trouble in one worker.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The same for what clients can show at any time, and somebody should change once.
+pub const HINT_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// All that `outrigger_host_errors_total` tells apart: calls of the proxy, and things that were of no use.
-pub const CALLS: [&str; 21] = [
+pub const CALLS: [&str; 27] = [
     "concurrency_table_full",
     "continue_request",
     "cost_header",
     "define_metric",
     "get_property",
     "increment_metric",
+    "merge_slashes",
+    "normalize_path",
+    "path_with_escaped_slashes_action",
     "placement",
     "random_get",
     "record_metric",
     "remove_header",
+    "repeated_header",
     "replace_header",
+    "replace_headers",
+    "replace_response_body",
     "request_headers",
     "response_body",
     "response_headers",
@@ -79,6 +88,27 @@ impl Trouble {
         self.log(host, "placement", &what);
     }
 
+    /// A path that shows a setting of the proxy to be off: with it off, a client can walk around operations and keys by another
+    /// spelling of a path.
+    pub fn unsettled_path(&self, host: &dyn Host, setting: &'static str) {
+        self.count(host, metrics::host_errors_total(setting));
+        let what = format_args!(
+            "{setting} is off in the HTTP connection manager: a path came that it would have changed or refused, and by \
+             such spellings clients get past the paths of operations and into new keys"
+        );
+        self.log_every(HINT_INTERVAL, host, setting, &what);
+    }
+
+    /// A header of a key that came in several lines.
+    pub fn repeated_header(&self, host: &dyn Host, limit: &str, header: &str) {
+        self.count(host, metrics::host_errors_total("repeated_header"));
+        let what = format_args!(
+            "limit {limit}: {header} of its key came in several lines, which are counted as one list; a service that reads \
+             only one of them sees another value, so let something before the filter overwrite or refuse them"
+        );
+        self.log_every(HINT_INTERVAL, host, "repeated_header", &what);
+    }
+
     /// A configuration was refused.
     pub fn config_rejected(&self, host: &dyn Host) {
         self.count(host, metrics::config_rejected_total());
@@ -92,9 +122,13 @@ impl Trouble {
     }
 
     fn log(&self, host: &dyn Host, kind: &'static str, what: &dyn fmt::Display) {
+        self.log_every(LOG_INTERVAL, host, kind, what);
+    }
+
+    fn log_every(&self, interval: Duration, host: &dyn Host, kind: &'static str, what: &dyn fmt::Display) {
         let now = host.now();
         let mut logged = self.logged.borrow_mut();
-        let due = logged.get(kind).is_none_or(|last| LOG_INTERVAL <= now.saturating_since(*last));
+        let due = logged.get(kind).is_none_or(|last| interval <= now.saturating_since(*last));
         if due {
             logged.insert(kind, now);
             log::warn!("{what}");

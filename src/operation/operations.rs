@@ -1,9 +1,12 @@
 //! The operations of a configuration, and which of them a request is.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::Operation;
 use super::literals::Literals;
+use super::path::{Parameters, without_parameters};
 use super::request::Request;
 
 /// Operations in the order they are tried, with an index over them.
@@ -18,6 +21,8 @@ pub struct Operations {
     by_path: Literals,
     by_host: Literals,
     unfiled: Vec<usize>,
+    /// Whether any operation is told by its paths.
+    tell_paths: bool,
 }
 
 /// Where an operation is filed.
@@ -52,12 +57,23 @@ impl Operations {
                 File::None => unfiled.push(index),
             }
         }
-        Self { by_path: Literals::new(paths), by_host: Literals::new(hosts), unfiled, list }
+        let tell_paths = list.iter().any(|it| !it.matcher.paths.is_empty());
+        Self { by_path: Literals::new(paths), by_host: Literals::new(hosts), unfiled, tell_paths, list }
     }
 
     /// The operation at the index.
     pub fn get(&self, index: usize) -> Option<&Operation> {
         self.list.get(index)
+    }
+
+    /// Whether any operation is told by its paths.
+    pub fn look_at_paths(&self) -> bool {
+        self.tell_paths
+    }
+
+    /// What the operation at the index makes of path parameters.
+    pub fn path_parameters(&self, index: usize) -> Parameters {
+        self.get(index).map(|it| it.matcher.path_parameters).unwrap_or_default()
     }
 
     /// What it costs at most to find the request's operation: how many lists and operations are looked at.
@@ -81,6 +97,9 @@ impl Operations {
     /// Lists, each in order, that together hold every operation that may match.
     fn each_list(&self, request: &Request<'_>, mut look: impl FnMut(&[usize])) {
         self.by_path.find(request.path).for_each(&mut look);
+        if let Cow::Owned(path) = without_parameters(request.path) {
+            self.by_path.find(&path).for_each(&mut look);
+        }
         if !self.by_host.is_empty() {
             // Names are rarely longer, and an address is not.
             let reversed: SmallVec<[u8; 64]> = request.host.iter().rev().map(u8::to_ascii_lowercase).collect();

@@ -40,6 +40,25 @@ impl Pattern {
         self.matches_by(value, <[u8]>::eq_ignore_ascii_case)
     }
 
+    /// Whether every value that the other matches is sure to match this one too.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Present, _) => true,
+            (_, Self::Exact(value)) => self.matches(value),
+            (Self::Prefix(start), Self::Prefix(longer)) => longer.starts_with(start),
+            (Self::Suffix(end), Self::Suffix(longer)) => longer.ends_with(end),
+            _ => false,
+        }
+    }
+
+    /// Whether a `*` stands where it is no wildcard.
+    pub fn has_plain_star(&self) -> bool {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text) => text.contains(&b'*'),
+            Self::Present => false,
+        }
+    }
+
     /// What is certain about values that match; `None` if nothing.
     fn literal(&self) -> Option<Literal> {
         match self {
@@ -134,6 +153,20 @@ impl PathPattern {
         match self {
             Self::Wildcard(pattern) => !path.is_empty() && pattern.matches(path),
             Self::Template(template) => template.matches(path),
+        }
+    }
+
+    /// Whether every path that the other matches is sure to match this one too.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Wildcard(one), Self::Wildcard(other)) => one.covers(other),
+            (Self::Wildcard(one), Self::Template(other)) => match other.literal() {
+                Literal::Whole(path) => one.matches(&path),
+                Literal::Start(start) => one.covers(&Pattern::Prefix(start)),
+            },
+            (Self::Template(one), Self::Wildcard(Pattern::Exact(path))) => one.matches(path),
+            (Self::Template(_), Self::Wildcard(_)) => false,
+            (Self::Template(one), Self::Template(other)) => one == other,
         }
     }
 

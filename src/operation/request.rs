@@ -1,10 +1,13 @@
 //! A request as the policies see it.
 
+use std::borrow::Cow;
+
 use crate::headers::Headers;
 use crate::host::End;
+use crate::operation::path;
 
 /// The parts of a request that matching and keys look at, borrowed from its headers. All of it is bytes that a client
-/// chose; nothing is decoded.
+/// chose.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'h> {
     /// All headers.
@@ -13,9 +16,12 @@ pub struct Request<'h> {
     pub method: &'h [u8],
     /// `:path` up to the query; empty if there is none, as in CONNECT.
     pub path: &'h [u8],
+    /// What its operation makes of path parameters.
+    pub path_parameters: path::Parameters,
     /// What follows the first `?` of `:path`, if there is one.
     pub query: Option<&'h [u8]>,
-    /// `:authority` without port; empty if there is none.
+    /// `:authority` without port, and without the dot that ends a name that is complete (RFC 1034, section 3.1); empty if
+    /// there is none.
     pub host: &'h [u8],
     /// Where the request ends: with its headers, unless somebody knows better.
     pub end: End,
@@ -50,6 +56,7 @@ impl<'h> Request<'h> {
             headers,
             method: &[],
             path: &[],
+            path_parameters: path::Parameters::Cut,
             query: None,
             host: &[],
             end: End::Here,
@@ -63,7 +70,7 @@ impl<'h> Request<'h> {
             match name {
                 b":method" => request.method = value,
                 b":path" => (request.path, request.query) = split_query(value),
-                b":authority" => request.host = without_port(value),
+                b":authority" => request.host = name_of(value),
                 b"content-type" => request.grpc |= is_grpc(value),
                 b"upgrade" => request.upgrade = true,
                 // What browsers send for pages and scripts has no hyphen, and to look for one byte is much the faster.
@@ -78,6 +85,11 @@ impl<'h> Request<'h> {
         request
     }
 
+    /// Whether this is its method. Envoy lets small letters pass over HTTP/2, and many a service takes them for capitals.
+    pub fn has_method(&self, method: &str) -> bool {
+        self.method.eq_ignore_ascii_case(method.as_bytes())
+    }
+
     /// Whether a browser asks, before the request proper, whether it may send it (Fetch standard, CORS-preflight request).
     pub fn is_preflight(&self) -> bool {
         self.method == b"OPTIONS"
@@ -90,23 +102,96 @@ impl<'h> Request<'h> {
         self.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(OWN_PREFIX))
     }
 
-    /// The value of a cookie: the first of that name in the order sent. Not decoded, quotes kept.
-    pub fn cookie(&self, name: &'h str) -> Option<&'h [u8]> {
-        let pairs = self.headers.all("cookie").flat_map(|header| header.split(|byte| *byte == b';'));
-        pairs.map(<[u8]>::trim_ascii).find_map(|pair| value_of(pair, name))
+    /// The path as this treatment of path parameters leaves it.
+    pub fn path(&self, parameters: path::Parameters) -> Cow<'h, [u8]> {
+        match parameters {
+            path::Parameters::Cut => path::without_parameters(self.path),
+            path::Parameters::Keep => Cow::Borrowed(self.path),
+        }
     }
 
-    /// The value of a query parameter: the first of that name. Not decoded; a parameter without `=` is empty.
+    /// The value of a cookie: the first of that name in the order sent, without blanks and quotes around it. Not decoded.
+    pub fn cookie(&self, name: &str) -> Option<&'h [u8]> {
+        for line in self.headers.all("cookie") {
+            for (it, value) in line.split(|byte| *byte == b';').map(split_pair) {
+                if let Some(value) = value
+                    && it.trim_ascii() == name.as_bytes()
+                {
+                    return Some(without_quotes(value.trim_ascii()));
+                }
+            }
+        }
+        None
+    }
+
+    /// The value of a query parameter: the first of that name, however the name is encoded. Not decoded; a parameter
+    /// without `=` is empty.
     pub fn query_parameter(&self, name: &str) -> Option<&'h [u8]> {
-        self.query?.split(|byte| *byte == b'&').find_map(|pair| match pair == name.as_bytes() {
-            true => Some(&[] as &[u8]),
-            false => value_of(pair, name),
+        let mut pairs = self.query?.split(|byte| *byte == b'&').map(split_pair);
+        let is_it = |name_sent| match Encoded::Form(name_sent).plain() {
+            Some(plain) => plain == name.as_bytes(),
+            None => Encoded::Form(name_sent).bytes().eq(name.bytes()),
+        };
+        let (_, value) = pairs.find(|(name_sent, _)| is_it(name_sent))?;
+        Some(value.unwrap_or_default())
+    }
+}
+
+/// A value that services decode before they compare it, and so do keys.
+#[derive(Clone, Copy, Debug)]
+pub enum Encoded<'v> {
+    /// Percent-encoded (RFC 3986, section 2.1).
+    Percent(&'v [u8]),
+    /// The same, and a blank may be written as `+` (`application/x-www-form-urlencoded`).
+    Form(&'v [u8]),
+}
+
+impl<'v> Encoded<'v> {
+    /// The value itself if nothing in it is encoded, which is the rule.
+    pub fn plain(self) -> Option<&'v [u8]> {
+        match self {
+            Self::Percent(value) => (!value.contains(&b'%')).then_some(value),
+            Self::Form(value) => (!value.contains(&b'%') && !value.contains(&b'+')).then_some(value),
+        }
+    }
+
+    /// The bytes that are meant. What is no encoding stands for itself.
+    pub fn bytes(self) -> impl Iterator<Item = u8> + use<'v> {
+        let (mut rest, blank) = match self {
+            Self::Percent(value) => (value, b'+'),
+            Self::Form(value) => (value, b' '),
+        };
+        std::iter::from_fn(move || {
+            let (byte, left) = match rest {
+                [b'%', high, low, left @ ..] => match hexadecimal(*high).zip(hexadecimal(*low)) {
+                    Some((high, low)) => (high << 4 | low, left),
+                    None => (b'%', rest.get(1..)?),
+                },
+                [b'+', left @ ..] => (blank, left),
+                [byte, left @ ..] => (*byte, left),
+                [] => return None,
+            };
+            rest = left;
+            Some(byte)
         })
     }
 }
 
-fn value_of<'h>(pair: &'h [u8], name: &str) -> Option<&'h [u8]> {
-    pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn without_quotes(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
+    }
+}
+
+/// Name and value of `name=value`; a pair without `=` has no value.
+fn split_pair(pair: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut halves = pair.splitn(2, |byte| *byte == b'=');
+    (halves.next().unwrap_or_default(), halves.next())
 }
 
 fn split_query(path: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -154,6 +239,12 @@ fn unquoted_split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
         quoted ^= is_quote;
         *byte == separator && !quoted
     })
+}
+
+/// The host that an authority names.
+fn name_of(authority: &[u8]) -> &[u8] {
+    let host = without_port(authority);
+    host.strip_suffix(b".").unwrap_or(host)
 }
 
 /// Drops a port, but not the end of an IPv6 address in brackets.

@@ -7,7 +7,7 @@ use crate::operation::request::Request;
 pub struct Selection {
     /// Indices of operations.
     pub operations: Vec<usize>,
-    /// Methods; empty for all.
+    /// Methods, in any case; empty for all.
     pub methods: Vec<String>,
 }
 
@@ -19,6 +19,6 @@ impl Selection {
 
     /// Whether the method of a request of one of the operations is one of them.
     pub fn allows(&self, request: &Request<'_>) -> bool {
-        self.methods.is_empty() || self.methods.iter().any(|method| method.as_bytes() == request.method)
+        self.methods.is_empty() || self.methods.iter().any(|method| request.has_method(method))
     }
 }

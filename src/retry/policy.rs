@@ -274,6 +274,11 @@ impl RetryPolicy {
         }
     }
 
+    /// Whether some request with this method may be repeated.
+    pub fn may_ever_repeat(&self, method: &str) -> bool {
+        is_idempotent(method.as_bytes()) || self.idempotency_key.is_some() || !self.grpc_methods.is_empty()
+    }
+
     /// Decides about a request that goes on now, and sets tokens aside for its retries. `workers` as in
     /// [`Account::set_aside`].
     pub fn advise(

@@ -23,6 +23,7 @@ use outrigger::limit::policy::Policy;
 use outrigger::limit::rule::LimitSpec;
 use outrigger::limit::token_bucket::TokenBucket;
 use outrigger::limit::window::Window;
+use outrigger::operation::path::Parameters;
 use outrigger::operation::pattern::{PathPattern, Pattern};
 use outrigger::operation::selection::Selection;
 use outrigger::operation::{HeaderMatcher, Matcher, Operation, Tier};
@@ -39,7 +40,7 @@ const BASELINE: &str = r#"{
   "scope": "orders-inbound",
   "client_ip": { "header": "X-Client-Chain", "trusted_hops": 2, "ipv6_prefix": 56 },
   "operations": [
-    { "name": "place-order", "tier": "P0",
+    { "name": "place-order", "tier": "P0", "path_parameters": "keep",
       "match": { "hosts": ["shop.example.com", "*.shop.example.com"], "methods": ["POST"],
                  "paths": ["/orders", "/v2/orders/*", "/a/{*}/b"],
                  "headers": [ { "name": "X-App", "exact": "web" }, { "name": "a", "prefix": "b" },
@@ -198,6 +199,7 @@ fn baseline() -> Config {
             header("c", Pattern::Suffix("d".into())),
             header("e", Pattern::Present),
         ],
+        path_parameters: Parameters::Keep,
     };
     let operation = |name: &str, tier, matcher| Operation { name: name.to_owned(), tier, matcher };
     let key = KeySpec {
@@ -444,7 +446,6 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         "/version",
         "/scope",
         "/client_ip/header",
-        "/client_ip/trusted_hops",
         "/client_ip/ipv6_prefix",
         "/client_ip",
         "/operations/0/tier",
@@ -644,7 +645,7 @@ fn refuses_unknown_fields_and_says_which_there_are() {
                deadlines monitor";
     check("", "", top);
     check("/client_ip", "client_ip.", "header trusted_hops ipv6_prefix");
-    check("/operations/1", "operations[1].", "name tier match");
+    check("/operations/1", "operations[1].", "name tier path_parameters match");
     check("/operations/0/match", "operations[0].match.", "hosts methods paths headers");
     check("/operations/0/match/headers/1", "operations[0].match.headers[1].", "name exact prefix suffix present");
     let limit = "name operations tiers methods key max_keys missing token_bucket leaky_bucket window concurrency cost \
@@ -1715,7 +1716,7 @@ fn refuses_deadlines_that_are_none() {
     accepts("/deadlines/0/default", "\"24h\"");
     let read = "is read anyway, and has no milliseconds";
     refuses("/deadlines/0/header", "\"Grpc-Timeout\"", &format!("deadlines[0].header: \"grpc-timeout\", {read}"));
-    for name in ["x-envoy-max-retries", "x-envoy-upstream-rq-timeout-ms", "content-length", "host"] {
+    for name in ["x-envoy-max-retries", "x-envoy-upstream-rq-timeout-ms", "content-length"] {
         let expected = format!("deadlines[0].header: {name:?}, says something else than a deadline");
         refuses("/deadlines/0/header", &format!("{:?}", name.to_uppercase()), &expected);
     }
@@ -1918,4 +1919,236 @@ fn reads_every_kind_of_limit() {
     for (json, error) in refused {
         assert_eq!(policy(json).unwrap_err().to_string(), error, "{json}");
     }
+}
+
+// === what can never do what it says ==================================================================================
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_the_header_that_envoy_does_not_keep() {
+    let key = "must be \"host\": Envoy keeps no header of that name";
+    for name in ["host", "Host", "HOST"] {
+        let expected = format!("limits[2].key[0]: \"header:{name}\", {key}");
+        refuses("/limits/2/key/0", &format!("\"header:{name}\""), &expected);
+        let expected = format!("limits[2].cost: \"header:{name}\", must be a number or \"header:NAME\"");
+        refuses("/limits/2/cost", &format!("\"header:{name}\""), &expected);
+        let expected = format!("on_failure[0].stale.key[0]: \"header:{name}\", {key}");
+        refuses("/on_failure/0/stale/key/0", &format!("\"header:{name}\""), &expected);
+        for (pointer, place) in [
+            ("/operations/0/match/headers/0/name", "operations[0].match.headers[0].name"),
+            ("/client_ip/header", "client_ip.header"),
+            ("/retries/0/idempotency_key", "retries[0].idempotency_key"),
+            ("/deadlines/0/header", "deadlines[0].header"),
+        ] {
+            let rule = "is no header to Envoy, but :authority: use hosts in match, or the key part host";
+            refuses(pointer, &format!("{name:?}"), &format!("{place}: {name:?}, {rule}"));
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_a_header_of_addresses_that_nobody_is_trusted_to_write_or_that_is_not_read() {
+    let refuses = |client_ip: &str, problem: &str| {
+        let document = format!(r#"{{"client_ip": {client_ip}}}"#);
+        assert_eq!(parse(&document).map(|_| ()), Err(format!("client_ip.header: {problem}")), "{document}");
+    };
+    refuses(r#"{"header": "x-real-ip"}"#, r#""x-real-ip", means nothing without trusted_hops"#);
+    refuses(
+        r#"{"header": "X-Forwarded-For", "trusted_hops": null}"#,
+        r#""x-forwarded-for", means nothing without trusted_hops"#,
+    );
+    let form = "must be a list of addresses such as x-forwarded-for; the form of RFC 7239 is not read";
+    refuses(r#"{"header": "Forwarded", "trusted_hops": 1}"#, &format!(r#""forwarded", {form}"#));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn refuses_patterns_that_no_request_can_match() {
+    let host = "must be a host without scheme, port and path";
+    for text in
+        ["::1", "fe80::a", "*:8080", "[::1]:80", "a@shop.example.com", "shop example.com", "a?b", "a#b", ".", "\t"]
+    {
+        refuses(
+            "/operations/0/match/hosts/0",
+            &format!("{text:?}"),
+            &format!("operations[0].match.hosts[0]: {text:?}, {host}"),
+        );
+    }
+    let path = "must be written as in a request: encoded, without blanks and \"#\"";
+    for text in ["/a b", "/a#b", "/a\n", "/a*\t"] {
+        refuses(
+            "/operations/1/match/paths/0",
+            &format!("{text:?}"),
+            &format!("operations[1].match.paths[0]: {text:?}, {path}"),
+        );
+    }
+    let parameter = "must have no \";\" unless path_parameters of the operation is \"keep\"";
+    for text in ["/orders;v=1", "/orders;*", "/a;b/{*}"] {
+        refuses(
+            "/operations/1/match/paths/0",
+            &format!("{text:?}"),
+            &format!("operations[1].match.paths[0]: {text:?}, {parameter}"),
+        );
+        accepts("/operations/0/match/paths/0", &format!("{text:?}"));
+    }
+    let blank = "operations[0].match.headers[0]: must not begin or end with a blank: values are compared without those around them";
+    for condition in [r#""exact": " web""#, r#""exact": "web\t""#, r#""prefix": " web""#, r#""suffix": "web ""#] {
+        refuses("/operations/0/match/headers/0", &format!(r#"{{"name": "x-app", {condition}}}"#), blank);
+    }
+    for condition in [r#""exact": "a web""#, r#""prefix": "web ""#, r#""suffix": " web""#, r#""exact": """#] {
+        accepts("/operations/0/match/headers/0", &format!(r#"{{"name": "x-app", {condition}}}"#));
+    }
+    refuses(
+        "/operations/0/path_parameters",
+        "\"drop\"",
+        r#"operations[0].path_parameters: "drop", must be "cut" or "keep""#,
+    );
+}
+
+/// The warnings of a document with these operations: `orders` (POST), `reviews` (P3, GET or HEAD), and more.
+fn warnings(more_operations: &str, rest: &str) -> Vec<String> {
+    let document = format!(
+        r#"{{ "operations": [
+            {{ "name": "orders", "tier": "P0", "match": {{ "methods": ["POST"], "paths": ["/orders", "/orders/*"] }} }},
+            {{ "name": "reviews", "tier": "P3", "match": {{ "methods": ["GET", "HEAD"], "paths": ["/reviews/{{*}}"] }} }}
+            {more_operations} ] {rest} }}"#
+    );
+    let config = parse(&document).unwrap_or_else(|error| panic!("{error}\n{document}"));
+    config.warnings().iter().map(ToString::to_string).collect()
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn warns_of_operations_that_an_earlier_one_hides() {
+    let hidden = |matcher: &str, expected: bool| {
+        let found = warnings(&format!(r#", {{ "name": "it", "match": {matcher} }}"#), "");
+        let problem = r#"operations[2].match: no request gets here: operations[0] ("orders") matches them all"#;
+        assert_eq!(found, if expected { vec![problem] } else { vec![] }, "{matcher}");
+    };
+    hidden(r#"{ "methods": ["POST"], "paths": ["/orders"] }"#, true);
+    hidden(r#"{ "methods": ["post"], "paths": ["/orders/1", "/orders/{*}/items", "/orders/a*"] }"#, true);
+    hidden(
+        r#"{ "methods": ["POST"], "paths": ["/orders"], "hosts": ["a.org"], "headers": [{ "name": "a", "exact": "b" }] }"#,
+        true,
+    );
+    hidden(r#"{ "paths": ["/orders"] }"#, false);
+    hidden(r#"{ "methods": ["POST", "PUT"], "paths": ["/orders"] }"#, false);
+    hidden(r#"{ "methods": ["POST"], "paths": ["/orders", "/carts"] }"#, false);
+    hidden(r#"{ "methods": ["POST"], "paths": ["/orders*"] }"#, false);
+    hidden(r#"{ "methods": ["POST"], "hosts": ["a.org"] }"#, false);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn warns_of_policies_that_no_request_gets_to() {
+    let check = |rest: &str, expected: &[&str]| assert_eq!(warnings("", rest), expected, "{rest}");
+    let bucket = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s" }"#;
+    let limit = |rest: &str| format!(r#", "limits": [{{ "name": "l", {rest}, {bucket} }}]"#);
+    let gets = "no request gets here";
+    check(&limit(r#""tiers": ["P2"]"#), &[&format!("limits[0]: {gets}: no operation is of its tiers")]);
+    check(&limit(r#""tiers": ["P2", "P3"]"#), &[]);
+    let methods = format!("limits[0]: {gets}: its operations have none of its methods");
+    check(&limit(r#""operations": ["orders"], "methods": ["GET"]"#), &[&methods]);
+    check(&limit(r#""operations": ["orders", "reviews"], "methods": ["PUT"]"#), &[&methods]);
+    check(&limit(r#""operations": ["orders", "reviews"], "methods": ["head"]"#), &[]);
+    check(&limit(r#""operations": ["orders", "other"], "methods": ["PUT"]"#), &[]);
+    check(&limit(r#""methods": ["PUT"]"#), &[]);
+    let switches =
+        r#", "switches": [{ "name": "s", "tiers": ["P3"] }, { "name": "t" }, { "name": "u", "tiers": ["P2"] }]"#;
+    check(switches, &[&format!("switches[2]: {gets}: no operation is of its tiers")]);
+
+    let earlier =
+        |list: &str, index: usize| format!("{list}[{index}]: {gets}: earlier entries of the list take them all");
+    check(r#", "deadlines": [{}, { "tiers": ["P0"] }]"#, &[&earlier("deadlines", 1)]);
+    check(r#", "deadlines": [{ "tiers": ["P0"] }, {}]"#, &[]);
+    check(r#", "deadlines": [{ "methods": ["GET", "HEAD"] }, { "tiers": ["P3"] }]"#, &[&earlier("deadlines", 1)]);
+    let by_halves =
+        r#", "deadlines": [{ "methods": ["GET"] }, { "methods": ["HEAD"] }, { "operations": ["reviews"] }]"#;
+    check(by_halves, &[&earlier("deadlines", 2)]);
+    check(r#", "deadlines": [{ "methods": ["GET"] }, { "operations": ["reviews"] }]"#, &[]);
+    let trip = r#""trip": { "consecutive_failures": 5 }"#;
+    let breakers = format!(r#", "breakers": [{{ "name": "a", {trip} }}, {{ "name": "b", "tiers": ["P3"], {trip} }}]"#);
+    check(&breakers, &[&earlier("breakers", 1)]);
+    check(r#", "retries": [{}, { "methods": ["GET"] }]"#, &[&earlier("retries", 1)]);
+    let sorry = r#""fallbacks": [{ "name": "f", "status": 503 }]"#;
+    let twice =
+        format!(r#", "on_failure": [{{ "statuses": [500], "fallback": "f" }}, {{ "fallback": "f" }}], {sorry}"#);
+    check(&twice, &[&earlier("on_failure", 1)]);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn warns_of_policies_of_a_hidden_operation() {
+    let hidden = r#", { "name": "it", "match": { "methods": ["POST"], "paths": ["/orders"] } }"#;
+    let found = warnings(hidden, r#", "deadlines": [{ "operations": ["it"] }, { "operations": ["it", "orders"] }]"#);
+    let policy = "deadlines[0]: no request gets here: earlier operations take all requests of its own";
+    assert_eq!((found.len(), found[1].as_str()), (2, policy), "{found:?}");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn warns_of_fields_that_come_to_nothing() {
+    let check = |rest: &str, expected: &[&str]| assert_eq!(warnings("", rest), expected, "{rest}");
+    let bucket = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s" }"#;
+    let limit = format!(r#""limits": [{{ "name": "l", "key": ["client_ip"], {bucket} }}]"#);
+    let unread = "client_ip.header: is not read while trusted_hops is 0";
+    check(&format!(r#", "client_ip": {{ "header": "x-real-ip", "trusted_hops": 0 }}, {limit}"#), &[unread]);
+    check(&format!(r#", "client_ip": {{ "header": "x-real-ip", "trusted_hops": 1 }}, {limit}"#), &[]);
+    let told = "monitor.ratelimit_headers_on_success: means nothing while ratelimit_headers is \"none\"";
+    check(r#", "monitor": { "ratelimit_headers": "none", "ratelimit_headers_on_success": true }"#, &[told]);
+    check(r#", "monitor": { "ratelimit_headers_on_success": true }"#, &[]);
+    let stale = |rest: &str| format!(r#", "on_failure": [{{ {rest} }}]"#);
+    let unkept = "on_failure[0].stale: keeps answers to GET only, and gets none";
+    check(&stale(r#""operations": ["orders"], "stale": { "max_age": "1m" }"#), &[unkept]);
+    check(&stale(r#""operations": ["orders", "reviews"], "stale": { "max_age": "1m" }"#), &[]);
+    let absent = "on_failure[0].stale.key[1]: is never there: no answer to a request that has it is kept";
+    check(&stale(r#""stale": { "max_age": "1m", "key": ["header:accept", "cookie:sid"] }"#), &[absent]);
+    check(&stale(r#""stale": { "max_age": "1m", "key": ["header:accept", "header:Authorization"] }"#), &[absent]);
+    let retries = "retries[0]: retries nothing: its methods may be repeated only with idempotency_key or grpc_methods";
+    check(r#", "retries": [{ "operations": ["orders"] }]"#, &[retries]);
+    check(r#", "retries": [{ "operations": ["orders"], "timeout": "1s" }]"#, &[]);
+    check(r#", "retries": [{ "operations": ["orders"], "max_attempts": 1 }]"#, &[]);
+    check(r#", "retries": [{ "operations": ["orders"], "idempotency_key": "idempotency-key" }]"#, &[]);
+    check(r#", "retries": [{ "operations": ["orders"], "grpc_methods": ["/a/b"] }]"#, &[]);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn warns_of_stars_that_are_no_wildcards() {
+    let star = "has a \"*\" that stands for itself: as a wildcard it is the first or the last character";
+    let more = r#", { "name": "it", "match": { "hosts": ["shop.*.com", "*.a.org", "*"], "paths": ["/a/*/b", "/a/*", "/{*}/b", "*/*"] } }"#;
+    let expected = [
+        format!("operations[2].match.hosts[0]: {star}"),
+        format!("operations[2].match.paths[0]: {star}"),
+        format!("operations[2].match.paths[3]: {star}"),
+    ];
+    assert_eq!(warnings(more, ""), expected);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_does_all_that_it_says_is_not_warned_of() {
+    assert_eq!(nothing().warnings(), []);
+    let found: Vec<String> = baseline().warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["monitor.ratelimit_headers_on_success: means nothing while ratelimit_headers is \"none\""]);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn says_what_two_filters_of_one_scope_count_in_one_place_by_other_numbers() {
+    let config = |limit: &str, tokens: u32, breaker: u32| {
+        let document = format!(
+            r#"{{ "limits": [{{ "name": "mine", "concurrency": {{ "max_in_flight": 1 }} }},
+                  {{ "name": "all", {limit} "token_bucket": {{ "max_tokens": {tokens}, "tokens_per_fill": 1, "fill_interval": "1s" }} }}],
+                "breakers": [{{ "name": "b", "trip": {{ "consecutive_failures": {breaker} }} }}] }}"#
+        );
+        parse(&document).unwrap()
+    };
+    let places = |one: &Config, other: &Config| -> Vec<String> {
+        one.disagreements(other).iter().map(|it| it.path().to_owned()).collect()
+    };
+    let one = config("", 5, 5);
+    assert_eq!(places(&one, &config("", 5, 5)), [] as [&str; 0]);
+    assert_eq!(places(&one, &config("", 6, 5)), ["limits[1]"]);
+    assert_eq!(places(&one, &config("", 5, 6)), ["breakers[0]"]);
+    assert_eq!(places(&one, &config("", 6, 6)), ["limits[1]", "breakers[0]"]);
+    // One with a key and one without have different places.
+    assert_eq!(places(&one, &config(r#""key": ["path"],"#, 6, 5)), [] as [&str; 0]);
+    assert_eq!(places(&config(r#""key": ["path"],"#, 5, 5), &config(r#""key": ["path"],"#, 6, 5)), ["limits[1]"]);
+    assert_eq!(
+        one.disagreements(&config("", 6, 5))[0].to_string(),
+        "limits[1]: \"all\" has other numbers in another filter that is in use, and both count in one place by these ones: \
+         give each filter a scope of its own"
+    );
 }

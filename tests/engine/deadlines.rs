@@ -67,8 +67,10 @@ fn milliseconds_are_digits() {
         ("-1", None),
         ("+1", None),
         ("1.5", None),
-        (" 1", None),
-        ("1 ", None),
+        // Blanks around a value are no part of it.
+        (" 1", Some(1)),
+        ("1\t ", Some(1)),
+        ("1 0", None),
         ("", None),
         ("1s", None),
         ("soon", None),

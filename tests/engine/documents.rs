@@ -17,8 +17,9 @@ fn read(path: &str) -> String {
 }
 
 fn accept(place: &str, document: &str) {
-    if let Err(error) = Config::parse(document.as_bytes()) {
-        panic!("{place}: {error}\n{document}");
+    match Config::parse(document.as_bytes()) {
+        Err(error) => panic!("{place}: {error}\n{document}"),
+        Ok(config) => assert_eq!(config.warnings(), [], "{place}: {document}"),
     }
 }
 

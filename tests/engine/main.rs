@@ -13,6 +13,7 @@ mod documents;
 mod leaky_bucket;
 mod leases;
 mod metastable;
+mod notices;
 mod operation;
 mod retry;
 mod stale;

@@ -12,9 +12,13 @@ use outrigger::limit::client_ip::ClientIp;
 use outrigger::limit::cost::{Cost, Priced};
 use outrigger::limit::key::{KeyPart, KeySpec, Missing};
 use outrigger::monitor::trouble::Trouble;
+use outrigger::operation::path::{Parameters, Unsettled};
 use outrigger::operation::pattern::{InvalidPath, PathPattern, Pattern};
 use outrigger::operation::request::Request;
+use outrigger::operation::selection::Selection;
 use outrigger::operation::{HeaderMatcher, Matcher, Operation, Operations, classify};
+use outrigger::retry::deadline::DeadlineRule;
+use outrigger::retry::rule::DeadlineSpec;
 use outrigger::shared::seed::Seed;
 use outrigger::shared::table::KeyHash;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -48,6 +52,13 @@ fn hosts_match_in_any_case_and_without_port() {
     check("Shop.EXAMPLE.com", "shop.example.com", true);
     check("shop.example.com", "shop.example.com:8080", true);
     check("shop.example.com", "Shop.example.com:", true);
+    check("shop.example.com", "shop.example.com.", true);
+    check("shop.example.com", "Shop.example.com.:443", true);
+    check("shop.example.com", "shop.example.com..", false);
+    check("Shop.example.com.", "shop.example.com", true);
+    check("shop.example.com.", "shop.example.com.", true);
+    check("*.example.com.", "a.example.com.:80", true);
+    check("shop.example.com", " shop.example.com\t", true);
     check("shop.example.com", "shop.example.com:http", false);
     check("shop.example.com", "example.com", false);
     check("shop.example.com", "workshop.example.com", false);
@@ -83,13 +94,15 @@ fn a_star_matches_any_host_and_path_that_is_there_and_none_that_is_not() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
-fn methods_match_exactly() {
+fn methods_match_whole_and_in_any_case() {
     let check = |methods: &str, method: &str, expected| {
         check_match(&format!(r#"{{"methods": {methods}}}"#), &[(":method", method)], expected);
     };
     check(r#"["POST"]"#, "POST", true);
-    check(r#"["POST"]"#, "post", false);
-    check(r#"["post"]"#, "post", true);
+    // Envoy lets it pass over HTTP/2, and many a service takes it for POST.
+    check(r#"["POST"]"#, "post", true);
+    check(r#"["POST"]"#, "pOSt", true);
+    check(r#"["post"]"#, "POST", true);
     check(r#"["POST"]"#, "POSTS", false);
     check(r#"["GET", "POST"]"#, "POST", true);
     check(r#"["GET", "POST"]"#, "PUT", false);
@@ -148,6 +161,60 @@ fn paths_match_up_to_the_query_undecoded_and_by_case() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
+fn path_parameters_are_cut_from_segments_unless_an_operation_keeps_them() {
+    let check = |pattern: &str, keep: bool, path: &str, expected| {
+        let keep = if keep { r#""path_parameters": "keep","# } else { "" };
+        let operations = format!(r#"[{{"name": "it", {keep} "match": {{"paths": ["{pattern}"]}}}}]"#);
+        let found = operation_of(&operations, &Headers::from_pairs(&[(":path", path)])) == "it";
+        assert_eq!(found, expected, "{pattern} ({keep}) on {path}");
+    };
+    for path in ["/orders", "/orders;a=1", "/orders;", "/orders;a=1;b=2", "/orders;a=1?b=2"] {
+        check("/orders", false, path, true);
+        check("/orders", true, path, path == "/orders");
+    }
+    check("/orders/*", false, "/orders;a=1/5", true);
+    check("/shops/{*}/orders", false, "/shops;x/7;y=/orders;z", true);
+    check("/shops/{*}/orders", false, "/shops/;y/orders", false);
+    check("*.json", false, "/a.json;v=1", true);
+    check("/orders", false, "/orders?;", true);
+    check("/orders;v=1", true, "/orders;v=1", true);
+    check("/orders;v=1", true, "/orders", false);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_path_shows_which_setting_of_envoy_is_off() {
+    let (normalize, slashes, escaped) = (Unsettled::Normalize, Unsettled::MergeSlashes, Unsettled::EscapedSlashes);
+    for (path, expected) in [
+        ("/", None),
+        ("/orders/1.json", None),
+        ("/a.b/..c/.d/e..", None),
+        ("/a;v=1/%20/%C3%A9", None),
+        ("*", None),
+        ("", None),
+        ("//orders", Some(slashes)),
+        ("/a//", Some(slashes)),
+        ("/./orders", Some(normalize)),
+        ("/a/.", Some(normalize)),
+        ("/a/../orders", Some(normalize)),
+        ("/a/..", Some(normalize)),
+        ("/a\\orders", Some(normalize)),
+        ("/a/%2e%2E/orders", Some(normalize)),
+        ("/orders/%31", Some(normalize)),
+        ("/%6Frders", Some(normalize)),
+        ("/%41", Some(normalize)),
+        ("/%7e", Some(normalize)),
+        ("/%5F", Some(normalize)),
+        ("/a%2Forders", Some(escaped)),
+        ("/a%5corders", Some(escaped)),
+        ("/a%2", None),
+        ("/%", None),
+        ("/%40%5B%60%7B", None),
+    ] {
+        assert_eq!(Unsettled::in_path(path.as_bytes()), expected, "{path}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
 fn a_request_without_path_matches_no_path() {
     for pattern in ["/", "/*", "*/", "/{*}", "/{**}"] {
         check_match(&format!(r#"{{"paths": ["{pattern}"]}}"#), &[(":method", "CONNECT")], false);
@@ -203,14 +270,17 @@ fn any_operation(random: &mut Random) -> Operation {
             0 => vec![HeaderMatcher { name: "h".to_owned(), value: Pattern::from_wildcard(pick(random, &["1", "*"])) }],
             _ => vec![],
         },
+        path_parameters: if random.below(4) == 0 { Parameters::Keep } else { Parameters::Cut },
     };
     operation
 }
 
 /// Half a path or host is a prefix or suffix of another's pattern, some are missing.
 fn any_request(random: &mut Random) -> Headers {
-    let (path, host) =
-        (any_path(random, &["", "a", "b", "aa", "ab", "c"]), ["x.org", "A.X.Org:80", "y", "", "[::1]:1", "g"]);
+    let (path, host) = (
+        any_path(random, &["", "a", "b", "aa", "ab", "c", "a;v", ";"]),
+        ["x.org", "A.X.Org:80", "y", "", "[::1]:1", "g"],
+    );
     let (host, method) = (pick(random, &host), pick(random, &["GET", "POST", "PUT"]));
     let mut pairs = vec![(":method", method), (":authority", host)];
     let all = random.below(8);
@@ -244,6 +314,45 @@ fn the_first_operation_that_matches_is_found_among_any_set_of_them() {
     }
     // Sets in which every request is the first or none would show little.
     assert!(found.iter().all(|it| 5_000 < *it), "{found:?}");
+}
+
+/// A warning is certain: whatever comes, it does not come to what it names.
+#[wasm_bindgen_test(unsupported = test)]
+fn nothing_gets_to_an_operation_or_a_policy_that_is_warned_of() {
+    let mut random = Random::seeded(11);
+    let (mut warned, mut reached) = ([0_usize; 2], [0_usize; 2]);
+    for round in 0..2_000 {
+        let count = 1 + random.below(6);
+        let mut operations: Vec<Operation> = (0..count).map(|_| any_operation(&mut random)).collect();
+        operations.push(Operation::other());
+        let deadlines = (0..4)
+            .map(|_| DeadlineSpec { selection: any_selection(&mut random, count), rule: DeadlineRule::default() });
+        let config = Config { deadlines: deadlines.collect(), operations, ..Config::parse(b"").unwrap() };
+        let named: Vec<String> = config.warnings().iter().map(|it| it.path().to_owned()).collect();
+        let is_named = |place: String| named.contains(&place);
+        warned[0] += (0..count).filter(|index| is_named(format!("operations[{index}].match"))).count();
+        warned[1] += (0..4).filter(|index| is_named(format!("deadlines[{index}]"))).count();
+        let operations = Operations::new(config.operations.clone());
+        for _ in 0..40 {
+            let headers = any_request(&mut random);
+            let request = Request::read(&headers);
+            let index = classify(&operations, &request);
+            assert!(!is_named(format!("operations[{index}].match")), "round {round}: {request:?} of {config:#?}");
+            let acts = |it: &DeadlineSpec| it.selection.includes(index) && it.selection.allows(&request);
+            if let Some(rule) = config.deadlines.iter().position(acts) {
+                assert!(!is_named(format!("deadlines[{rule}]")), "round {round}: {request:?} of {config:#?}");
+                reached[1] += usize::from(0 < rule);
+            }
+            reached[0] += usize::from(0 < index && index < count as usize);
+        }
+    }
+    assert!(warned.iter().chain(&reached).all(|it| 300 < *it), "{warned:?} {reached:?}");
+}
+
+fn any_selection(random: &mut Random, operations: u64) -> Selection {
+    let methods = some(random, |random| pick(random, &["GET", "POST", "PUT"]).to_owned());
+    let operations = (0..=operations as usize).filter(|_| random.below(2) == 0).collect();
+    Selection { operations, methods }
 }
 
 /// Two hundred operations cost what twenty do, as long as they are told apart by how paths begin or hosts end.
@@ -476,7 +585,12 @@ fn finds_the_first_cookie_of_a_name() {
     check(&["a=1", "b=2; id=7", "id=8"], Some("7"));
     check(&["id="], Some(""));
     check(&["id=a=b"], Some("a=b"));
-    check(&["id=\"7\""], Some("\"7\""));
+    check(&["id=\"7\""], Some("7"));
+    check(&["id=\"7"], Some("\"7"));
+    check(&["id=\""], Some("\""));
+    check(&["id=\"\""], Some(""));
+    check(&["a=1; id = \"7\" ; b=2"], Some("7"));
+    check(&["id\t=\t7"], Some("7"));
     check(&["id=%37"], Some("%37"));
     check(&["ID=7"], None);
     check(&["xid=7"], None);
@@ -502,6 +616,9 @@ fn finds_the_first_query_parameter_of_a_name() {
     check("/?id", Some(""));
     check("/?id=a=b", Some("a=b"));
     check("/?id=%37+", Some("%37+"));
+    check("/?%69d=7&id=8", Some("7"));
+    check("/?i%64=7", Some("7"));
+    check("/?i%6=7&id=8", Some("8"));
     check("/?a?id=7&id=8", Some("8"));
     check("/?xid=7&idx=7&ID=7", None);
     check("/?a=id=7", None);
@@ -870,10 +987,16 @@ fn repeated_headers_are_one_header_joined_by_commas() {
     let joined = keyer.key(&parts, &[("x-user", "a,b,c")]);
     assert_eq!(joined, keyer.key(&parts, &[("x-user", "a"), ("x-user", "b"), ("x-user", "c")]));
     assert_eq!(joined, keyer.key(&parts, &[("x-user", "a,b"), ("x", "y"), ("x-user", "c")]));
+    assert_eq!(joined, keyer.key(&parts, &[("x-user", "a, b\t ,c")]));
+    // Empty entries are none (RFC 9110, section 5.6.1), or each line without a value would make a new key.
+    assert_eq!(joined, keyer.key(&parts, &[("x-user", ",a,, b"), ("x-user", ""), ("x-user", "c ,")]));
     assert_ne!(joined, keyer.key(&parts, &[("x-user", "b"), ("x-user", "a"), ("x-user", "c")]));
     assert_ne!(joined, keyer.key(&parts, &[("x-user", "a")]));
     assert_eq!(keyer.key(&parts, &[("x-user", ""), ("x-user", "")]), keyer.key(&parts, &[("x-user", ",")]));
-    assert_ne!(keyer.key(&parts, &[("x-user", "")]), keyer.key(&parts, &[("x-user", ",")]));
+    assert_eq!(keyer.key(&parts, &[("x-user", "")]), keyer.key(&parts, &[("x-user", ",")]));
+    // A pseudo-header is no list: what is told apart by it must stay so.
+    let path = [header(":path")];
+    assert_ne!(keyer.key(&path, &[(":path", "/a?b=1,2")]), keyer.key(&path, &[(":path", "/a?b=1,,2")]));
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -903,6 +1026,63 @@ fn keys_see_hosts_without_case_and_port_and_all_else_as_it_is() {
     assert_ne!(keyer.key(&[KeyPart::Path], &[(":path", "/A")]), keyer.key(&[KeyPart::Path], &[(":path", "/a")]));
     assert_eq!(keyer.key(&[KeyPart::Path], &[(":path", "/a?b")]), keyer.key(&[KeyPart::Path], &[(":path", "/a")]));
     assert_ne!(keyer.key(&[header("x")], &[("x", "A")]), keyer.key(&[header("x")], &[("x", "a")]));
+}
+
+/// What a service settles before it compares makes no key of its own.
+#[wasm_bindgen_test(unsupported = test)]
+fn however_a_value_is_spelled_it_is_one_key() {
+    let keyer = Keyer::new();
+    let check = |part: &KeyPart, name: &str, spellings: &[String]| {
+        let key = |value: &str| keyer.key(std::slice::from_ref(part), &[(name, value), ("x-noise", value)]);
+        for spelling in spellings {
+            assert_eq!(key(spelling), key(&spellings[0]), "{part:?}: {spelling:?}");
+        }
+    };
+    let owned = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    let blanks: Vec<String> =
+        (0..200).map(|count| format!("{}ann{}", " ".repeat(count), "\t".repeat(count % 3))).collect();
+    check(&header("x-user"), "x-user", &blanks);
+    check(&header("x-user"), "x-user", &owned(&["a, b", "a,b", "a ,\tb", ",a,,b,"]));
+    check(&KeyPart::Method, ":method", &owned(&["GET", "get", "GeT"]));
+    let hosts = ["shop.org", "SHOP.org", "shop.org.", "shop.org:80", "shop.ORG.:443", " shop.org ", "shop.org:"];
+    check(&KeyPart::Host, ":authority", &owned(&hosts));
+    let paths = ["/a/b", "/a/b?q", "/a/b;v=1", "/a;v=2/b;w;x", "/a/b;", "/a;/b?c;d"];
+    check(&KeyPart::Path, ":path", &owned(&paths));
+    let cookies = ["id=a b", "id=\"a b\"", "id = a b ", "x=1;id=a%20b", "id=%61%20%62", "id=\"%61 b\"; id=other"];
+    check(&KeyPart::Cookie("id".to_owned()), "cookie", &owned(&cookies));
+    let queries = ["/?id=a b", "/?id=a+b", "/?id=a%20b", "/?x=1&id=%61+%62", "/?%69d=a+b&id=other"];
+    check(&KeyPart::Query("id".to_owned()), ":path", &owned(&queries));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_no_encoding_stands_for_itself() {
+    let keyer = Keyer::new();
+    let query = |value: &str| keyer.key(&[KeyPart::Query("id".to_owned())], &[(":path", &format!("/?id={value}"))]);
+    let different = ["%", "%2", "%zz", "%%", "a%", "+", "%2B", "%25", "2"];
+    for (index, one) in different.iter().enumerate() {
+        for other in &different[..index] {
+            // A percent sign that begins no encoding is one, and so is its encoding.
+            assert_eq!(query(one) == query(other), (*one, *other) == ("%25", "%"), "{one} and {other}");
+        }
+    }
+    let cookie = |value: &str| keyer.key(&[KeyPart::Cookie("id".to_owned())], &[("cookie", &format!("id={value}"))]);
+    assert_eq!(cookie("a+b"), cookie("a%2bb"), "a plus sign is a blank in forms only");
+    assert_ne!(cookie("a+b"), cookie("a%20b"));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_operation_that_keeps_path_parameters_counts_them_apart() {
+    let keyer = Keyer::new();
+    let key = |path: &str, path_parameters| {
+        let headers = Headers::from_pairs(&[(":path", path)]);
+        let spec = KeySpec { parts: vec![KeyPart::Path], missing: Missing::Skip, client_ip: ClientIp::default() };
+        let hasher = keyer.seed.hasher(&*keyer.proxy, &Trouble::default()).unwrap();
+        let request = Request { path_parameters, ..Request::read(&headers) };
+        spec.hash(&*keyer.proxy, &request, "it", hasher).unwrap()
+    };
+    assert_eq!(key("/a;v=1", Parameters::Cut), key("/a;v=2", Parameters::Cut));
+    assert_ne!(key("/a;v=1", Parameters::Keep), key("/a;v=2", Parameters::Keep));
+    assert_eq!(key("/a", Parameters::Keep), key("/a", Parameters::Cut));
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -973,13 +1153,31 @@ fn reads_addresses_with_spaces_ports_and_brackets() {
     check("[2001:db8:1:2::]:443", "2001:db8:1:2::");
     check("2001:db8:1:2::", "2001:db8:1:2::");
     check("2001:DB8:1:2::", "2001:db8:1:2::");
+    // The zone names a link of the machine that wrote it.
+    check("fe80::1%eth0", "fe80::");
+    check("fe80::1%25eth0", "fe80::");
+    check("[fe80::1%eth0]", "fe80::");
+    check("[fe80::1%eth0]:8080", "fe80::");
+    check("::ffff:192.0.2.1%1", "192.0.2.1");
 }
 
 #[wasm_bindgen_test(unsupported = test)]
 fn falls_back_to_the_peer_where_a_trusted_entry_is_no_address() {
-    for garbage in
-        ["", " ", "unknown", "192.0.2", "192.0.2.256", "192.0.2.1.1", "[2001:db8::1", "[]", ":", "::g", "fe80::1%eth0"]
-    {
+    for garbage in [
+        "",
+        " ",
+        "unknown",
+        "192.0.2",
+        "192.0.2.256",
+        "192.0.2.1.1",
+        "[2001:db8::1",
+        "[]",
+        ":",
+        "::g",
+        "%eth0",
+        "192.0.2.1%eth0",
+        "fe80::1%",
+    ] {
         assert_eq!(client(1, &[garbage]), "198.51.100.9", "{garbage:?}");
         assert_eq!(client(1, &["192.0.2.1", garbage]), "198.51.100.9", "{garbage:?}");
         assert_eq!(client(2, &["192.0.2.1", garbage]), "192.0.2.1", "{garbage:?} is an entry");

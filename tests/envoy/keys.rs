@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use crate::rig::bootstrap::Bootstrap;
 use crate::rig::client::{Client, send};
+use crate::rig::envoy_process::Envoy;
 use crate::rig::filter::Filter;
 use crate::rig::listener::Listener;
 use crate::rig::policy::supply;
 use crate::rig::turn::Turn;
+use crate::rig::wire::Wire;
 
 /// A request to `/` with these differences.
 #[derive(Clone, Copy)]
@@ -130,4 +132,119 @@ async fn behind_a_trusted_proxy_the_address_is_the_one_it_saw() {
         let answer = client.get_with("/", "x-forwarded-for", forwarded).await;
         assert_eq!(answer.status, status, "{forwarded}: {why}");
     }
+}
+
+/// An Envoy with a limit of three per key.
+async fn three_per(turn: &Turn, key: Value) -> Envoy {
+    let policy = json!({ "limits": [{ "name": "keyed", "key": key, "token_bucket": supply(3) }] });
+    turn.start(Bootstrap::new(Listener::direct().filter(Filter::new(&policy)))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blanks_before_a_value_make_no_other_key() {
+    let turn = Turn::shared().await;
+    let envoy = three_per(&turn, json!(["header:x-user-id"])).await;
+    let client = Client::http2(envoy.address());
+    let mut admitted = 0;
+    for blanks in 0..200 {
+        let value = format!("{}ada{}", " ".repeat(blanks), "\t".repeat(blanks % 2));
+        admitted += usize::from(client.get_with("/", "x-user-id", &value).await.status == 200);
+    }
+    assert_eq!(admitted, 3, "the service reads one key");
+    assert_eq!(client.get_with("/", "x-user-id", "bob").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_that_a_service_settles_makes_another_key() {
+    let turn = Turn::shared().await;
+
+    let envoy = three_per(&turn, json!(["host"])).await;
+    let mut admitted = 0;
+    for host in
+        ["shop.example.com", "SHOP.example.com", "shop.example.com.", "shop.example.com.:80", "shop.EXAMPLE.com:443"]
+    {
+        admitted += usize::from(envoy.client().get_with("/", "host", host).await.status == 200);
+    }
+    assert_eq!(admitted, 3, "one host");
+
+    let envoy = three_per(&turn, json!(["cookie:sid"])).await;
+    let mut admitted = 0;
+    for cookie in ["sid=a b", "sid=\"a b\"", "x=1; sid = a b ", "sid=a%20b", "sid=%61 b; sid=other"] {
+        admitted += usize::from(envoy.client().get_with("/", "cookie", cookie).await.status == 200);
+    }
+    assert_eq!(admitted, 3, "one cookie");
+
+    let envoy = three_per(&turn, json!(["path", "query:q"])).await;
+    let mut admitted = 0;
+    for path in ["/a?q=1+2", "/a;v=1?q=1%202", "/a;v=2?%71=1+2", "/a;?q=%31+2", "/a?q=1+2&q=other"] {
+        admitted += usize::from(envoy.client().get(path).await.status == 200);
+    }
+    assert_eq!(admitted, 3, "one page");
+
+    let envoy = three_per(&turn, json!(["method"])).await;
+    let client = Client::http2(envoy.address());
+    let mut admitted = 0;
+    for method in ["GET", "get", "Get", "gEt", "geT"] {
+        admitted += usize::from(send(client.request(method.parse().unwrap(), "/")).await.status == 200);
+    }
+    assert_eq!(admitted, 3, "one method");
+
+    let envoy = three_per(&turn, json!(["header:x-roles"])).await;
+    let mut wire = Wire::connect(envoy.address()).await;
+    let mut admitted = 0;
+    let lines = [
+        "x-roles: a,b",
+        "x-roles: a\r\nx-roles: b",
+        "x-roles: a , b",
+        "x-roles: ,a,,b,",
+        "x-roles: a\r\nx-roles:\r\nx-roles: b",
+    ];
+    for lines in lines {
+        admitted += usize::from(wire.get("/", format!("{lines}\r\n")).await.status == 200);
+    }
+    assert_eq!(admitted, 3, "one list");
+    envoy.expect_metric("outrigger_host_errors_total", &[("call", "repeated_header")], 2.0).await;
+    assert!(envoy.log().contains("limit keyed: x-roles of its key came in several lines"), "{}", envoy.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_with_a_zone_is_an_address() {
+    let turn = Turn::shared().await;
+    let policy = json!({
+        "client_ip": { "header": "x-real-ip", "trusted_hops": 1, "ipv6_prefix": 128 },
+        "limits": [{ "name": "per-address", "key": ["client_ip"], "missing": "skip", "token_bucket": supply(3) }],
+    });
+    let envoy = turn.start(Bootstrap::new(Listener::direct().filter(Filter::new(&policy)))).await;
+    let client = envoy.client();
+    let mut admitted = 0;
+    for address in ["fe80::1%eth0", "[fe80::1%eth0]", "[fe80::1%eth1]:8080", "fe80::1", "fe80::1%25eth0"] {
+        admitted += usize::from(client.get_with("/", "x-real-ip", address).await.status == 200);
+    }
+    assert_eq!(admitted, 3, "a zone is neither a lack of the address nor another one");
+    assert_eq!(client.get_with("/", "x-real-ip", "fe80::2%eth0").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn preflights_leave_the_key_less_their_own() {
+    let turn = Turn::shared().await;
+    let policy = json!({
+        "limits": [
+            { "name": "reports-per-user", "key": ["header:x-user-id"], "window": { "max_requests": 20, "interval": "1h" } },
+            { "name": "all", "token_bucket": supply(60) },
+        ],
+    });
+    let envoy = turn.start(Bootstrap::new(Listener::direct().filter(Filter::new(&policy)))).await;
+    let client = envoy.client();
+    let preflight = || {
+        let request = client.request(Method::OPTIONS, "/reports").header("origin", "https://shop.example.com");
+        let request = request.header("access-control-request-method", "POST");
+        send(request.header("access-control-request-headers", "x-user-id"))
+    };
+    for user in 0..25 {
+        assert_eq!(preflight().await.status, 200, "the preflight of user {user}");
+        assert_eq!(client.get_with("/reports", "x-user-id", &format!("user-{user}")).await.status, 200);
+    }
+    assert_eq!(client.admitted("/reports", 10).await, 10, "none of the key-less ones was used up");
+    let refused = preflight().await;
+    assert_eq!(refused.reason(), Some("limit/all"), "preflights count where all requests do");
 }

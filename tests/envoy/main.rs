@@ -42,4 +42,5 @@ mod switches;
 mod traps;
 mod validation;
 mod vocabulary;
+mod warnings;
 mod windows;

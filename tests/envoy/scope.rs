@@ -1,10 +1,13 @@
 //! Which limits of one proxy are the same limit. The VM id is empty throughout, as in Istio.
 
+use std::time::Duration;
+
+use outrigger::monitor::tenancy::AT_ONCE;
 use serde_json::{Value, json};
 
 use crate::rig::bootstrap::Bootstrap;
 use crate::rig::client::Client;
-use crate::rig::envoy_process::Envoy;
+use crate::rig::envoy_process::{Envoy, eventually};
 use crate::rig::filter::Filter;
 use crate::rig::listener::Listener;
 use crate::rig::policy::{one_limit, supply};
@@ -113,4 +116,91 @@ async fn listeners_with_scopes_have_series_of_their_own() {
     let stats = envoy.stats().await;
     assert_eq!(stats.labels("outrigger_requests_total"), ["operation", "outcome", "scope", "tier"]);
     assert_eq!(stats.labels("outrigger_host_errors_total"), ["call"], "what is no filter's own");
+}
+
+/// What the log says of limits that two filters take from each other.
+const SHARED: &str = r#"limits[0]: "same-name" has other numbers in another filter that is in use"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_scope_plugins_of_different_names_do_not_share() {
+    let turn = Turn::shared().await;
+    let listener =
+        |name, tokens| Listener::direct().filter(filter(&one_limit("same-name", supply(tokens))).named(name));
+    let bootstrap = Bootstrap::new(listener("first", 5).named("first")).listener(listener("second", 2).named("second"));
+    let envoy = turn.start(bootstrap.concurrency(1)).await;
+    assert_eq!(Client::new(envoy.address_of("first")).admitted("/", BURST + 3).await, 5);
+    assert_eq!(Client::new(envoy.address_of("second")).admitted("/", BURST + 3).await, 2);
+    assert!(!envoy.log().contains(SHARED), "{}", envoy.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_filters_that_cannot_be_told_apart_and_have_other_numbers_are_warned_of_once() {
+    let turn = Turn::shared().await;
+    let listener = |tokens| Listener::direct().filter(filter(&one_limit("same-name", supply(tokens))));
+    let bootstrap = Bootstrap::new(listener(5).named("first")).listener(listener(2).named("second"));
+    let envoy = turn.start(bootstrap).await;
+    Client::new(envoy.address_of("first")).get("/").await;
+    assert_eq!(envoy.log().matches(SHARED).count(), 1, "{}", envoy.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_of_one_scope_with_other_numbers_are_warned_of_also_when_the_second_comes_late() {
+    let turn = Turn::shared().await;
+    let listener = |root_id, tokens| {
+        let mut policy = scoped("common");
+        policy["limits"][0]["token_bucket"] = supply(tokens);
+        Listener::direct().filter(filter(&policy).root_id(root_id)).named(root_id)
+    };
+    let envoy = turn.start(Bootstrap::new(listener("one", 5)).by_discovery()).await;
+    assert_eq!(Client::new(envoy.address_of("one")).get("/").await.status, 200);
+    assert!(!envoy.log().contains(SHARED), "{}", envoy.log());
+    envoy.publish(&[listener("one", 5), listener("two", 2)]);
+    eventually("the second filter is warned of", async || envoy.log().contains(SHARED).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_one_filters_numbers_is_not_warned_of() {
+    let turn = Turn::shared().await;
+    let listener = |tokens, version: &str| {
+        let mut policy = one_limit("same-name", supply(tokens));
+        policy["version"] = json!(version);
+        Listener::direct().filter(filter(&policy))
+    };
+    let envoy = turn.start(Bootstrap::new(listener(50, "one")).by_discovery()).await;
+    let clients = envoy.clients("/").await;
+    // Two that come within a few seconds, before they have requests, are two filters; the main thread never has any.
+    tokio::time::sleep(AT_ONCE + Duration::from_secs(1)).await;
+    envoy.publish(&[listener(40, "two")]);
+    envoy.expect_metric("outrigger_config_info", &[("version", "two")], 1.0).await;
+    // The earlier one goes on serving the connections that it has.
+    for client in &clients {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    assert!(!envoy.log().contains(SHARED), "{}", envoy.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_comes_back_has_its_own_numbers_again() {
+    let turn = Turn::shared().await;
+    let listener = |tokens, version: &str| {
+        let mut policy = one_limit("same-name", supply(tokens));
+        policy["version"] = json!(version);
+        Listener::direct().filter(filter(&policy))
+    };
+    let drain = Duration::from_secs(4);
+    let bootstrap = Bootstrap::new(listener(5, "one")).by_discovery().concurrency(1).drain_within(drain);
+    let envoy = turn.start(bootstrap).await;
+    let in_use =
+        async |version, value| envoy.expect_metric("outrigger_config_info", &[("version", version)], value).await;
+    in_use("one", 1.0).await;
+    envoy.publish(&[listener(50, "two")]);
+    in_use("two", 1.0).await;
+    // The first one is still being drained.
+    envoy.publish(&[listener(5, "one")]);
+    eventually("the second configuration is gone", async || {
+        (envoy.metric("outrigger_config_info", &[("version", "two")]).await == 0.0).then_some(())
+    })
+    .await;
+    in_use("one", 1.0).await;
+    assert_eq!(envoy.client().admitted("/", BURST + 3).await, BURST);
 }

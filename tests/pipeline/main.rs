@@ -5,6 +5,7 @@ mod common;
 
 mod attempts;
 mod breakers;
+mod counted;
 mod failures;
 mod fallbacks;
 mod foretold;

@@ -124,9 +124,9 @@ pub(super) fn deadlines(given: Vec<document::Deadline>, known: &Known<'_>) -> Re
 }
 
 /// The header of a deadline is written on every request: not over one by which the router is told, or by which a message has
-/// its length and its host.
+/// its length.
 fn is_somebody_elses(header: &str) -> bool {
-    router::CONTROL.contains(&header) || ["content-length", "host"].contains(&header)
+    router::CONTROL.contains(&header) || header == "content-length"
 }
 
 fn is_grpc_method(text: &str) -> bool {

@@ -28,6 +28,11 @@ pub struct BreakerSpec {
 }
 
 impl BreakerSpec {
+    /// Whether the other breaker, under the same scope, has the same state and other numbers.
+    pub fn disagrees(&self, other: &Self) -> bool {
+        self.name == other.name && self.breaker != other.breaker
+    }
+
     /// Makes these parameters the ones that hold in this worker, also for earlier configurations.
     pub fn announce(&self, scope: &str, worker: &Worker) {
         worker.breakers.parameters.announce(&self.key(scope), self.breaker);

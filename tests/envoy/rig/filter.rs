@@ -21,6 +21,7 @@ enum Configuration {
 /// One Wasm filter.
 #[derive(Clone)]
 pub(crate) struct Filter {
+    name: String,
     root_id: String,
     vm_id: String,
     module: PathBuf,
@@ -48,6 +49,12 @@ impl Filter {
         Self::with(Configuration::Absent)
     }
 
+    /// As the plugin of this name instead of `outrigger`.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// Under this root id instead of `outrigger`.
     pub(crate) fn root_id(mut self, root_id: &str) -> Self {
         root_id.clone_into(&mut self.root_id);
@@ -73,12 +80,13 @@ impl Filter {
 
     fn with(configuration: Configuration) -> Self {
         let module = tool::module();
-        Self { root_id: "outrigger".to_owned(), vm_id: "outrigger".to_owned(), module, configuration }
+        let name = || "outrigger".to_owned();
+        Self { name: name(), root_id: name(), vm_id: name(), module, configuration }
     }
 
     pub(crate) fn render(&self) -> Value {
         let mut plugin = json!({
-            "name": "outrigger",
+            "name": self.name,
             "root_id": self.root_id,
             "failure_policy": "FAIL_RELOAD",
             "vm_config": {

@@ -1,0 +1,200 @@
+//! What a configuration says and can never do.
+//!
+//! Each warning is certain: no request is as the place says. There is more that is not found, because whether one pattern is
+//! part of several others together is not asked.
+
+use super::error::Warning;
+use super::{Config, Placement, RateLimitHeaders};
+use crate::limit::client_ip::ClientIp;
+use crate::limit::key::KeyPart;
+use crate::operation::pattern::{PathPattern, Pattern};
+use crate::operation::selection::Selection;
+
+pub(super) fn of(config: &Config) -> Vec<Warning> {
+    if config.placement == Placement::Upstream {
+        return Vec::new();
+    }
+    let mut finder = Finder { config, hidden: Vec::new(), found: Vec::new() };
+    finder.operations();
+    finder.client_ip();
+    finder.policies("limits", Acts::All, &|index| Some(&config.limits.get(index)?.selection));
+    finder.policies("switches", Acts::All, &|index| Some(&config.switches.get(index)?.selection));
+    finder.policies("breakers", Acts::First, &|index| Some(&config.breakers.get(index)?.selection));
+    finder.policies("on_failure", Acts::First, &|index| Some(&config.on_failure.get(index)?.selection));
+    finder.policies("retries", Acts::First, &|index| Some(&config.retries.get(index)?.selection));
+    finder.policies("deadlines", Acts::First, &|index| Some(&config.deadlines.get(index)?.selection));
+    finder.stale();
+    finder.retries();
+    if config.monitor.ratelimit_headers_on_success && config.monitor.ratelimit_headers == RateLimitHeaders::None {
+        finder.add(
+            "monitor.ratelimit_headers_on_success".to_owned(),
+            "means nothing while ratelimit_headers is \"none\"",
+        );
+    }
+    finder.found
+}
+
+/// Which policies of a list act on a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acts {
+    /// All that select it, or the first of those that are on.
+    All,
+    /// The first that selects it.
+    First,
+}
+
+struct Finder<'c> {
+    config: &'c Config,
+    /// By index of the operation: whether an earlier one takes all its requests.
+    hidden: Vec<bool>,
+    found: Vec<Warning>,
+}
+
+impl Finder<'_> {
+    fn add(&mut self, path: String, problem: &str) {
+        self.found.push(Warning::at(path, problem));
+    }
+
+    /// Patterns that hardly any request matches, and operations that an earlier one hides.
+    fn operations(&mut self) {
+        for (index, operation) in self.config.operations.iter().enumerate() {
+            let matcher = &operation.matcher;
+            for (entry, host) in matcher.hosts.iter().enumerate() {
+                self.plain_star(host, || format!("operations[{index}].match.hosts[{entry}]"));
+            }
+            for (entry, path) in matcher.paths.iter().enumerate() {
+                if let PathPattern::Wildcard(pattern) = path {
+                    self.plain_star(pattern, || format!("operations[{index}].match.paths[{entry}]"));
+                }
+            }
+            let earlier = self.config.operations.iter().take(index);
+            let hider = earlier.enumerate().find(|(_, it)| it.matcher.covers(matcher));
+            self.hidden.push(hider.is_some());
+            if let Some((hider, it)) = hider {
+                let problem = format!("no request gets here: operations[{hider}] ({:?}) matches them all", it.name);
+                self.add(format!("operations[{index}].match"), &problem);
+            }
+        }
+    }
+
+    /// A `*` that is taken for itself.
+    fn plain_star(&mut self, pattern: &Pattern, place: impl Fn() -> String) {
+        if pattern.has_plain_star() {
+            self.add(
+                place(),
+                "has a \"*\" that stands for itself: as a wildcard it is the first or the last character",
+            );
+        }
+    }
+
+    /// A header that is not read, because nobody is trusted to write it.
+    fn client_ip(&mut self) {
+        let default = ClientIp::default().header;
+        for key in self.config.limits.iter().filter_map(|limit| limit.key.as_ref()) {
+            if key.client_ip.trusted_hops == 0 && key.client_ip.header != default {
+                return self.add("client_ip.header".to_owned(), "is not read while trusted_hops is 0");
+            }
+        }
+    }
+
+    /// Policies of a list that no request gets to.
+    fn policies<'s>(&mut self, list: &str, acts: Acts, selection: &dyn Fn(usize) -> Option<&'s Selection>) {
+        let mut index = 0;
+        while let Some(it) = selection(index) {
+            if let Some(problem) = self.unreached(it, acts, &(0..index).filter_map(selection).collect::<Vec<_>>()) {
+                self.add(format!("{list}[{index}]"), &format!("no request gets here: {problem}"));
+            }
+            index += 1;
+        }
+    }
+
+    /// Why no request gets to a policy behind the `earlier` ones of its list.
+    fn unreached(&self, selection: &Selection, acts: Acts, earlier: &[&Selection]) -> Option<&'static str> {
+        if selection.operations.is_empty() {
+            return Some("no operation is of its tiers");
+        }
+        if self.live(selection).next().is_none() {
+            return Some("earlier operations take all requests of its own");
+        }
+        if !self.reaches(selection, &|_, methods| methods.is_none_or(|it| !it.is_empty())) {
+            return Some("its operations have none of its methods");
+        }
+        let left = acts == Acts::All || self.reaches(selection, &|operation, it| is_left(earlier, operation, it));
+        (!left).then_some("earlier entries of the list take them all")
+    }
+
+    /// Only what anybody may ask for is kept, and only answers to `GET`.
+    fn stale(&mut self) {
+        for (index, rule) in self.config.on_failure.iter().enumerate() {
+            let Some(stale) = &rule.stale else {
+                continue;
+            };
+            if !self.reaches(&rule.selection, &|_, methods| methods.is_none_or(|it| includes(it, "GET"))) {
+                self.add(format!("on_failure[{index}].stale"), "keeps answers to GET only, and gets none");
+            }
+            for (entry, part) in stale.key.iter().enumerate() {
+                let personal = match part {
+                    KeyPart::Cookie(_) => true,
+                    KeyPart::Header(name) => matches!(&**name, "cookie" | "authorization" | "proxy-authorization"),
+                    _ => false,
+                };
+                if personal {
+                    let problem = "is never there: no answer to a request that has it is kept";
+                    self.add(format!("on_failure[{index}].stale.key[{entry}]"), problem);
+                }
+            }
+        }
+    }
+
+    /// Rules for nothing but what must not be done twice. One that limits the time of requests means just that.
+    fn retries(&mut self) {
+        for (index, rule) in self.config.retries.iter().enumerate() {
+            let policy = &rule.policy;
+            let repeats =
+                |methods: Option<&[&str]>| methods.is_none_or(|it| it.iter().any(|it| policy.may_ever_repeat(it)));
+            let meant = policy.max_attempts < 2 || policy.timeout.is_some();
+            if !meant && !self.reaches(&rule.selection, &|_, methods| repeats(methods)) {
+                let problem = "retries nothing: its methods may be repeated only with idempotency_key or grpc_methods";
+                self.add(format!("retries[{index}]"), problem);
+            }
+        }
+    }
+
+    /// Whether the selection has an operation with requests of `wanted` methods: `None` are any, an empty list is none.
+    fn reaches(&self, selection: &Selection, wanted: &dyn Fn(usize, Option<&[&str]>) -> bool) -> bool {
+        self.live(selection).any(|operation| wanted(operation, self.methods(selection, operation).as_deref()))
+    }
+
+    /// The operations of the selection that have requests.
+    fn live<'s>(&'s self, selection: &'s Selection) -> impl Iterator<Item = usize> + 's {
+        let hidden = |index: &usize| self.hidden.get(*index).copied().unwrap_or(false);
+        selection.operations.iter().copied().filter(move |index| !hidden(index))
+    }
+
+    /// The methods that the operation's requests can have and the selection has; `None` for any.
+    fn methods<'s>(&'s self, selection: &'s Selection, operation: usize) -> Option<Vec<&'s str>> {
+        let own = self.config.operations.get(operation).map_or(&[] as &[String], |it| &it.matcher.methods);
+        let (narrow, wide) = if own.is_empty() { (&*selection.methods, own) } else { (own, &*selection.methods) };
+        if narrow.is_empty() {
+            return None;
+        }
+        let both = narrow.iter().map(String::as_str).filter(|it| wide.is_empty() || includes(wide, it));
+        Some(both.collect())
+    }
+}
+
+/// Whether the earlier policies leave a request of the operation with one of the methods.
+fn is_left(earlier: &[&Selection], operation: usize, methods: Option<&[&str]>) -> bool {
+    let taken = |method: Option<&str>| {
+        let mut before = earlier.iter().filter(|it| it.includes(operation));
+        before.any(|it| it.methods.is_empty() || method.is_some_and(|method| includes(&it.methods, method)))
+    };
+    match methods {
+        None => !taken(None),
+        Some(methods) => methods.iter().any(|method| !taken(Some(method))),
+    }
+}
+
+fn includes(methods: &[impl AsRef<str>], method: &str) -> bool {
+    methods.iter().any(|it| it.as_ref().eq_ignore_ascii_case(method))
+}

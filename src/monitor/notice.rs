@@ -1,0 +1,39 @@
+//! What a configuration is warned of, in the log once and not once per worker.
+//!
+//! A proxy reads a configuration in every worker, and once more to try it. They agree by a shared record on who of them speaks:
+//! the first that finds another text there than it has to say.
+
+use std::fmt;
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::host::{Expected, Host, Written};
+
+/// Logs the lines unless they are what was logged last for the record. If that cannot be told, they are logged.
+pub fn tell(host: &dyn Host, record: &str, lines: &[impl fmt::Display]) {
+    if is_news(host, record, lines) {
+        for line in lines {
+            log::warn!("{line}");
+        }
+    }
+}
+
+fn is_news(host: &dyn Host, record: &str, lines: &[impl fmt::Display]) -> bool {
+    let mut hasher = SipHasher13::new();
+    for line in lines {
+        hasher.write(line.to_string().as_bytes());
+        hasher.write_u8(b'\n');
+    }
+    let digest = hasher.finish().to_le_bytes();
+    let expected = match host.shared_get(record) {
+        Ok(Some(last)) if last.bytes == digest => return false,
+        Ok(Some(last)) => Expected::Unchanged(last.version),
+        // Nothing was said, and there is nothing to say.
+        Ok(None) if lines.is_empty() => return false,
+        Ok(None) => Expected::Absent,
+        Err(_) => return true,
+    };
+    // Who lost the race leaves it to the other.
+    !matches!(host.shared_set(record, &digest, expected), Ok(Written::Conflict))
+}
