@@ -360,9 +360,9 @@ async fn trouble(workers: usize) {
         let opened = [("breaker", name), ("to", "open"), ("cause", cause)];
         envoy.expect_metric(TRANSITIONS, &opened, 1.0).await;
         envoy.expect_metric(TRANSITIONS, &[("breaker", name)], 1.0).await;
-        // A worker obeys with its next look, so ask until all have looked.
+        // A worker obeys with its next look, so ask until all have looked: on all connections, of which half are of bursts before.
         eventually("all workers obey", async || {
-            crowd.burst((0..workers * 4).map(|_| request(&path, ""))).await.iter().all(is_refusal).then_some(())
+            crowd.burst((0..workers * 8).map(|_| request(&path, ""))).await.iter().all(is_refusal).then_some(())
         })
         .await;
         let seen = upstream.count(&path);
