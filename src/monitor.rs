@@ -6,6 +6,7 @@
 //! * [`in_use`]: which configuration versions and switches are in use.
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
+pub mod failures;
 pub mod in_use;
 pub mod metrics;
 pub mod outcome;

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! request:   classify ▸ switch ▸ breaker? ▸ deadline? ▸ limits ▸ (wait) ▸ breaker! ▸ deadline! ▸ retry advice ▸ forward
-//! response:  outcome ▸ failure: stale answer, fallback
+//! response:  who is to blame ▸ failure: stale answer, fallback
 //! end:       the ticket is settled ▸ breaker, budget ▸ metrics
 //! ```
 //!
 //! [`Filter::on_request`] decides and hands out a [`Ticket`], which the adapter keeps with the stream and gives back to
 //! [`Filter::on_done`] when the stream ends, however it ends. A request that must wait is resumed by
-//! [`Filter::resume`]. What a request took before it was refused is given back at once: a refused request leaves no trace
+//! [`Filter::resume`], and one whose time is over is ended by [`Filter::expire`]; the service's time runs from
+//! [`Filter::on_request_end`]. What a request took before it was refused is given back at once: a refused request leaves no trace
 //! in the state of the limits that admitted it.
 //!
 //! What the steps do is in [`admission`], [`verdict`] (what a response says), [`substitute`] (what a client gets in place of it)
@@ -25,15 +26,17 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use self::admission::Refused;
-pub use self::ticket::Ticket;
-use self::ticket::{Client, Interest, Memory, ResponseEnd, Service};
-use self::verdict::{cut_off, grpc_outcome, judge};
+use self::ticket::{Client, Guard, Interest, Memory, ResponseEnd, Service};
+pub use self::ticket::{Ticket, Upload};
+use self::verdict::{TOO_LATE, grpc_outcome, judge, unfinished, was_hurried};
+use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::stale::Progress;
 use crate::filter::Filter;
 use crate::headers::Headers;
 use crate::host::{Host, LogField};
 use crate::limit::quota::{self, FieldEdits};
 use crate::limit::rule::Asker;
+use crate::monitor::outcome::Outcome;
 use crate::operation::classify;
 use crate::operation::request::Request;
 use crate::reply::Reply;
@@ -74,8 +77,8 @@ pub enum Answer {
 }
 
 impl Filter {
-    /// Decides about a request when its headers are there.
-    pub fn on_request(&self, host: &dyn Host, worker: &Worker) -> (Decision<'_>, Ticket) {
+    /// Decides about a request when its headers are there, with which it may be complete.
+    pub fn on_request(&self, host: &dyn Host, worker: &Worker, upload: Upload) -> (Decision<'_>, Ticket) {
         let headers = host.request_headers().unwrap_or_else(|error| {
             worker.trouble.host_error(host, error);
             Headers::default()
@@ -83,7 +86,7 @@ impl Filter {
         let request = Request::read(&headers);
         let now = host.now();
         let operation = classify(&self.operations, &request);
-        let mut ticket = Ticket::new(operation, &request, now);
+        let mut ticket = Ticket::new(operation, &request, upload, now);
         let Some(plan) = self.plans.get(operation) else {
             return (Decision::Forward(edits(&request)), ticket);
         };
@@ -131,13 +134,54 @@ impl Filter {
         Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, ticket)))
     }
 
+    /// Takes note that the request is complete: from now on it is the service that takes its time.
+    pub fn on_request_end(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+        ticket.upload = Upload::Complete;
+        let is_timed = matches!(ticket.breaker, Guard::Passed(..)) || ticket.interest == Interest::OutcomeAndTime;
+        if !ticket.is_open() || !is_timed {
+            return;
+        }
+        ticket.asked = host.now();
+        if let Guard::Passed(index, admission) = &ticket.breaker
+            && admission.is_probe()
+            && let Some(breaker) = self.breakers.get(*index)
+        {
+            breaker.expect(host, worker, admission, Awaited::Answer, ticket.asked);
+        }
+    }
+
+    /// Ends a request whose time is over, if it is still [due](Ticket::due). There is a reply to be sent; where the answer has
+    /// begun, the proxy breaks it off instead.
+    pub fn expire(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Option<Reply> {
+        let (Some(_), Some(plan)) = (ticket.due(), self.plans.get(ticket.operation)) else {
+            return None;
+        };
+        let now = host.now();
+        self.detail(host, worker, EXPIRED);
+        let reply = Reply::too_late(ticket.protocol);
+        if ticket.end == ResponseEnd::Open {
+            // A client that reads slowly may be to blame.
+            ticket.service = Service::Unconcerned;
+            ticket.client = Client::Part;
+            return Some(reply);
+        }
+        ticket.service = if was_hurried(host, plan, ticket) { Service::Unconcerned } else { Service::Lost };
+        ticket.client = Client::Answer(Outcome::Failure);
+        self.settle_breaker(host, worker, ticket, now);
+        if let Some(substitute) = self.replacement(host, worker, plan, ticket, TOO_LATE, now) {
+            ticket.client = Client::Substitute;
+            return Some(substitute);
+        }
+        Some(reply)
+    }
+
     /// Takes note of a response when its headers are there, and says what becomes of it; the filter's own replies count already
     /// and pass.
     pub fn on_response(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Answer {
         let (true, Some(plan)) = (ticket.is_open(), self.plans.get(ticket.operation)) else {
             return Answer::Pass(FieldEdits::default());
         };
-        ticket.client = Client::Answer;
+        ticket.end = ResponseEnd::Open;
         let failed = match judge(host, plan, ticket) {
             Ok(failed) => failed,
             Err(error) => {
@@ -147,7 +191,11 @@ impl Filter {
         };
         if plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime {
             let now = host.now();
-            ticket.latency = Some(now.saturating_since(ticket.forwarded));
+            // What comes before the request's end took no time that the service had.
+            ticket.latency = (ticket.upload == Upload::Complete).then(|| now.saturating_since(ticket.asked));
+            if failed == Some(TOO_LATE) && ticket.has_expired() {
+                self.detail(host, worker, EXPIRED);
+            }
             let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status, now));
             if failed.is_some() || ticket.is_probe() {
                 // What is streamed may last longer than a probe has.
@@ -187,7 +235,9 @@ impl Filter {
         if let Some(capture) = ticket.capture.take() {
             capture.finish(host, worker, host.now());
         }
-        grpc_outcome(host, worker, ticket);
+        if let Some(plan) = self.plans.get(ticket.operation) {
+            grpc_outcome(host, worker, plan, ticket);
+        }
     }
 
     /// Settles what the request held. Its stream has ended.
@@ -204,13 +254,9 @@ impl Filter {
         if let Some(capture) = ticket.capture.take() {
             capture.abandon(host, worker);
         }
-        let unfinished = match ticket.service {
-            // Without its end a gRPC stream has no status but what the proxy makes up.
-            Service::Silent => ticket.is_grpc(),
-            service => service == Service::Succeeded,
-        };
-        if unfinished && cut_off(host, worker, &ticket) {
-            ticket.service = Service::Failed;
+        // Without its end a gRPC stream has no status but what the proxy makes up.
+        if ticket.service.has_succeeded() || (ticket.is_open() && ticket.is_grpc()) {
+            unfinished(host, worker, &mut ticket);
         }
         if ticket.is_open() {
             self.spare_breaker(host, worker, &mut ticket, now);
@@ -274,6 +320,9 @@ impl Filter {
         self.operations.get(operation).map_or("", |operation| &operation.name)
     }
 }
+
+/// What the access log says of a request that was ended when its time was over.
+const EXPIRED: &str = "expired";
 
 fn edits<'f>(request: &Request<'_>) -> Edits<'f> {
     if !request.has_own_headers {

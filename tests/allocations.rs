@@ -14,9 +14,9 @@ use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::headers::Headers;
 use outrigger::host::{
-    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written,
+    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Origin, Sent, Versioned, Written,
 };
-use outrigger::pipeline::{Answer, Decision};
+use outrigger::pipeline::{Answer, Decision, Upload};
 use outrigger::time::Timestamp;
 use outrigger::worker::Worker;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -136,6 +136,14 @@ impl Host for Quiet {
         self.call(|it| it.response_header(name))
     }
 
+    fn origin(&self) -> Result<Origin, HostError> {
+        self.call(|it| it.origin())
+    }
+
+    fn sent(&self) -> Result<Sent, HostError> {
+        self.call(|it| it.sent())
+    }
+
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {
         self.call(|it| it.grpc_status())
     }
@@ -187,7 +195,7 @@ fn allocations(document: &str, more_headers: usize) -> usize {
     let serve = || {
         host.0.advance(MILLISECOND);
         ON.set(true);
-        let (decision, mut ticket) = filter.on_request(&host, &worker);
+        let (decision, mut ticket) = filter.on_request(&host, &worker, Upload::Complete);
         let answer = filter.on_response(&host, &worker, &mut ticket);
         filter.on_response_end(&host, &worker, &mut ticket);
         filter.on_done(&host, &worker, ticket);

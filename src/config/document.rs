@@ -175,6 +175,7 @@ pub(super) struct Breaker {
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
     pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) failures: Option<NonEmpty<FailureStatus>>,
     pub(super) trip: Trip,
     pub(super) open_for: Option<Span>,
     pub(super) max_open_for: Option<Span>,
@@ -199,6 +200,7 @@ pub(super) struct OnFailure {
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
     pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) failures: Option<NonEmpty<FailureStatus>>,
     pub(super) statuses: Option<NonEmpty<FailureStatus>>,
     pub(super) stale: Option<Stale>,
     pub(super) fallback: Option<String>,
@@ -218,6 +220,7 @@ pub(super) struct Retry {
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
     pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) failures: Option<NonEmpty<FailureStatus>>,
     pub(super) max_attempts: Option<Whole<1, { policy::MAX_ATTEMPTS }>>,
     pub(super) retry_on: Option<NonEmpty<String>>,
     pub(super) per_try_timeout: Option<Span>,
@@ -244,6 +247,7 @@ pub(super) struct Deadline {
     pub(super) methods: Option<NonEmpty<Method>>,
     pub(super) header: Option<HeaderName>,
     pub(super) default: Option<Span>,
+    pub(super) cut_responses: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]

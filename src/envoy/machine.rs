@@ -10,7 +10,6 @@ use std::rc::Rc;
 use super::abi;
 use super::host::Envoy;
 use super::installed::Installed;
-use super::request::RequestStream;
 use super::stream::Stream;
 use super::streams::Streams;
 use super::timer::Timer;
@@ -26,7 +25,7 @@ pub(super) enum Flow {
     Pause,
 }
 
-/// Where a response ends.
+/// Where a request or a response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// With this.
@@ -88,23 +87,28 @@ impl Machine {
     }
 
     /// A request's headers are there.
-    pub(super) fn request_headers(&self, stream: u32) -> Flow {
-        self.streams.with(stream, |it| it.request_headers(stream)).unwrap_or(Flow::Continue)
+    pub(super) fn request_headers(&self, stream: u32, end: End) -> Flow {
+        self.streams.with(stream, |it| it.request_headers(stream, end)).unwrap_or(Flow::Continue)
+    }
+
+    /// A request is complete.
+    pub(super) fn request_end(&self, stream: u32) {
+        self.streams.with(stream, |it| it.request().map(|request| request.request_end(stream)));
     }
 
     /// A response's headers are there.
     pub(super) fn response_headers(&self, stream: u32, end: End) -> Flow {
-        self.streams.with(stream, |it| it.response_headers(end)).unwrap_or(Flow::Continue)
+        self.streams.with(stream, |it| it.response_headers(stream, end)).unwrap_or(Flow::Continue)
     }
 
     /// A part of a response's body is there.
     pub(super) fn response_body(&self, stream: u32, size: usize, end: End) {
-        self.streams.with(stream, |it| it.request().map(|request| request.response_body(size, end)));
+        self.streams.with(stream, |it| it.request().map(|request| request.response_body(stream, size, end)));
     }
 
     /// A response's trailers are there, which end it.
     pub(super) fn response_end(&self, stream: u32) {
-        self.streams.with(stream, |it| it.request().map(RequestStream::response_end));
+        self.streams.with(stream, |it| it.request().map(|request| request.response_end(stream)));
     }
 
     /// A stream has ended, or a configuration is no longer in use because all its streams have.

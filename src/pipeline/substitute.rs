@@ -1,7 +1,7 @@
 //! What a client gets in place of an answer: a refusal, the last good answer, a fallback.
 
 use super::admission::Refused;
-use super::ticket::{Client, Memory, Service, Ticket};
+use super::ticket::{Client, Memory, Ticket};
 use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
@@ -96,7 +96,7 @@ impl Filter {
     ) -> Option<Reply> {
         let memory = ticket.memory.as_deref()?;
         let rule = self.rule(memory)?;
-        if !rule.spec().replaces(status) {
+        if !rule.spec().failures.contains(status) {
             return None;
         }
         let refusal = Refusal { reason: &plan.failure, kind: Kind::Degraded, retry_after: None };
@@ -142,7 +142,7 @@ impl Filter {
         ticket: &Ticket,
         now: Timestamp,
     ) -> Option<Box<Capture>> {
-        if ticket.service != Service::Succeeded {
+        if !ticket.service.has_succeeded() {
             return None;
         }
         let memory = ticket.memory.as_deref()?;

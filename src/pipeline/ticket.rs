@@ -6,13 +6,15 @@ use std::time::Duration;
 use crate::degrade::breaker::watched::Admission;
 use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::stale::{Candidate, Capture};
+use crate::host::Sent;
 use crate::limit::reservation::Reservation;
+use crate::monitor::failures::{self, Failures};
 use crate::monitor::outcome::Outcome;
 use crate::operation::request::Request;
 use crate::reply::Protocol;
 use crate::retry::attempts::{Attempts, Ending};
 use crate::retry::budget::SetAside;
-use crate::retry::deadline::Deadline;
+use crate::retry::deadline::{Deadline, Reach};
 use crate::retry::policy::Eligibility;
 use crate::retry::stream;
 use crate::time::Timestamp;
@@ -28,6 +30,8 @@ pub struct Ticket {
     pub(super) protocol: Protocol,
     pub(super) service: Service,
     pub(super) client: Client,
+    pub(super) upload: Upload,
+    pub(super) sent: Option<Sent>,
     pub(super) kind: StreamKind,
     pub(super) end: ResponseEnd,
     pub(super) taken: Reservation,
@@ -36,9 +40,9 @@ pub struct Ticket {
     pub(super) haste: Haste,
     pub(super) retry: Retry,
     pub(super) interest: Interest,
-    /// When it went on.
-    pub(super) forwarded: Timestamp,
-    /// How long after the request went on the response headers came.
+    /// When it went on, or its end came if that was later: the service's time runs from there.
+    pub(super) asked: Timestamp,
+    /// How long after that the response headers came; `None` if they came before.
     pub(super) latency: Option<Duration>,
     /// Only of a request whose answer may be replaced.
     pub(super) memory: Option<Box<Memory>>,
@@ -49,18 +53,45 @@ pub struct Ticket {
 /// What the service did. Breakers, budgets and usual times hear of this only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
-    /// Nothing: it was not asked, or somebody else answered in its place.
-    NotAsked,
+    /// Nothing that speaks for or against it: it was not asked, somebody else answered, or the client left it no chance.
+    Unconcerned,
     /// It was asked, and how that ends is not known yet.
     Silent,
-    /// It did what it was asked to.
-    Succeeded,
-    /// It said that the request was wrong: an answer too.
-    Declined,
-    /// It failed, or there was none for Envoy to ask.
-    Failed,
+    /// It answered with this status; of gRPC, with the one that its status [stands for](failures::http_status).
+    Answered(u16),
+    /// There was none to be reached, it did not answer, or it broke off.
+    Lost,
     /// It answered, and nobody wanted to know how.
     Unjudged,
+}
+
+/// What that comes to where these are the failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It failed.
+    Failed,
+    /// It said no, which is an answer.
+    Declined,
+    /// It did what it was asked to.
+    Succeeded,
+    /// Nobody can say.
+    Open,
+}
+
+impl Service {
+    pub(super) fn verdict(self, failures: &Failures) -> Verdict {
+        match self {
+            Self::Lost => Verdict::Failed,
+            Self::Answered(status) if failures.contains(status) => Verdict::Failed,
+            Self::Answered(..failures::FIRST) => Verdict::Succeeded,
+            Self::Answered(_) => Verdict::Declined,
+            Self::Unconcerned | Self::Silent | Self::Unjudged => Verdict::Open,
+        }
+    }
+
+    pub(super) const fn has_succeeded(self) -> bool {
+        matches!(self, Self::Answered(..failures::FIRST))
+    }
 }
 
 /// What the client got.
@@ -70,12 +101,23 @@ pub(super) enum Client {
     Nothing,
     /// Nothing yet: its request is held in the queue of the limit with this index.
     Held(usize),
-    /// What came from beyond the filter.
-    Answer,
+    /// What came from beyond the filter, which says this.
+    Answer(Outcome),
+    /// The beginning of an answer, of which it will not see the end.
+    Part,
     /// Something else in place of a failure.
     Substitute,
     /// A refusal by the filter, which counts as this.
     Refusal(Outcome),
+}
+
+/// How much of the request the proxy has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// All of it.
+    Complete,
+    /// More is to come, or should be.
+    Underway,
 }
 
 /// Whether the stream is one request with its response, or goes on as long as both sides like.
@@ -86,10 +128,14 @@ pub(super) enum StreamKind {
     Long,
 }
 
-/// Whether the end of the response has been seen.
+/// How much of the response the proxy has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResponseEnd {
+    /// Nothing.
+    Ahead,
+    /// Its beginning.
     Open,
+    /// All of it.
     Seen,
 }
 
@@ -119,6 +165,9 @@ pub(super) struct Memory {
 pub(super) struct Due {
     pub(super) deadline: Deadline,
     pub(super) rule: Option<usize>,
+    pub(super) reach: Reach,
+    /// What was left of it when the request went on.
+    pub(super) time: Duration,
 }
 
 /// Whether the request has the time that requests of its operation usually take.
@@ -168,22 +217,24 @@ impl Memory {
 
 impl Ticket {
     /// That of a request of the operation that came at `now` and holds nothing yet.
-    pub(super) fn new(operation: usize, request: &Request<'_>, now: Timestamp) -> Self {
+    pub(super) fn new(operation: usize, request: &Request<'_>, upload: Upload, now: Timestamp) -> Self {
         Self {
             operation,
             started: now,
             protocol: Protocol::of(request),
-            service: Service::NotAsked,
+            service: Service::Unconcerned,
             client: Client::Nothing,
+            upload,
+            sent: None,
             kind: if stream::is_long(request) { StreamKind::Long } else { StreamKind::Exchange },
-            end: ResponseEnd::Open,
+            end: ResponseEnd::Ahead,
             taken: Reservation::default(),
             breaker: Guard::None,
             deadline: None,
             haste: Haste::None,
             retry: Retry::None,
             interest: Interest::Nothing,
-            forwarded: now,
+            asked: now,
             latency: None,
             memory: None,
             capture: None,
@@ -209,13 +260,33 @@ impl Ticket {
         match (self.client, self.service) {
             (Client::Refusal(outcome), _) => outcome,
             (Client::Substitute, _) => Outcome::Degraded,
-            (Client::Held(_), _) | (_, Service::Silent) | (Client::Nothing, Service::NotAsked) => Outcome::Cancelled,
-            (_, Service::Succeeded) => Outcome::Success,
-            // What another filter refused is as little a failure as what the service declined.
-            (_, Service::Declined) | (Client::Answer, Service::NotAsked) => Outcome::ClientError,
-            (_, Service::Failed) => Outcome::Failure,
-            (_, Service::Unjudged) => Outcome::Unknown,
+            (Client::Part, _) | (_, Service::Lost) => Outcome::Failure,
+            (Client::Answer(outcome), _) => outcome,
+            (Client::Nothing | Client::Held(_), _) => Outcome::Cancelled,
         }
+    }
+
+    /// Whether the request waits for its turn.
+    pub const fn is_held(&self) -> bool {
+        matches!(self.client, Client::Held(_))
+    }
+
+    /// Whether the answer took about all the time until the request's deadline. The router's clock stands still while it does
+    /// something else, so that its timers may go off early by ours.
+    pub(super) fn has_expired(&self) -> bool {
+        self.deadline.as_ref().zip(self.latency).is_some_and(|(due, latency)| due.time / 4 * 3 <= latency)
+    }
+
+    /// The instant at which the request is to be [ended](crate::filter::Filter::expire), as it stands. Its time runs from its end.
+    pub fn due(&self) -> Option<Timestamp> {
+        let due = self.deadline.as_ref().filter(|_| self.kind == StreamKind::Exchange)?;
+        let runs = match self.end {
+            _ if self.upload == Upload::Underway => false,
+            ResponseEnd::Ahead => self.is_open(),
+            ResponseEnd::Open => due.reach == Reach::End && matches!(self.client, Client::Answer(_) | Client::Nothing),
+            ResponseEnd::Seen => false,
+        };
+        runs.then(|| self.asked.saturating_add(due.time))
     }
 
     /// What the retry budget had to do with the answer.

@@ -141,7 +141,8 @@ pub enum Failures {
 /// What is known of the time that a request has and needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Time {
-    /// What [is left](crate::retry::deadline::Deadline::left) until its deadline, if it has one.
+    /// What [is left](crate::retry::deadline::Deadline::left) until its deadline, if it has one. The filter keeps that time itself,
+    /// because the router's would cut off answers that have begun.
     pub left: Option<Duration>,
     /// What requests of its operation [usually](crate::retry::usual::UsualTime::time) need, if that is known.
     pub usual: Option<Duration>,
@@ -286,7 +287,7 @@ impl RetryPolicy {
                 }
             },
         };
-        let mut fields = self.fields(eligibility, retries, total);
+        let mut fields = self.fields(eligibility, retries, time.left);
         if payment == Payment::OneByOne && 0 < retries {
             // Nor as the route says: to refuse an attempt ends the request, which another attempt may be about to answer.
             fields.push((router::HEDGE, Cow::Borrowed("false")));
@@ -294,28 +295,26 @@ impl RetryPolicy {
         Advice { payment, set_aside, retries, decision, fields }
     }
 
-    fn fields(&self, eligibility: Eligibility, retries: u32, total: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
+    fn fields(&self, eligibility: Eligibility, retries: u32, left: Option<Duration>) -> SmallVec<[Field<'_>; 6]> {
+        let (total, left) = match eligibility {
+            Eligibility::LongStream => (None, None),
+            _ => (self.timeout, left),
+        };
         let mut fields = SmallVec::new();
         fields.push((router::MAX_RETRIES, number(retries)));
-        if let Some(total) = total {
-            fields.push(router::timeout(total));
-        }
-        if retries == 0 {
-            return fields;
-        }
-        if !self.retry_on.http.is_empty() {
+        fields.extend(total.map(router::timeout));
+        if 0 < retries && !self.retry_on.http.is_empty() {
             fields.push((router::RETRY_ON, Cow::Borrowed(self.retry_on.http.as_str())));
         }
-        if eligibility != Eligibility::Eligible(Failures::Http) && !self.retry_on.grpc.is_empty() {
+        let knows_grpc = eligibility != Eligibility::Eligible(Failures::Http) && !self.retry_on.grpc.is_empty();
+        if 0 < retries && knows_grpc {
             fields.push((router::RETRY_GRPC_ON, Cow::Borrowed(self.retry_on.grpc.as_str())));
         }
-        let per_try = self.per_try_timeout.filter(|per_try| total.is_none_or(|total| *per_try < total));
-        if let Some(per_try) = per_try {
-            fields.push((router::PER_TRY_TIMEOUT, router::milliseconds(per_try)));
-            match self.hedging {
-                Hedging::Off => {}
-                Hedging::On => fields.push((router::HEDGE, Cow::Borrowed("true"))),
-            }
+        let allowed = self.per_try_timeout.filter(|_| 0 < retries);
+        let per_try = shorter(allowed, left).filter(|per_try| total.is_none_or(|total| *per_try < total));
+        fields.extend(per_try.map(router::attempt_timeout));
+        if self.hedging == Hedging::On && per_try.is_some() && per_try == allowed {
+            fields.push((router::HEDGE, Cow::Borrowed("true")));
         }
         fields
     }

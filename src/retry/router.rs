@@ -57,6 +57,12 @@ pub fn timeout(time: Duration) -> Field<'static> {
     (TIMEOUT, milliseconds(time))
 }
 
+/// The header for the time until an attempt is answered: the router does not cut off an answer that has begun for it. The next
+/// hop is told it too (`x-envoy-expected-rq-timeout-ms`).
+pub fn attempt_timeout(time: Duration) -> Field<'static> {
+    (PER_TRY_TIMEOUT, milliseconds(time))
+}
+
 /// Rounded down, because a caller does not wait longer; but at least 1, because 0 means for ever.
 pub(crate) fn milliseconds(time: Duration) -> Cow<'static, str> {
     Cow::Owned(time.as_millis().max(1).to_string())

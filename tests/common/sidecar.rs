@@ -6,7 +6,7 @@ use std::rc::Rc;
 use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::host::Host;
-use outrigger::pipeline::{Answer, Decision, Ticket};
+use outrigger::pipeline::{Answer, Decision, Ticket, Upload};
 use outrigger::reply::Reply;
 use outrigger::worker::Worker;
 
@@ -54,10 +54,15 @@ impl Sidecar {
 
     /// The decision about a request with these headers besides `GET /`.
     pub fn ask(&self, headers: &[(&str, &str)]) -> (Decision<'_>, Ticket) {
+        self.ask_with(headers, Upload::Complete)
+    }
+
+    /// The same about one of which the rest may be to come.
+    pub fn ask_with(&self, headers: &[(&str, &str)], upload: Upload) -> (Decision<'_>, Ticket) {
         let mut request = vec![(":method", "GET"), (":path", "/"), (":authority", "shop.example.com")];
         request.extend(headers);
         self.host.set_request(&request);
-        self.on_timer(|| self.filter.on_request(&*self.host, &self.worker))
+        self.on_timer(|| self.filter.on_request(&*self.host, &self.worker, upload))
     }
 
     /// The ticket of a request that goes on, or the refusal; the stream of a refused request ends at once.
@@ -70,6 +75,24 @@ impl Sidecar {
                 Err(*reply)
             }
         }
+    }
+
+    /// The ticket of a request that goes on before it is complete.
+    pub fn begin_upload(&self, headers: &[(&str, &str)]) -> Ticket {
+        match self.ask_with(headers, Upload::Underway) {
+            (Decision::Forward(_), ticket) => ticket,
+            (decision, _) => panic!("{decision:?}"),
+        }
+    }
+
+    /// The rest of the request comes.
+    pub fn complete(&self, ticket: &mut Ticket) {
+        self.on_timer(|| self.filter.on_request_end(&*self.host, &self.worker, ticket));
+    }
+
+    /// The request's time is over. The reply, if it is still due.
+    pub fn expire(&self, ticket: &mut Ticket) -> Option<Reply> {
+        self.on_timer(|| self.filter.expire(&*self.host, &self.worker, ticket))
     }
 
     /// The stream ends without an answer.

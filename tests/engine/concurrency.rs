@@ -10,7 +10,7 @@ use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_un
 use crate::common::{MemoryHost, Random};
 use outrigger::host::{Host, HostError};
 use outrigger::limit::concurrency::{Concurrency, Demand, Share, Unmet};
-use outrigger::pipeline::{Decision, Ticket};
+use outrigger::pipeline::{Decision, Ticket, Upload};
 use outrigger::shared::format::{HEADER_SIZE, NO_METER, begin, open};
 use outrigger::shared::roster::{BEAT, EXPIRY, WorkerId};
 use outrigger::shared::shares::{KeyedShares, PLACES_PER_SET, RESERVE_LIFETIME, Shares};
@@ -142,7 +142,7 @@ impl Crowd {
             while random.below(3) == 0 {
                 match random.below(2) {
                     0 => {
-                        let (decision, ticket) = worker.filter.on_request(host, &worker.worker);
+                        let (decision, ticket) = worker.filter.on_request(host, &worker.worker, Upload::Complete);
                         match decision {
                             Decision::Reply(_) => worker.filter.on_done(host, &worker.worker, ticket),
                             _ => held.push((ticket, current.get())),

@@ -9,7 +9,7 @@ use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::host::LogField;
 use outrigger::limit::quota::FieldEdits;
-use outrigger::pipeline::{Answer, Decision, Ticket};
+use outrigger::pipeline::{Answer, Decision, Ticket, Upload};
 use outrigger::reply::Reply;
 use outrigger::worker::Worker;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -50,7 +50,7 @@ impl Sidecar {
 
     fn ask(&self, request: &[(&str, &str)]) -> (Decision<'_>, Ticket) {
         self.host.set_request(request);
-        self.filter.on_request(&*self.host, &self.worker)
+        self.filter.on_request(&*self.host, &self.worker, Upload::Complete)
     }
 
     /// A whole life: the reply if it was refused, else the service answers with `status`.
