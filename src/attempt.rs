@@ -15,6 +15,9 @@ use crate::retry::attempts::Attempts;
 use crate::retry::router;
 use crate::worker::Worker;
 
+/// The response-code details of a request that ends because nobody pays for another attempt.
+pub const UNPAID: &str = "outrigger_no_budget";
+
 /// An attempt under way: the request that it belongs to, if that is entered.
 #[derive(Debug)]
 pub struct Attempt {
@@ -102,7 +105,7 @@ fn without_answer() -> Reply {
         protocol: Protocol::Http,
         status: 503,
         grpc_status: UNAVAILABLE,
-        details: "outrigger_no_budget".to_owned(),
+        details: UNPAID.to_owned(),
         headers: vec![(Cow::Borrowed("content-type"), "text/plain".to_owned())],
         body: b"no retry budget for another attempt".to_vec(),
     }

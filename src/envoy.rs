@@ -3,7 +3,7 @@
 //! * [`abi`]: the host calls and the exported callbacks, declared raw. No SDK stands between: the one there is for Rust
 //!   exports every callback of the ABI, each of which costs every request something, and panics on what the network can send.
 //! * [`machine`]: finds the configuration or stream that a callback is for.
-//! * [`host`]: the engine's [`Host`](crate::host::Host) over the calls.
+//! * [`host`], [`details`]: the engine's [`Host`](crate::host::Host) over the calls, and what Envoy's words mean.
 //! * [`installed`]: one per configuration: keeps the compiled filter.
 //! * [`stream`], [`streams`]: one per request or, where the filter is one of an upstream's, per attempt.
 //! * [`request`], [`attempt`]: forward its callbacks to the engine and carry out the decisions.
@@ -15,6 +15,7 @@
 
 mod abi;
 mod attempt;
+mod details;
 mod host;
 mod installed;
 mod log;

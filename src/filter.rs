@@ -13,6 +13,7 @@ use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::Switch;
 use crate::limit::rule::Limit;
+use crate::monitor::failures::Failures;
 use crate::monitor::metrics::Handle;
 use crate::monitor::names::Names;
 use crate::monitor::outcome::Outcome;
@@ -57,6 +58,8 @@ pub(crate) struct Plan {
     pub(crate) failure: Reason,
     /// How long its requests take, where it matters: where there are retries or deadlines.
     pub(crate) usual_time: Option<Rc<RefCell<UsualTime>>>,
+    /// The statuses that are a failure to anybody who hears of them.
+    pub(crate) failures: Failures,
     /// Of which responses the status is read, whatever the rules for deadlines and retries want to know.
     pub(crate) outcomes: Outcomes,
     pub(crate) requests: [Handle; Outcome::COUNT],
@@ -117,6 +120,10 @@ impl Plan {
         let deadlines = including(operation, &config.deadlines, |spec| &spec.selection);
         let timed = !retries.is_empty() || !deadlines.is_empty();
         let guarded = !on_failure.is_empty() || !breakers.is_empty();
+        let lists = named(&breakers, &config.breakers, |spec| spec.failures)
+            .chain(named(&on_failure, &config.on_failure, |spec| spec.failures))
+            .chain(named(&retries, &config.retries, |spec| spec.failures));
+        let failures = lists.fold(Failures::default(), |all, more| all.or(&more));
         Self {
             switches: including(operation, &config.switches, |spec| &spec.selection),
             breakers,
@@ -126,6 +133,7 @@ impl Plan {
             deadlines,
             failure: Reason::new("failure", name, &Names::of(config.scope.as_deref())),
             usual_time: timed.then(|| worker.usual_times.of(&format!("{scope}/{name}"))),
+            failures,
             outcomes: if guarded { Outcomes::All } else { config.monitor.outcomes },
             requests: Default::default(),
             retried: Default::default(),
@@ -145,6 +153,15 @@ impl Plan {
 fn including<T>(operation: usize, policies: &[T], selection: impl Fn(&T) -> &Selection) -> Vec<usize> {
     let includes = |(index, policy): (usize, &T)| selection(policy).includes(operation).then_some(index);
     policies.iter().enumerate().filter_map(includes).collect()
+}
+
+/// A property of the policies with these indices.
+fn named<'p, T, P>(
+    indices: &'p [usize],
+    policies: &'p [T],
+    property: impl Fn(&T) -> P + 'p,
+) -> impl Iterator<Item = P> + 'p {
+    indices.iter().filter_map(|index| policies.get(*index)).map(property)
 }
 
 /// The first of the policies with these indices that applies to the request, of which they include the operation.

@@ -96,8 +96,36 @@ pub enum Ended {
     ByUpstream,
     /// It went to nobody: the proxy found no host, or has as many requests under way as it may.
     Unsent,
+    /// The proxy broke off, because a time was over.
+    ByTimeout,
     /// The client left, or the end just was not seen.
     Otherwise,
+}
+
+/// Who made a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The service.
+    Service,
+    /// The proxy, because it could not reach the service: no host, no connection.
+    Unreachable,
+    /// The proxy, because the service did not answer: a reset, a timeout.
+    Unanswered,
+    /// The proxy, because it was told to play a service that fails: people try with this what happens then.
+    Injected,
+    /// The proxy, because it has as many requests of the service's under way as it may.
+    Overflow,
+    /// The proxy or one of its filters, without asking the service: refusals, redirects, no route.
+    Elsewhere,
+}
+
+/// Whether the proxy sent a request on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// To a service, which need not have answered.
+    On,
+    /// To nobody.
+    Nowhere,
 }
 
 /// A field that the proxy's access log can print, as `%FILTER_STATE(wasm.<name>:PLAIN)%`.
@@ -175,6 +203,10 @@ pub trait Host {
     /// Sets a gauge, or adds a value to a histogram.
     fn record_metric(&self, id: MetricId, value: u64) -> Result<(), HostError>;
 
+    /// Whether the current request was sent on. Valid once there is a response. Costs the proxy a search, but no bytes where the
+    /// service answers.
+    fn sent(&self) -> Result<Sent, HostError>;
+
     // === calls that return bytes ===
 
     /// All headers of the current request, pseudo-headers included. Valid in the request callback only.
@@ -202,6 +234,9 @@ pub trait Host {
 
     /// The first value of a header of the current response. Valid in the response callback only.
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// Who made the current response. Valid once its headers are there.
+    fn origin(&self) -> Result<Origin, HostError>;
 
     /// The gRPC status that the current stream ended with, from trailers, headers or the HTTP status. `None` when the
     /// stream ended without a response. Valid from the callback on that has them: trailers, headers that nothing follows,

@@ -4,12 +4,14 @@
 //! * [`names`]: what the metrics of a filter are called.
 //! * [`reason`]: why a request was refused, in one word.
 //! * [`outcome`]: how a request ended, in one word.
+//! * [`failures`]: which statuses say that the service failed.
 //! * [`foretold`]: the counters that are there from the configuration on.
 //! * [`in_use`]: which configuration versions, switches and breakers are in use.
 //! * [`notice`]: what a configuration is warned of, said once.
 //! * [`tenancy`]: whether two configurations belong to two filters.
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
+pub mod failures;
 pub mod foretold;
 pub mod in_use;
 pub mod metrics;

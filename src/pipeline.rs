@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! request:   classify ▸ switch ▸ breaker? ▸ deadline? ▸ limits ▸ (wait) ▸ breaker! ▸ deadline! ▸ retry advice ▸ forward
-//! response:  outcome ▸ failure: stale answer, fallback
+//! response:  who is to blame ▸ failure: stale answer, fallback
 //! end:       the ticket is settled ▸ breaker, budget ▸ metrics
 //! ```
 //!
 //! [`Filter::on_request`] decides and hands out a [`Ticket`], which the adapter keeps with the stream and gives back to
 //! [`Filter::on_done`] when the stream ends, however it ends. A request that must wait is resumed by
-//! [`Filter::resume`]. What a request took before it was refused is given back at once: a refused request leaves no trace
+//! [`Filter::resume`], and one whose time is over is ended by [`Filter::expire`]; the service's time runs from
+//! [`Filter::on_request_end`]. What a request took before it was refused is given back at once: a refused request leaves no trace
 //! in the state of the limits that admitted it.
 //!
 //! What the steps do is in [`admission`], [`verdict`] (what a response says), [`substitute`] (what a client gets in place of it),
@@ -27,14 +28,16 @@ use smallvec::SmallVec;
 
 use self::admission::{Refused, give_back_trial};
 pub use self::ticket::Ticket;
-use self::ticket::{Client, Interest, Memory, ResponseEnd, Service, StreamKind};
-use self::verdict::{cut_off, grpc_outcome, judge};
+use self::ticket::{Client, Guard, Interest, Memory, ResponseEnd, Service, StreamKind, Upload};
+use self::verdict::{TOO_LATE, grpc_outcome, judge, unfinished, was_hurried};
+use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::stale::Progress;
 use crate::filter::Filter;
 use crate::headers::Headers;
 use crate::host::{End, Host, LogField};
 use crate::limit::quota::{self, FieldEdits};
 use crate::limit::rule::Asker;
+use crate::monitor::outcome::Outcome;
 use crate::operation::classify;
 use crate::operation::path::Unsettled;
 use crate::operation::request::Request;
@@ -145,13 +148,57 @@ impl Filter {
         Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, ticket)))
     }
 
+    /// Takes note that the request is complete: from now on it is the service that takes its time.
+    pub fn on_request_end(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+        ticket.upload = Upload::Complete;
+        let is_timed = matches!(ticket.breaker, Guard::Passed(..)) || ticket.interest == Interest::OutcomeAndTime;
+        if !ticket.is_open() || !is_timed {
+            return;
+        }
+        ticket.asked = host.now();
+        if ticket.end == ResponseEnd::Ahead {
+            self.follow_service(host, ticket, ticket.asked);
+        }
+        if let Guard::Passed(index, admission) = &ticket.breaker
+            && admission.is_probe()
+            && let Some(breaker) = self.breakers.get(*index)
+        {
+            breaker.expect(host, worker, admission, Awaited::Answer, ticket.asked);
+        }
+    }
+
+    /// Ends a request whose time is over, if it is still [due](Ticket::due). There is a reply to be sent; where the answer has
+    /// begun, the proxy breaks it off instead.
+    pub fn expire(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Option<Reply> {
+        let (Some(_), Some(plan)) = (ticket.due(), self.plans.get(ticket.operation)) else {
+            return None;
+        };
+        let now = host.now();
+        self.detail(host, worker, EXPIRED);
+        let reply = Reply::too_late(ticket.protocol);
+        if ticket.end == ResponseEnd::Open {
+            // A client that reads slowly may be to blame.
+            ticket.service = Service::Unconcerned;
+            ticket.client = Client::Part;
+            return Some(reply);
+        }
+        ticket.service = if was_hurried(host, plan, ticket) { Service::Unconcerned } else { Service::Lost };
+        ticket.client = Client::Answer(Outcome::Failure);
+        self.settle_breaker(host, worker, ticket, now);
+        if let Some(substitute) = self.replacement(host, worker, plan, ticket, TOO_LATE, now) {
+            ticket.client = Client::Substitute;
+            return Some(substitute);
+        }
+        Some(reply)
+    }
+
     /// Takes note of a response when its headers are there, which end it or not, and says what becomes of it; the filter's own replies
     /// count already and pass.
     pub fn on_response(&self, host: &dyn Host, worker: &Worker, end: End, ticket: &mut Ticket) -> Answer {
         let (true, Some(plan)) = (ticket.is_open(), self.plans.get(ticket.operation)) else {
             return Answer::Pass(FieldEdits::default());
         };
-        ticket.client = Client::Answer;
+        ticket.end = ResponseEnd::Open;
         let timed = plan.is_guarded() || ticket.interest == Interest::OutcomeAndTime;
         let answered = timed.then(|| host.now());
         if let Some(now) = answered {
@@ -167,6 +214,9 @@ impl Filter {
         self.tell_streams(host, worker, ticket);
         self.give_up_changed(host, worker, ticket);
         if let Some(now) = answered {
+            if failed == Some(TOO_LATE) && ticket.has_expired() {
+                self.detail(host, worker, EXPIRED);
+            }
             let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status, now));
             if failed.is_some() || ticket.is_probe() {
                 // What is streamed may last longer than a probe has.
@@ -206,7 +256,9 @@ impl Filter {
         if let Some(capture) = ticket.capture.take() {
             capture.finish(host, worker, host.now());
         }
-        grpc_outcome(host, worker, ticket);
+        if let Some(plan) = self.plans.get(ticket.operation) {
+            grpc_outcome(host, worker, plan, ticket);
+        }
     }
 
     /// Settles what the request held. Its stream has ended.
@@ -224,13 +276,9 @@ impl Filter {
         if let Some(capture) = ticket.capture.take() {
             capture.abandon(host, worker);
         }
-        let unfinished = match ticket.service {
-            // Without its end a gRPC stream has no status but what the proxy makes up.
-            Service::Silent => ticket.is_grpc(),
-            service => service == Service::Succeeded,
-        };
-        if unfinished && cut_off(host, worker, &ticket) {
-            ticket.service = Service::Failed;
+        // Without its end a gRPC stream has no status but what the proxy makes up.
+        if ticket.service.has_succeeded() || (ticket.is_open() && ticket.is_grpc()) {
+            unfinished(host, worker, &mut ticket);
         }
         if ticket.is_open() {
             self.spare_breaker(host, worker, &mut ticket, now);
@@ -317,6 +365,9 @@ impl Filter {
         self.operations.get(operation).map_or("", |operation| &operation.name)
     }
 }
+
+/// What the access log says of a request that was ended when its time was over.
+const EXPIRED: &str = "expired";
 
 fn edits<'f>(request: &Request<'_>) -> Edits<'f> {
     if !request.has_own_headers {

@@ -63,6 +63,23 @@ impl Reply {
         }
     }
 
+    /// What a client is told whose request took too long: as Envoy's router says it.
+    pub fn too_late(protocol: Protocol) -> Self {
+        let mut reply = Self {
+            protocol,
+            status: 504,
+            grpc_status: DEADLINE_EXCEEDED,
+            details: "outrigger_expired".to_owned(),
+            headers: vec![(Cow::Borrowed("content-type"), "text/plain".to_owned())],
+            body: b"upstream request timeout".to_vec(),
+        };
+        match protocol {
+            Protocol::Http => {}
+            Protocol::Grpc => reply.speak_grpc("upstream request timeout".to_owned()),
+        }
+        reply
+    }
+
     /// Whether the reply says success, so that a client takes it for the real one.
     pub const fn is_success(&self) -> bool {
         self.status < 300

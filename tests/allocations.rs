@@ -14,7 +14,7 @@ use outrigger::config::Config;
 use outrigger::filter::Filter;
 use outrigger::headers::Headers;
 use outrigger::host::{
-    Direction, End, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written,
+    Direction, End, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Origin, Sent, Versioned, Written,
 };
 use outrigger::pipeline::{Answer, Decision};
 use outrigger::time::Timestamp;
@@ -134,6 +134,14 @@ impl Host for Quiet {
 
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.call(|it| it.response_header(name))
+    }
+
+    fn origin(&self) -> Result<Origin, HostError> {
+        self.call(|it| it.origin())
+    }
+
+    fn sent(&self) -> Result<Sent, HostError> {
+        self.call(|it| it.sent())
     }
 
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {

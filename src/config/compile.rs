@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::document::{self, Document};
 use super::error::ConfigError;
 use super::problem::quoted;
-use super::term::{Method, Path};
+use super::term::{FailureStatus, Method, Path};
 use super::value::NonEmpty;
 use super::{Config, Monitor, Outcomes, Placement, RateLimitHeaders};
 use crate::degrade::fallback::Fallback;
@@ -24,6 +24,7 @@ use crate::limit::policy::Policy;
 use crate::limit::rule::LimitSpec;
 use crate::limit::token_bucket::{TokenBucket, Unrepresentable};
 use crate::limit::window::Window;
+use crate::monitor::failures::{Failures, NamesNone, Term};
 use crate::operation::path::Parameters;
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::selection::Selection;
@@ -386,6 +387,15 @@ fn monitor(given: &document::Monitor) -> Monitor {
 
 fn list<T>(given: Option<NonEmpty<T>>) -> Vec<T> {
     given.map(|it| it.0).unwrap_or_default()
+}
+
+/// The failures of a list, or the default ones.
+fn failures(given: Option<NonEmpty<FailureStatus>>, path: impl FnOnce() -> String) -> Result<Failures, ConfigError> {
+    let Some(NonEmpty(given)) = given else {
+        return Ok(Failures::default());
+    };
+    let terms: Vec<Term> = given.into_iter().map(|it| it.0).collect();
+    Failures::new(&terms).map_err(|NamesNone| ConfigError::at(path(), "must name a failure, as \"5xx\" or \"503\""))
 }
 
 /// The names of one list, which must differ.

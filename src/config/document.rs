@@ -187,6 +187,7 @@ pub(super) struct Breaker {
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
     pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) failures: Option<NonEmpty<FailureStatus>>,
     pub(super) trip: Trip,
     pub(super) open_for: Option<Span>,
     pub(super) max_open_for: Option<Span>,
@@ -211,6 +212,7 @@ pub(super) struct OnFailure {
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
     pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) failures: Option<NonEmpty<FailureStatus>>,
     pub(super) statuses: Option<NonEmpty<FailureStatus>>,
     pub(super) stale: Option<Stale>,
     pub(super) fallback: Option<String>,
@@ -230,6 +232,7 @@ pub(super) struct Retry {
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
     pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) failures: Option<NonEmpty<FailureStatus>>,
     pub(super) max_attempts: Option<Whole<1, { policy::MAX_ATTEMPTS }>>,
     pub(super) retry_on: Option<NonEmpty<String>>,
     pub(super) per_try_timeout: Option<Span>,
@@ -257,6 +260,7 @@ pub(super) struct Deadline {
     pub(super) methods: Option<NonEmpty<Method>>,
     pub(super) header: Option<HeaderName>,
     pub(super) default: Option<Span>,
+    pub(super) cut_responses: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]

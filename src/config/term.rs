@@ -8,9 +8,9 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use super::problem::quoted;
 use super::value::{HOST, Whole, is_token};
 use crate::config;
-use crate::degrade::failure::Statuses;
 use crate::limit;
 use crate::limit::key::KeyPart;
+use crate::monitor::failures::{self, Term};
 use crate::operation::pattern::{InvalidPath, PathPattern, Pattern};
 
 /// The largest size, rate and cost of a bucket.
@@ -196,51 +196,36 @@ impl<'de> Deserialize<'de> for RateLimitHeaders {
     }
 }
 
-/// Statuses that say that the service failed: `"5xx"` or one of them, as text or number.
+/// A part of a list of failures: a class or a status, as text or number, or as text with `!` before it what is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FailureStatus(pub(super) Statuses);
+pub(super) struct FailureStatus(pub(super) Term);
 
-impl<'de> Deserialize<'de> for FailureStatus {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = FailureStatus;
+const FAILURE_STATUS: &str = "\"5xx\", \"4xx\" or a status from 400 to 599, as \"!501\" if it is no failure";
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"5xx\" or a status from 500 to 599")
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-                match u16::try_from(number) {
-                    Ok(status @ 500..=599) => Ok(FailureStatus(Statuses::One(status))),
-                    _ => Err(E::custom(format_args!("{number}, must be {}", FAILURE_STATUS))),
-                }
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-                Err(E::custom(format_args!("{number}, must be {}", FAILURE_STATUS)))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
-                if number.fract() == 0.0 && (500.0..600.0).contains(&number) {
-                    return self.visit_u64(number as u64);
-                }
-                Err(E::custom(format_args!("{number:?}, must be {}", FAILURE_STATUS)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                match (text, text.parse()) {
-                    ("5xx", _) => Ok(FailureStatus(Statuses::All)),
-                    (_, Ok(status @ 500..=599)) => Ok(FailureStatus(Statuses::One(status))),
-                    _ => Err(E::custom(format_args!("{}, must be {}", quoted(text), FAILURE_STATUS))),
-                }
-            }
-        }
-        deserializer.deserialize_any(Any)
+impl FailureStatus {
+    fn parse(text: &str) -> Option<Self> {
+        let (text, term): (_, fn(u16, u16) -> Term) = match text.strip_prefix('!') {
+            Some(rest) => (rest, Term::Without),
+            None => (text, Term::With),
+        };
+        let (first, last) = match text {
+            "4xx" => (400, 499),
+            "5xx" => (500, 599),
+            one if one.starts_with('+') => return None,
+            one => Some(one.parse().ok()?)
+                .filter(|it| (failures::FIRST..=failures::LAST).contains(it))
+                .map(|it| (it, it))?,
+        };
+        Some(Self(term(first, last)))
     }
 }
 
-const FAILURE_STATUS: &str = "\"5xx\" or a status from 500 to 599";
+impl<'de> Deserialize<'de> for FailureStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom(format_args!("{}, must be {FAILURE_STATUS}", quoted(&text))))
+    }
+}
 
 /// An origin as browsers send it, or `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What takes the place of an answer that says failure.
 
 use crate::degrade::stale::{self, Stale};
+use crate::monitor::failures::Failures;
 use crate::operation::selection::Selection;
 use crate::worker::Worker;
 
@@ -9,9 +10,9 @@ use crate::worker::Worker;
 pub struct FailureSpec {
     /// Whose failures are replaced.
     pub selection: Selection,
-    /// Which of them, by status. The rule is chosen before the answer is there, so a failure of another status passes,
-    /// whatever a later rule says of it.
-    pub statuses: Vec<Statuses>,
+    /// Which answers are. The rule is chosen before the answer is there, so one of another status passes, whatever a later rule
+    /// says of it.
+    pub failures: Failures,
     /// Whether the last good answer is served, and which are kept.
     pub stale: Option<stale::Spec>,
     /// Index of the fallback that is served if no answer is kept.
@@ -41,31 +42,5 @@ impl FailureRule {
     /// The answers that are kept.
     pub fn stale(&self) -> Option<&Stale> {
         self.stale.as_ref()
-    }
-}
-
-impl FailureSpec {
-    /// Whether a failure of this status is replaced. A gRPC failure has the status that its code stands for: 503 for
-    /// `UNAVAILABLE`, 504 for `DEADLINE_EXCEEDED`.
-    pub fn replaces(&self, status: u16) -> bool {
-        self.statuses.iter().any(|it| it.contains(status))
-    }
-}
-
-/// One or all statuses that say that the service failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Statuses {
-    /// `5xx`: 500 to 599.
-    All,
-    /// One of them.
-    One(u16),
-}
-
-impl Statuses {
-    const fn contains(self, status: u16) -> bool {
-        match self {
-            Self::All => 500 <= status && status <= 599,
-            Self::One(one) => status == one,
-        }
     }
 }

@@ -125,8 +125,9 @@ mod import {
 /// What the proxy calls. It calls only what is exported, and each callback costs every request half a microsecond or
 /// more, so there is nothing here that nothing needs.
 ///
-/// The life of a stream: it is created, request headers, response headers, parts of the response's body, trailers if it has
-/// any, done. The body is needed where answers are kept, and tells everywhere whether a response was cut off.
+/// The life of a stream: it is created, request headers, parts of the request's body and trailers if it has any, response
+/// headers, parts of the response's body and trailers, done. The request's body is not read; its end is when the service's time
+/// begins. Only requests that have one pay for that. The response's body is needed where answers are kept, and tells everywhere whether a response was cut off.
 mod export {
     use std::alloc::{Layout, alloc};
     use std::ptr::null_mut;
@@ -181,6 +182,20 @@ mod export {
     #[unsafe(no_mangle)]
     extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, end_of_stream: u32) -> u32 {
         flow(machine::with(|it| it.request_headers(stream, end(end_of_stream))))
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_request_body(stream: u32, _size: usize, end_of_stream: u32) -> u32 {
+        if end_of_stream != 0 {
+            machine::with(|it| it.request_end(stream));
+        }
+        flow(Flow::Continue)
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn proxy_on_request_trailers(stream: u32, _count: u32) -> u32 {
+        machine::with(|it| it.request_end(stream));
+        flow(Flow::Continue)
     }
 
     #[unsafe(no_mangle)]

@@ -1,10 +1,12 @@
 //! The engine's host over Envoy's calls.
 
 use super::abi::{self, Map, Metric, Status};
+use super::details;
 use super::timer::Timer;
 use crate::headers::Headers;
 use crate::host::{
-    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Version, Versioned, Written,
+    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Origin, Sent, Version, Versioned,
+    Written,
 };
 use crate::time::Timestamp;
 
@@ -112,6 +114,16 @@ impl Host for Envoy<'_> {
         abi::header(Map::Response, name).map_err(failed("response_headers"))
     }
 
+    fn sent(&self) -> Result<Sent, HostError> {
+        let reason = abi::property(b"upstream\0transport_failure_reason").map_err(failed("get_property"))?;
+        Ok(if reason.is_some() { Sent::On } else { Sent::Nowhere })
+    }
+
+    fn origin(&self) -> Result<Origin, HostError> {
+        let details = abi::property(b"response\0code_details").map_err(failed("get_property"))?;
+        Ok(details.map_or(Origin::Elsewhere, |details| details::origin(&details)))
+    }
+
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {
         let status = abi::property(b"response\0grpc_status").map_err(failed("get_property"))?;
         Ok(status.as_deref().and_then(as_integer).and_then(|it| u32::try_from(it).ok()))
@@ -128,6 +140,7 @@ impl Host for Envoy<'_> {
         Ok(match flags {
             flags if flags & BROKEN_OFF != 0 => Ended::ByUpstream,
             flags if flags & UNSENT != 0 => Ended::Unsent,
+            flags if flags & TIMED_OUT != 0 => Ended::ByTimeout,
             _ => Ended::Otherwise,
         })
     }
@@ -145,6 +158,9 @@ impl Host for Envoy<'_> {
 /// Envoy's response flags of a stream that its upstream broke off (`envoy/stream_info/stream_info.h`): remote reset,
 /// connection failure, connection termination, protocol error. Not the timeouts: a client that reads slowly runs into them.
 const BROKEN_OFF: i64 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 23;
+
+/// And of one whose time was over: of the route or of the retry rule.
+const TIMED_OUT: i64 = 1 << 2;
 
 /// And of one that it sent to nobody: no healthy upstream, upstream overflow, no route, no cluster.
 const UNSENT: i64 = 1 << 1 | 1 << 7 | 1 << 8 | 1 << 24;

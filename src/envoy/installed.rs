@@ -7,7 +7,6 @@ use super::abi;
 use super::host::{Envoy, plugin};
 use super::machine::Flow;
 use super::queue::Queue;
-use super::request::RequestStream;
 use super::streams::Streams;
 use super::timer::Timer;
 use crate::config::{Config, Placement, Warning};
@@ -134,13 +133,13 @@ impl Installed {
         filter.get_or_init(|| Filter::new(&self.config, &self.default_scope(direction), &self.worker))
     }
 
-    /// Has the stream go on at its instant.
+    /// Has the stream woken at its instant.
     pub(super) fn hold(&self, due: Timestamp, stream: u32) {
         self.queue.hold(due, stream);
         self.timer.wake_at(due);
     }
 
-    /// Forgets a held request whose stream has ended.
+    /// Forgets a stream that need not be woken any more.
     pub(super) fn forget(&self, due: Timestamp, stream: u32) {
         self.queue.forget(due, stream);
     }
@@ -160,7 +159,7 @@ impl Installed {
         self.timer.stop();
     }
 
-    /// Does the filters' chores, and lets those requests go on whose wait is over.
+    /// Does the filters' chores, and wakes those requests whose wait or whose time is over.
     pub(super) fn on_tick(&self, streams: &Streams) {
         let host = self.host();
         self.timer.tick(|| {
@@ -183,10 +182,11 @@ impl Installed {
         });
     }
 
-    /// Lets a held request go on, or has it answered. Its stream is made the current one first: an answer goes to that.
+    /// Lets a held request go on, or has it or one whose time is over answered. Its stream is made the current one first: an answer
+    /// goes to that.
     fn resume(&self, streams: &Streams, stream: u32) {
         let resumed = abi::set_effective_context(stream).and_then(|()| {
-            match streams.with(stream, |it| it.request().map(RequestStream::resume)).flatten() {
+            match streams.with(stream, |it| it.request().map(|request| request.wake(stream))).flatten() {
                 Some(Flow::Pause) => Ok(()),
                 Some(Flow::Continue) | None => abi::continue_request(),
             }

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use super::abi;
 use super::host::Envoy;
 use super::installed::Installed;
-use super::request::RequestStream;
 use super::stream::Stream;
 use super::streams::Streams;
 use super::timer::Timer;
@@ -85,19 +84,24 @@ impl Machine {
         self.streams.with(stream, |it| it.request_headers(stream, end)).unwrap_or(Flow::Continue)
     }
 
+    /// A request is complete.
+    pub(super) fn request_end(&self, stream: u32) {
+        self.streams.with(stream, |it| it.request().map(|request| request.request_end(stream)));
+    }
+
     /// A response's headers are there.
     pub(super) fn response_headers(&self, stream: u32, end: End) -> Flow {
-        self.streams.with(stream, |it| it.response_headers(end)).unwrap_or(Flow::Continue)
+        self.streams.with(stream, |it| it.response_headers(stream, end)).unwrap_or(Flow::Continue)
     }
 
     /// A part of a response's body is there.
     pub(super) fn response_body(&self, stream: u32, size: usize, end: End) {
-        self.streams.with(stream, |it| it.request().map(|request| request.response_body(size, end)));
+        self.streams.with(stream, |it| it.request().map(|request| request.response_body(stream, size, end)));
     }
 
     /// A response's trailers are there, which end it.
     pub(super) fn response_trailers(&self, stream: u32) {
-        self.streams.with(stream, |it| it.request().map(RequestStream::response_trailers));
+        self.streams.with(stream, |it| it.request().map(|request| request.response_trailers(stream)));
     }
 
     /// A stream has ended, or a configuration is no longer in use because all its streams have.

@@ -17,8 +17,8 @@ pub(super) struct RequestStream {
     direction: Direction,
     /// What the request holds; `None` before there is a request.
     ticket: Option<Ticket>,
-    /// The instant until which the request was held, if it was.
-    held_until: Option<Timestamp>,
+    /// The instant at which it is woken, if it is: its wait in a queue, or its time, is over then.
+    alarm: Option<Timestamp>,
     body: Body,
 }
 
@@ -34,12 +34,12 @@ enum Body {
 
 impl RequestStream {
     pub(super) fn new(installed: Rc<Installed>) -> Self {
-        Self { installed, direction: Direction::Unspecified, ticket: None, held_until: None, body: Body::Own }
+        Self { installed, direction: Direction::Unspecified, ticket: None, alarm: None, body: Body::Own }
     }
 
     /// Has the pipeline decide, and carries it out. `context` is the stream's own.
     pub(super) fn request_headers(&mut self, context: u32, end: End) -> Flow {
-        let installed = &*self.installed;
+        let installed = &*Rc::clone(&self.installed);
         installed.serve();
         self.direction = installed.direction();
         let filter = installed.filter(self.direction);
@@ -50,11 +50,12 @@ impl RequestStream {
         match decision {
             Decision::Forward(edits) => {
                 apply(installed, &edits);
+                self.set_alarm(context);
                 Flow::Continue
             }
             Decision::Wait(edits, due) => {
                 apply(installed, &edits);
-                self.held_until = Some(due);
+                self.alarm = Some(due);
                 installed.hold(due, context);
                 Flow::Pause
             }
@@ -62,30 +63,51 @@ impl RequestStream {
         }
     }
 
-    /// The request's wait is over. Whether it goes on; otherwise it was answered.
-    pub(super) fn resume(&mut self) -> Flow {
+    /// The rest of the request is there.
+    pub(super) fn request_end(&mut self, context: u32) {
         let installed = &*self.installed;
+        if let Some(ticket) = &mut self.ticket {
+            installed.filter(self.direction).on_request_end(&installed.host(), installed.worker(), ticket);
+            self.set_alarm(context);
+        }
+    }
+
+    /// The request's wait is over, or its time. Whether a held one goes on; otherwise it was answered.
+    pub(super) fn wake(&mut self, context: u32) -> Flow {
+        let installed = &*Rc::clone(&self.installed);
+        self.alarm = None;
         let Some(ticket) = &mut self.ticket else {
             return Flow::Continue;
         };
+        if !ticket.is_held() {
+            let reply = installed.filter(self.direction).expire(&installed.host(), installed.worker(), ticket);
+            if let Some(reply) = reply {
+                send(installed, &reply);
+            }
+            return Flow::Pause;
+        }
         match installed.filter(self.direction).resume(&installed.host(), installed.worker(), ticket) {
             Decision::Reply(reply) => send(installed, &reply),
             Decision::Forward(edits) | Decision::Wait(edits, _) => {
                 apply(installed, &edits);
+                self.set_alarm(context);
                 Flow::Continue
             }
         }
     }
 
     /// Takes note of the response, the filter's own among them, and changes or replaces it.
-    pub(super) fn response_headers(&mut self, end: End) -> Flow {
+    pub(super) fn response_headers(&mut self, context: u32, end: End) -> Flow {
         let installed = &*self.installed;
         let Some(ticket) = &mut self.ticket else {
             return Flow::Continue;
         };
         let answer = installed.filter(self.direction).on_response(&installed.host(), installed.worker(), end, ticket);
         match answer {
-            Answer::Replace(reply) => return send(installed, &reply),
+            Answer::Replace(reply) => {
+                self.set_alarm(context);
+                return send(&self.installed, &reply);
+            }
             Answer::Become(placed) => {
                 let done = abi::replace_headers(Map::Response, placed.headers.as_block());
                 report(installed, "replace_headers", done);
@@ -103,14 +125,15 @@ impl RequestStream {
                 }
             }
         }
-        if end == End::Here {
-            self.response_end();
+        match end {
+            End::Here => self.response_end(context),
+            End::Later => self.set_alarm(context),
         }
         Flow::Continue
     }
 
     /// Hands a piece of the response's body on.
-    pub(super) fn response_body(&mut self, size: usize, end: End) {
+    pub(super) fn response_body(&mut self, context: u32, size: usize, end: End) {
         let installed = &*self.installed;
         match (std::mem::replace(&mut self.body, Body::Sent), &mut self.ticket) {
             (Body::Own, ticket) => {
@@ -133,33 +156,49 @@ impl RequestStream {
             (Body::Sent, _) => {}
         }
         if end == End::Here {
-            self.response_end();
+            self.response_end(context);
         }
     }
 
     /// The response's trailers are there. Those of a response that something else has taken the place of go nowhere.
-    pub(super) fn response_trailers(&mut self) {
+    pub(super) fn response_trailers(&mut self, context: u32) {
         if !matches!(self.body, Body::Own) {
             let none: [(&str, &[u8]); 0] = [];
             let none = Headers::from_pairs(&none);
             let done = abi::replace_headers(Map::ResponseTrailers, none.as_block());
             report(&self.installed, "replace_headers", done);
         }
-        self.response_end();
+        self.response_end(context);
     }
 
     /// The response is complete: its trailers are there, or its body or headers if nothing follows them.
-    fn response_end(&mut self) {
+    fn response_end(&mut self, context: u32) {
         let installed = &*self.installed;
         if let Some(ticket) = &mut self.ticket {
             installed.filter(self.direction).on_response_end(&installed.host(), installed.worker(), ticket);
+            self.set_alarm(context);
+        }
+    }
+
+    /// Has the request woken when its time is over, as that stands.
+    fn set_alarm(&mut self, context: u32) {
+        let due = self.ticket.as_ref().and_then(Ticket::due);
+        let before = std::mem::replace(&mut self.alarm, due);
+        if before == due {
+            return;
+        }
+        if let Some(before) = before {
+            self.installed.forget(before, context);
+        }
+        if let Some(due) = due {
+            self.installed.hold(due, context);
         }
     }
 
     /// Settles what the request held.
     pub(super) fn done(&mut self, context: u32) {
         let installed = &*self.installed;
-        if let Some(due) = self.held_until {
+        if let Some(due) = self.alarm {
             installed.forget(due, context);
         }
         if let Some(ticket) = self.ticket.take() {

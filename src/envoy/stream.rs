@@ -35,10 +35,10 @@ impl Stream {
         }
     }
 
-    /// The headers of its response are there.
-    pub(super) fn response_headers(&mut self, end: End) -> Flow {
+    /// The headers of its response are there. `context` as above.
+    pub(super) fn response_headers(&mut self, context: u32, end: End) -> Flow {
         match self {
-            Self::Request(request) => request.response_headers(end),
+            Self::Request(request) => request.response_headers(context, end),
             Self::Attempt(attempt) => attempt.response_headers(),
         }
     }

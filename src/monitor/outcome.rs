@@ -5,10 +5,10 @@
 pub enum Outcome {
     /// A status below 400, a protocol switch, or gRPC status 0.
     Success,
-    /// A 4xx, a gRPC status that is neither 0, 4 nor 14, or a 5xx that is marked `x-envoy-ratelimited`: some other
-    /// filter's refusal says nothing about the health of the service.
+    /// A 4xx, 501, 505, a gRPC status that is neither 0, 4 nor 14; a 5xx that is marked `x-envoy-ratelimited`, as some other
+    /// filter's refusal; or one that came before the client had sent its whole request.
     ClientError,
-    /// A 5xx, whether by the service or by Envoy for want of one, gRPC status 4 or 14, or a response that was cut off.
+    /// Any other 5xx, whether by the service or by Envoy, gRPC status 4 or 14, or a response that was cut off.
     Failure,
     /// A limit refused it.
     Limited,
@@ -40,6 +40,15 @@ impl Outcome {
             Self::Degraded => "degraded",
             Self::Cancelled => "cancelled",
             Self::Unknown => "unknown",
+        }
+    }
+
+    /// What an answer with this status is to its client.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            ..=399 => Self::Success,
+            400..=499 | 501 | 505 => Self::ClientError,
+            500.. => Self::Failure,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Edits;
-use super::ticket::{Due, Guard, Haste, Interest, Retry, Service, Ticket};
+use super::ticket::{Due, Guard, Haste, Interest, Retry, Service, Ticket, Upload};
+use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::breaker::watched;
 use crate::filter::{Filter, Plan, first_allowing};
 use crate::host::Host;
@@ -13,7 +14,7 @@ use crate::limit::reservation::Wait;
 use crate::limit::rule::Asker;
 use crate::operation::request::Request;
 use crate::retry::attempts::Attempts;
-use crate::retry::deadline::DeadlineRule;
+use crate::retry::deadline::{DeadlineRule, Reach};
 use crate::retry::policy::{Eligibility, Time};
 use crate::retry::usual::Room;
 use crate::retry::{router, stream};
@@ -103,11 +104,17 @@ impl Filter {
             Some((_, spec)) => spec.rule.read(request, now),
             None => CALLERS_PROXY.read(request, now),
         };
-        ticket.deadline = read.map(|read| Due { deadline: read, rule: deadline.map(|(index, _)| index) });
         let Some(read) = read else {
             return Ok(None);
         };
         let left = read.left(now).ok_or(Refused::Deadline)?;
+        let reach = match deadline {
+            // The caller's library counts to the end.
+            _ if ticket.is_grpc() && read.is_grpcs() => Reach::End,
+            Some((_, spec)) => spec.reach,
+            None => Reach::Beginning,
+        };
+        ticket.deadline = Some(Due { deadline: read, rule: deadline.map(|(index, _)| index), reach, time: left });
         let mut usual_time = usual_time.borrow_mut();
         match usual_time.judge(left, now) {
             Room::Enough => Ok(Some(left.saturating_sub(usual_time.time(now).unwrap_or_default()))),
@@ -130,7 +137,7 @@ impl Filter {
         ticket: &mut Ticket,
         edits: &mut Edits<'f>,
     ) -> Result<(), Refused> {
-        ticket.forwarded = now;
+        ticket.asked = now;
         let gone =
             self.claim(host, worker, now, ticket).and_then(|()| self.advise(host, worker, plan, now, ticket, edits));
         if let Err(refused) = gone {
@@ -140,7 +147,9 @@ impl Filter {
             return Err(refused);
         }
         ticket.service = Service::Silent;
-        self.follow_service(host, ticket, now);
+        if ticket.upload == Upload::Complete {
+            self.follow_service(host, ticket, now);
+        }
         Ok(())
     }
 
@@ -158,6 +167,9 @@ impl Filter {
         ticket.breaker = Guard::None;
         if let Some(breaker) = self.breakers.get(index) {
             let admission = breaker.claim(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            if admission.is_probe() && ticket.upload == Upload::Underway {
+                breaker.expect(host, worker, &admission, Awaited::Request, now);
+            }
             ticket.breaker = Guard::Passed(index, admission);
         }
         Ok(())
@@ -174,8 +186,9 @@ impl Filter {
         edits: &mut Edits<'f>,
     ) -> Result<(), Refused> {
         let mut left = None;
-        if let Some(due) = &ticket.deadline {
+        if let Some(due) = &mut ticket.deadline {
             let time = due.deadline.left(now).ok_or(Refused::Deadline)?;
+            due.time = time;
             left = Some(time);
             let spec = due.rule.and_then(|index| self.deadlines.get(index));
             let fields = due.deadline.fields(spec.map_or(&CALLERS_PROXY, |spec| &spec.rule), time);
@@ -184,7 +197,7 @@ impl Filter {
             }
         }
         let Retry::Ahead(index, eligibility) = ticket.retry else {
-            edits.set.extend(left.map(|left| router::time(left, ticket.bound())));
+            edits.set.extend(left.map(router::attempt_timeout));
             return Ok(());
         };
         ticket.retry = Retry::None;

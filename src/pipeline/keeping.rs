@@ -27,7 +27,7 @@ impl Filter {
         let Some(address) = ticket.written.take() else {
             return;
         };
-        if !matches!(ticket.service, Service::Succeeded | Service::Unjudged) {
+        if !ticket.service.has_succeeded() && ticket.service != Service::Unjudged {
             return;
         }
         let Some(response) = response_headers(host, worker) else {
@@ -52,7 +52,7 @@ impl Filter {
         ticket: &Ticket,
         now: Timestamp,
     ) -> Option<Box<Capture>> {
-        if !matches!(ticket.service, Service::Succeeded | Service::Declined) {
+        if !matches!(ticket.service, Service::Answered(..500)) {
             return None;
         }
         let memory = ticket.memory.as_deref()?;

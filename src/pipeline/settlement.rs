@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::ticket::{Client, Guard, Haste, Interest, Retry, Service, StreamKind, Ticket};
-use super::verdict::ended;
+use super::ticket::{Client, Guard, Haste, Interest, Retry, Service, StreamKind, Ticket, Upload, Verdict};
+use super::verdict::{ended, was_sent};
 use crate::degrade::breaker;
 use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::breaker::watched::Admission;
 use crate::filter::{Filter, Plan};
-use crate::host::{Ended, Host, HostError};
+use crate::host::{Ended, Host, HostError, Sent};
 use crate::monitor::outcome::Outcome;
 use crate::retry::attempts::Ending;
 use crate::retry::budget::SetAside;
@@ -27,28 +27,37 @@ impl Filter {
         ticket: &mut Ticket,
         now: Timestamp,
     ) {
-        if ticket.service == Service::Succeeded
+        if ticket.ending() != Ending::Natural {
+            self.count_retries(host, worker, plan, ticket.operation, policy::Decision::NoBudget, 1);
+        }
+        let closed = self.close_retries(host, worker, ticket, now);
+        if ticket.interest != Interest::Nothing && ticket.service.has_succeeded() {
+            let sent = was_sent(host, ticket).unwrap_or_else(|error| {
+                worker.trouble.host_error(host, error);
+                true
+            });
+            if !sent {
+                ticket.service = Service::Unconcerned;
+            }
+        }
+        if ticket.service.has_succeeded()
             && ticket.interest == Interest::OutcomeAndTime
             && ticket.kind == StreamKind::Exchange
             && let (Some(usual_time), Some(latency)) = (&plan.usual_time, ticket.latency)
         {
-            usual_time.borrow_mut().record(latency, ticket.forwarded.saturating_add(latency), now);
+            usual_time.borrow_mut().record(latency, ticket.asked.saturating_add(latency), now);
         }
-        if ticket.ending() != Ending::Natural {
-            self.count_retries(host, worker, plan, ticket.operation, policy::Decision::NoBudget, 1);
-        }
-        let Some((rule, set_aside, made)) = self.close_retries(host, worker, ticket, now) else {
+        let Some((rule, set_aside, made)) = closed else {
             return;
         };
         if let Some(made @ 1..) = made {
             self.count_retries(host, worker, plan, ticket.operation, policy::Decision::Made, made);
         }
-        let outcome = match ticket.service {
-            Service::NotAsked | Service::Silent => Outcome::Cancelled,
-            Service::Succeeded => Outcome::Success,
-            Service::Declined => Outcome::ClientError,
-            Service::Failed => Outcome::Failure,
-            Service::Unjudged => Outcome::Unknown,
+        let outcome = match ticket.service.verdict(&rule.spec().failures) {
+            Verdict::Failed => Outcome::Failure,
+            Verdict::Declined => Outcome::ClientError,
+            Verdict::Succeeded => Outcome::Success,
+            Verdict::Open => Outcome::Cancelled,
         };
         rule.settle(worker, set_aside, made, outcome, now);
     }
@@ -66,7 +75,11 @@ impl Filter {
             Retry::Paid(index, set_aside) => {
                 let made = match set_aside.retries() {
                     0 => Some(0),
-                    _ => attempts_made(host, worker).map(|attempts| attempts.saturating_sub(1)),
+                    _ => {
+                        let sent = attempts_made(host, worker);
+                        ticket.sent = ticket.sent.or(sent.map(|sent| if sent == 0 { Sent::Nowhere } else { Sent::On }));
+                        sent.map(|sent| sent.saturating_sub(1))
+                    }
                 };
                 Some((Rc::clone(self.retries.get(index)?), set_aside, made))
             }
@@ -74,6 +87,7 @@ impl Filter {
                 worker.register.strike(number);
                 let (rule, (set_aside, seen)) = (Rc::clone(attempts.rule()), attempts.close());
                 if let Some(made) = seen {
+                    ticket.sent = Some(Sent::On);
                     rule.saw();
                     return Some((rule, set_aside, Some(made)));
                 }
@@ -120,7 +134,8 @@ impl Filter {
 
     /// Tells it that the service has begun to answer.
     pub(super) fn note_answer(&self, ticket: &mut Ticket, now: Timestamp) {
-        ticket.latency = Some(now.saturating_since(ticket.forwarded));
+        // What comes before the request's end took no time that the service had.
+        ticket.latency = (ticket.upload == Upload::Complete).then(|| now.saturating_since(ticket.asked));
         if let Guard::Passed(index, admission) = &mut ticket.breaker
             && let Some(breaker) = self.breakers.get(*index)
         {
@@ -133,17 +148,17 @@ impl Filter {
         let Some((breaker, admission)) = self.passed(ticket) else {
             return;
         };
-        let outcome = match ticket.service {
-            Service::NotAsked => return breaker.give_back(host, worker, admission, now),
-            // That there was no time is its caller's doing.
-            Service::Failed if ticket.haste == Haste::Trial => return breaker.give_back(host, worker, admission, now),
-            Service::Failed => breaker::tally::Outcome::Failure,
-            // Not known yet: the headers of a gRPC stream, which say nothing bad.
-            Service::Silent | Service::Succeeded | Service::Declined | Service::Unjudged => {
-                breaker::tally::Outcome::Success
+        let outcome = match ticket.service.verdict(&breaker.spec().failures) {
+            Verdict::Open if ticket.service == Service::Unconcerned => {
+                return breaker.give_back(host, worker, admission, now);
             }
+            // That there was no time is its caller's doing.
+            Verdict::Failed if ticket.haste == Haste::Trial => return breaker.give_back(host, worker, admission, now),
+            Verdict::Failed => breaker::tally::Outcome::Failure,
+            // Open are the headers of a gRPC stream, which say nothing bad.
+            Verdict::Succeeded | Verdict::Declined | Verdict::Open => breaker::tally::Outcome::Success,
         };
-        let latency = ticket.latency.unwrap_or_else(|| now.saturating_since(ticket.forwarded));
+        let latency = ticket.latency.unwrap_or_else(|| ticket.unanswered_for(now));
         breaker.report(host, worker, admission, outcome, latency, now);
     }
 

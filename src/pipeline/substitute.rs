@@ -94,7 +94,7 @@ impl Filter {
     ) -> Option<Reply> {
         let memory = ticket.memory.as_deref()?;
         let rule = self.rule(memory)?;
-        if !rule.spec().replaces(status) {
+        if !rule.spec().failures.contains(status) {
             return None;
         }
         let refusal = Refusal { reason: &plan.failure, kind: Kind::Degraded, retry_after: None };

@@ -8,13 +8,15 @@ use crate::degrade::fallback::Caller;
 #[cfg(doc)]
 use crate::degrade::fallback::Fallback;
 use crate::degrade::stale::{Address, Candidate, Capture};
+use crate::host::{End, Sent};
 use crate::limit::reservation::Reservation;
+use crate::monitor::failures::{self, Failures};
 use crate::monitor::outcome::Outcome;
 use crate::operation::request::{Events, Request};
 use crate::reply::Protocol;
 use crate::retry::attempts::{Attempts, Ending};
 use crate::retry::budget::SetAside;
-use crate::retry::deadline::Deadline;
+use crate::retry::deadline::{Deadline, Reach};
 use crate::retry::policy::Eligibility;
 use crate::retry::router::Bound;
 use crate::retry::stream;
@@ -31,6 +33,8 @@ pub struct Ticket {
     pub(super) protocol: Protocol,
     pub(super) service: Service,
     pub(super) client: Client,
+    pub(super) upload: Upload,
+    pub(super) sent: Option<Sent>,
     pub(super) kind: StreamKind,
     pub(super) end: ResponseEnd,
     pub(super) taken: Reservation,
@@ -41,9 +45,9 @@ pub struct Ticket {
     pub(super) interest: Interest,
     /// After how long an attempt at it is given up for another.
     pub(super) per_try: Option<Duration>,
-    /// When it went on.
-    pub(super) forwarded: Timestamp,
-    /// How long after the request went on the response headers came.
+    /// When it went on, or its end came if that was later: the service's time runs from there.
+    pub(super) asked: Timestamp,
+    /// How long after that the response headers came; `None` if they came before.
     pub(super) latency: Option<Duration>,
     /// Only of a request whose answer may be replaced.
     pub(super) memory: Option<Box<Memory>>,
@@ -56,18 +60,45 @@ pub struct Ticket {
 /// What the service did. Breakers, budgets and usual times hear of this only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
-    /// Nothing: it was not asked, or somebody else answered in its place.
-    NotAsked,
+    /// Nothing that speaks for or against it: it was not asked, somebody else answered, or the client left it no chance.
+    Unconcerned,
     /// It was asked, and how that ends is not known yet.
     Silent,
-    /// It did what it was asked to.
-    Succeeded,
-    /// It said that the request was wrong: an answer too.
-    Declined,
-    /// It failed, or there was none for Envoy to ask.
-    Failed,
+    /// It answered with this status; of gRPC, with the one that its status [stands for](failures::http_status).
+    Answered(u16),
+    /// There was none to be reached, it did not answer, or it broke off.
+    Lost,
     /// It answered, and nobody wanted to know how.
     Unjudged,
+}
+
+/// What that comes to where these are the failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It failed.
+    Failed,
+    /// It said no, which is an answer.
+    Declined,
+    /// It did what it was asked to.
+    Succeeded,
+    /// Nobody can say.
+    Open,
+}
+
+impl Service {
+    pub(super) fn verdict(self, failures: &Failures) -> Verdict {
+        match self {
+            Self::Lost => Verdict::Failed,
+            Self::Answered(status) if failures.contains(status) => Verdict::Failed,
+            Self::Answered(..failures::FIRST) => Verdict::Succeeded,
+            Self::Answered(_) => Verdict::Declined,
+            Self::Unconcerned | Self::Silent | Self::Unjudged => Verdict::Open,
+        }
+    }
+
+    pub(super) const fn has_succeeded(self) -> bool {
+        matches!(self, Self::Answered(..failures::FIRST))
+    }
 }
 
 /// What the client got.
@@ -77,12 +108,23 @@ pub(super) enum Client {
     Nothing,
     /// Nothing yet: its request is held in the queue of the limit with this index.
     Held(usize),
-    /// What came from beyond the filter.
-    Answer,
+    /// What came from beyond the filter, which says this.
+    Answer(Outcome),
+    /// The beginning of an answer, of which it will not see the end.
+    Part,
     /// Something else in place of a failure.
     Substitute,
     /// A refusal by the filter, which counts as this.
     Refusal(Outcome),
+}
+
+/// How much of the request the proxy has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upload {
+    /// All of it.
+    Complete,
+    /// More is to come, or should be.
+    Underway,
 }
 
 /// Whether the stream is one request with its response, or goes on as long as both sides like.
@@ -95,10 +137,14 @@ pub(super) enum StreamKind {
     Long,
 }
 
-/// Whether the end of the response has been seen.
+/// How much of the response the proxy has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResponseEnd {
+    /// Nothing.
+    Ahead,
+    /// Its beginning.
     Open,
+    /// All of it.
     Seen,
 }
 
@@ -132,6 +178,9 @@ pub(super) struct Memory {
 pub(super) struct Due {
     pub(super) deadline: Deadline,
     pub(super) rule: Option<usize>,
+    pub(super) reach: Reach,
+    /// What was left of it when the request went on.
+    pub(super) time: Duration,
 }
 
 /// Whether the request has the time that requests of its operation usually take.
@@ -167,6 +216,15 @@ pub(super) enum Interest {
     OutcomeAndTime,
 }
 
+impl Upload {
+    const fn of(request: &Request<'_>) -> Self {
+        match request.end {
+            End::Here => Self::Complete,
+            End::Later => Self::Underway,
+        }
+    }
+}
+
 impl StreamKind {
     fn of(request: &Request<'_>) -> Self {
         match request.events {
@@ -191,10 +249,12 @@ impl Ticket {
             operation,
             started: now,
             protocol: Protocol::of(request),
-            service: Service::NotAsked,
+            service: Service::Unconcerned,
             client: Client::Nothing,
+            upload: Upload::of(request),
+            sent: None,
             kind: StreamKind::of(request),
-            end: ResponseEnd::Open,
+            end: ResponseEnd::Ahead,
             taken: Reservation::default(),
             breaker: Guard::None,
             deadline: None,
@@ -202,7 +262,7 @@ impl Ticket {
             retry: Retry::None,
             interest: Interest::Nothing,
             per_try: None,
-            forwarded: now,
+            asked: now,
             latency: None,
             memory: None,
             capture: None,
@@ -229,13 +289,33 @@ impl Ticket {
         match (self.client, self.service) {
             (Client::Refusal(outcome), _) => outcome,
             (Client::Substitute, _) => Outcome::Degraded,
-            (Client::Held(_), _) | (_, Service::Silent) | (Client::Nothing, Service::NotAsked) => Outcome::Cancelled,
-            (_, Service::Succeeded) => Outcome::Success,
-            // What another filter refused is as little a failure as what the service declined.
-            (_, Service::Declined) | (Client::Answer, Service::NotAsked) => Outcome::ClientError,
-            (_, Service::Failed) => Outcome::Failure,
-            (_, Service::Unjudged) => Outcome::Unknown,
+            (Client::Part, _) | (_, Service::Lost) => Outcome::Failure,
+            (Client::Answer(outcome), _) => outcome,
+            (Client::Nothing | Client::Held(_), _) => Outcome::Cancelled,
         }
+    }
+
+    /// Whether the request waits for its turn.
+    pub const fn is_held(&self) -> bool {
+        matches!(self.client, Client::Held(_))
+    }
+
+    /// Whether the answer took about all the time until the request's deadline. The router's clock stands still while it does
+    /// something else, so that its timers may go off early by ours.
+    pub(super) fn has_expired(&self) -> bool {
+        self.deadline.as_ref().zip(self.latency).is_some_and(|(due, latency)| due.time / 4 * 3 <= latency)
+    }
+
+    /// The instant at which the request is to be [ended](crate::filter::Filter::expire), as it stands. Its time runs from its end.
+    pub fn due(&self) -> Option<Timestamp> {
+        let due = self.deadline.as_ref().filter(|_| self.kind != StreamKind::Long)?;
+        let runs = match self.end {
+            _ if self.upload == Upload::Underway => false,
+            ResponseEnd::Ahead => self.is_open(),
+            ResponseEnd::Open => due.reach == Reach::End && matches!(self.client, Client::Answer(_) | Client::Nothing),
+            ResponseEnd::Seen => false,
+        };
+        runs.then(|| self.asked.saturating_add(due.time))
     }
 
     /// What the retry budget had to do with the answer.
@@ -243,6 +323,14 @@ impl Ticket {
         match &self.retry {
             Retry::Entered(_, attempts) => attempts.ending(),
             Retry::None | Retry::Ahead(..) | Retry::Paid(..) => Ending::Natural,
+        }
+    }
+
+    /// How long the service has had without a word of an answer.
+    pub(super) fn unanswered_for(&self, now: Timestamp) -> Duration {
+        match (self.upload, self.end) {
+            (Upload::Complete, ResponseEnd::Ahead) => now.saturating_since(self.asked),
+            _ => Duration::ZERO,
         }
     }
 

@@ -1,37 +1,29 @@
 //! What a response says about the service.
+//!
+//! Who is to blame is told from three things: who answered ([`Origin`]), whether the request was complete by then, and whether its
+//! caller gave it the time that nearly all successes need. Who answered costs a call that returns bytes, so it is asked where it
+//! may matter: of failures, of probes, and of what comes before the request's end. Of other answers it is enough to know that the
+//! request was [sent on](Host::sent), which the proxy says without bytes.
 
-use super::ticket::{Interest, ResponseEnd, Service, StreamKind, Ticket};
+use super::ticket::{Client, Due, Guard, Interest, ResponseEnd, Service, StreamKind, Ticket, Upload};
 use crate::config::Outcomes;
 use crate::filter::Plan;
-use crate::host::{Ended, Host, HostError};
-use crate::reply::{DEADLINE_EXCEEDED, Protocol};
+use crate::host::{Ended, Host, HostError, Origin, Sent};
+use crate::monitor::failures;
+use crate::monitor::outcome::Outcome;
+use crate::reply::Protocol;
 use crate::retry::attempts::Ending;
 use crate::retry::router;
 use crate::worker::Worker;
 
-impl Service {
-    const fn by_status(status: u16) -> Self {
-        match status {
-            ..=399 => Self::Succeeded,
-            400..=499 => Self::Declined,
-            500.. => Self::Failed,
-        }
-    }
+/// The status by which gateways say that the service took too long.
+pub(super) const TOO_LATE: u16 = 504;
 
-    /// `DEADLINE_EXCEEDED` (4) and `UNAVAILABLE` (14) are what a failing dependency looks like; other codes are answers.
-    const fn by_grpc_status(status: u32) -> Self {
-        match status {
-            0 => Self::Succeeded,
-            4 | 14 => Self::Failed,
-            _ => Self::Declined,
-        }
-    }
-}
-
-/// Takes note of the outcome as far as the response's headers tell it. Returns the status of a failure.
+/// Takes note of what the response's headers say. Returns the status of a failure of which something else may take the place.
 pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16>, HostError> {
     if plan.outcomes == Outcomes::AsNeeded && ticket.interest == Interest::Nothing {
         ticket.service = Service::Unjudged;
+        ticket.client = Client::Answer(Outcome::Unknown);
         return Ok(None);
     }
     match ticket.protocol {
@@ -40,10 +32,7 @@ pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result
         Protocol::Grpc if !plan.is_guarded() => return Ok(None),
         Protocol::Grpc => {
             if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
-                ticket.service = said(host, ticket, Service::by_grpc_status(status));
-                // The statuses that stand for `UNAVAILABLE` and `DEADLINE_EXCEEDED`.
-                let http = if status == DEADLINE_EXCEEDED { 504 } else { 503 };
-                return Ok((ticket.service == Service::Failed).then_some(http));
+                return answered(host, plan, ticket, failures::http_status(status));
             }
         }
     }
@@ -53,45 +42,108 @@ pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result
     if status == 101 {
         ticket.kind = StreamKind::Long;
     }
-    if ticket.protocol == Protocol::Http || 400 <= status {
-        ticket.service = said(host, ticket, Service::by_status(status));
+    if ticket.protocol == Protocol::Http || failures::FIRST <= status {
+        return answered(host, plan, ticket, status);
     }
-    Ok((ticket.service == Service::Failed).then_some(status))
+    if ticket.is_probe() && host.origin()? != Origin::Service {
+        ticket.service = Service::Unconcerned;
+    }
+    Ok(None)
 }
 
 /// Takes note of how a gRPC stream ended, if that is not known yet.
-pub(super) fn grpc_outcome(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+pub(super) fn grpc_outcome(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket) {
     if !ticket.is_open() || !ticket.is_grpc() {
         return;
     }
-    match host.grpc_status() {
-        Ok(Some(status)) => ticket.service = said(host, ticket, Service::by_grpc_status(status)),
-        Ok(None) => {}
-        Err(error) => worker.trouble.host_error(host, error),
+    let noted = host.grpc_status().and_then(|status| match status {
+        Some(status) => answered(host, plan, ticket, failures::http_status(status)),
+        None => Ok(None),
+    });
+    if let Err(error) = noted {
+        worker.trouble.host_error(host, error);
     }
 }
 
-pub(super) fn number(value: &[u8]) -> Option<u32> {
+fn number(value: &[u8]) -> Option<u32> {
     std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Takes note of an answer with this status.
+fn answered(host: &dyn Host, plan: &Plan, ticket: &mut Ticket, status: u16) -> Result<Option<u16>, HostError> {
+    ticket.client = Client::Answer(Outcome::of_status(status));
+    let fails = plan.failures.contains(status);
+    let is_judged = plan.is_guarded() || ticket.interest != Interest::Nothing;
+    let is_early = failures::FIRST <= status && ticket.upload == Upload::Underway;
+    let origin = match () {
+        () if is_early || ticket.is_probe() || (fails && is_judged) => host.origin()?,
+        () if !fails && matches!(ticket.breaker, Guard::Passed(..)) && !was_sent(host, ticket)? => Origin::Elsewhere,
+        () => Origin::Service,
+    };
+    // The client did its part, or what failed has nothing to do with that.
+    let is_fair = ticket.upload == Upload::Complete || !fails;
+    ticket.service = match origin {
+        Origin::Elsewhere | Origin::Overflow => Service::Unconcerned,
+        Origin::Unreachable => Service::Lost,
+        Origin::Service if fails && is_marked(host, ticket) => {
+            ticket.client = Client::Answer(Outcome::ClientError);
+            ticket.service = Service::Unconcerned;
+            return Ok(None);
+        }
+        Origin::Injected => Service::Answered(status),
+        Origin::Service if is_fair => Service::Answered(status),
+        Origin::Unanswered if is_fair => Service::Lost,
+        Origin::Service | Origin::Unanswered => {
+            ticket.client = Client::Answer(Outcome::ClientError);
+            Service::Unconcerned
+        }
+    };
+    if ticket.service != Service::Unconcerned && status == TOO_LATE && was_hurried(host, plan, ticket) {
+        ticket.service = Service::Unconcerned;
+    }
+    Ok((fails && origin != Origin::Elsewhere).then_some(status))
 }
 
 /// A failure that is marked as some filter's refusal says nothing about the service, unless the mark is ours: then it only
 /// kept the router from trying again. Where the mark cannot be read there is none.
-fn said(host: &dyn Host, ticket: &Ticket, service: Service) -> Service {
-    let is_marked = || matches!(host.response_header(router::LAST), Ok(Some(_)));
-    match service {
-        Service::Failed if ticket.ending() != Ending::Marked && is_marked() => Service::NotAsked,
-        service => service,
+fn is_marked(host: &dyn Host, ticket: &Ticket) -> bool {
+    ticket.ending() != Ending::Marked && matches!(host.response_header(router::LAST), Ok(Some(_)))
+}
+
+/// Whether the request was sent on; asked once.
+pub(super) fn was_sent(host: &dyn Host, ticket: &mut Ticket) -> Result<bool, HostError> {
+    let sent = match ticket.sent {
+        Some(sent) => sent,
+        None => host.sent()?,
+    };
+    ticket.sent = Some(sent);
+    Ok(sent == Sent::On)
+}
+
+/// Whether the caller itself gave the request less time than nearly all successes need.
+pub(super) fn was_hurried(host: &dyn Host, plan: &Plan, ticket: &Ticket) -> bool {
+    match (&ticket.deadline, &plan.usual_time) {
+        (Some(Due { deadline, time, .. }), Some(usual_time)) if deadline.is_callers() => {
+            *time < usual_time.borrow_mut().ample(host.now())
+        }
+        _ => false,
     }
 }
 
-/// Whether the service broke off a response that it had begun: the client has half of it. Tunnels end as they like, and a
-/// client may leave.
-pub(super) fn cut_off(host: &dyn Host, worker: &Worker, ticket: &Ticket) -> bool {
+/// Takes note of a response that did not come to its end. If the service broke off, it failed; if a time was over, a client that
+/// reads slowly may be to blame; and a client may leave. Tunnels end as they like.
+pub(super) fn unfinished(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
     if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Long {
-        return false;
+        return;
     }
-    ended(host, worker) == Ended::ByUpstream
+    match ended(host, worker) {
+        Ended::ByUpstream => ticket.service = Service::Lost,
+        Ended::ByTimeout => {
+            ticket.service = Service::Unconcerned;
+            ticket.client = Client::Part;
+        }
+        Ended::Unsent | Ended::Otherwise => {}
+    }
 }
 
 /// How the stream ended; otherwise if nobody knows.

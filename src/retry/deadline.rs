@@ -46,11 +46,31 @@ pub struct DeadlineRule {
     pub default: Option<Duration>,
 }
 
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// The beginning of the answer. One that has begun may take its time: a download, a report.
+    #[default]
+    Beginning,
+    /// The end of the answer. One that has begun is broken off.
+    End,
+}
+
+/// Who said how much time there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The caller, who has less than the rule would give.
+    Caller,
+    /// The rule.
+    Rule,
+}
+
 /// The deadline of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     started: Timestamp,
     total: Duration,
+    source: Source,
     grpc: Carrier,
     envoy: Carrier,
 }
@@ -69,7 +89,8 @@ impl DeadlineRule {
         let envoy = milliseconds(request, ENVOY);
         let named = self.header.as_deref().and_then(|name| milliseconds(request, name));
         let total = [grpc, envoy, named, self.default].into_iter().flatten().min()?;
-        Some(Deadline { started, total, grpc: Carrier::of(grpc), envoy: Carrier::of(envoy) })
+        let source = if self.default == Some(total) { Source::Rule } else { Source::Caller };
+        Some(Deadline { started, total, source, grpc: Carrier::of(grpc), envoy: Carrier::of(envoy) })
     }
 }
 
@@ -79,6 +100,16 @@ impl Deadline {
     pub fn left(&self, now: Timestamp) -> Option<Duration> {
         let left = self.total.saturating_sub(now.saturating_since(self.started));
         (SHORTEST <= left).then_some(left)
+    }
+
+    /// Whether the caller has less time than the rule gives: what comes of that is not the service's doing.
+    pub fn is_callers(&self) -> bool {
+        self.source == Source::Caller
+    }
+
+    /// Whether the caller said its time as gRPC does.
+    pub fn is_grpcs(&self) -> bool {
+        self.grpc.is_used()
     }
 
     /// The headers that pass on what is left: the one that the rule names, whether the caller sent it or not, and those others by

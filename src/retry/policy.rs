@@ -153,7 +153,8 @@ pub enum Failures {
 /// What is known of the time that a request has and needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Time {
-    /// What [is left](crate::retry::deadline::Deadline::left) until its deadline, if it has one.
+    /// What [is left](crate::retry::deadline::Deadline::left) until its deadline, if it has one. The filter keeps that time itself,
+    /// because the router's would cut off answers that have begun.
     pub left: Option<Duration>,
     /// What requests of its operation [usually](crate::retry::usual::UsualTime::time) need, if that is known.
     pub usual: Option<Duration>,
@@ -310,7 +311,7 @@ impl RetryPolicy {
             },
         };
         let per_try = if 0 < retries { self.per_try(total) } else { None };
-        let mut fields = self.fields(eligibility, retries, Time { left: total, ..time });
+        let mut fields = self.fields(eligibility, retries, time);
         if payment == Payment::OneByOne && 0 < retries {
             // Nor as the route says: to refuse an attempt ends the request, which another attempt may be about to answer.
             fields.push((router::HEDGE, Cow::Borrowed("false")));
@@ -318,32 +319,28 @@ impl RetryPolicy {
         Advice { payment, set_aside, retries, per_try, decision, fields }
     }
 
-    /// `time.left` is what there is for all attempts, by whoever says less.
     fn fields(&self, eligibility: Eligibility, retries: u32, time: Time) -> SmallVec<[Field<'_>; 6]> {
-        let total = time.left;
-        let per_try = if 0 < retries { self.per_try(total) } else { None };
+        let (total, left) = match (eligibility, time.bound) {
+            (Eligibility::LongStream, _) => (None, None),
+            (_, Bound::Answer) => (self.timeout, time.left),
+            // The router's time for all attempts would cut off a stream that has begun.
+            (_, Bound::Beginning) => (None, shorter(self.timeout, time.left)),
+        };
         let mut fields = SmallVec::new();
         fields.push((router::MAX_RETRIES, number(retries)));
-        if let Some(total) = total
-            && (time.bound == Bound::Answer || per_try.is_none())
-        {
-            fields.push(router::time(total, time.bound));
-        }
-        if retries == 0 {
-            return fields;
-        }
-        if !self.retry_on.http.is_empty() {
+        fields.extend(total.map(router::timeout));
+        if 0 < retries && !self.retry_on.http.is_empty() {
             fields.push((router::RETRY_ON, Cow::Borrowed(self.retry_on.http.as_str())));
         }
-        if eligibility != Eligibility::Eligible(Failures::Http) && !self.retry_on.grpc.is_empty() {
+        let knows_grpc = eligibility != Eligibility::Eligible(Failures::Http) && !self.retry_on.grpc.is_empty();
+        if 0 < retries && knows_grpc {
             fields.push((router::RETRY_GRPC_ON, Cow::Borrowed(self.retry_on.grpc.as_str())));
         }
-        if let Some(per_try) = per_try {
-            fields.push((router::PER_TRY_TIMEOUT, router::milliseconds(per_try)));
-            match self.hedging {
-                Hedging::Off => {}
-                Hedging::On => fields.push((router::HEDGE, Cow::Borrowed("true"))),
-            }
+        let allowed = self.per_try_timeout.filter(|_| 0 < retries);
+        let per_try = shorter(allowed, left).filter(|per_try| total.is_none_or(|total| *per_try < total));
+        fields.extend(per_try.map(router::attempt_timeout));
+        if self.hedging == Hedging::On && per_try.is_some() && per_try == allowed {
+            fields.push((router::HEDGE, Cow::Borrowed("true")));
         }
         fields
     }

@@ -56,20 +56,21 @@ pub enum Bound {
     /// All attempts together, until the answer is complete.
     #[default]
     Answer,
-    /// Each attempt, until its answer begins: the answer may be a stream, and the router's time for all would cut that off. Its time for an
-    /// attempt is over for good when the response's headers have come.
+    /// Each attempt, until its answer begins: the answer may be a stream.
     Beginning,
 }
 
-/// The header for the time that there is: never more than what is left, and never none.
+/// The header for the time that all attempts have together: never more than what is left, and never none.
 ///
 /// Envoy counts in milliseconds, of which there is at least one in what [is left](crate::retry::deadline::Deadline::left).
-pub fn time(time: Duration, bound: Bound) -> Field<'static> {
-    let name = match bound {
-        Bound::Answer => TIMEOUT,
-        Bound::Beginning => PER_TRY_TIMEOUT,
-    };
-    (name, milliseconds(time))
+pub fn timeout(time: Duration) -> Field<'static> {
+    (TIMEOUT, milliseconds(time))
+}
+
+/// The header for the time until an attempt is answered: the router does not cut off an answer that has begun for it. The next
+/// hop is told it too (`x-envoy-expected-rq-timeout-ms`).
+pub fn attempt_timeout(time: Duration) -> Field<'static> {
+    (PER_TRY_TIMEOUT, milliseconds(time))
 }
 
 /// Rounded down, because a caller does not wait longer; but at least 1, because 0 means for ever.

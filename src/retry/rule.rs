@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use crate::config::Placement;
 use crate::host::Host;
+use crate::monitor::failures::Failures;
 use crate::monitor::outcome::Outcome;
 use crate::operation::selection::Selection;
 use crate::retry::attendance::Attendance;
 use crate::retry::budget::{Account, SetAside};
-use crate::retry::deadline::DeadlineRule;
+use crate::retry::deadline::{DeadlineRule, Reach};
 use crate::retry::policy::{Advice, Eligibility, Hedging, Payment, RetryPolicy, Time};
 use crate::time::Timestamp;
 use crate::worker::Worker;
@@ -19,6 +20,8 @@ use crate::worker::Worker;
 pub struct RetrySpec {
     /// Which requests it is for.
     pub selection: Selection,
+    /// Which answers speak against the service, and do not pay.
+    pub failures: Failures,
     /// What is retried, and how often.
     pub policy: RetryPolicy,
 }
@@ -30,6 +33,8 @@ pub struct DeadlineSpec {
     pub selection: Selection,
     /// Where the deadline stands.
     pub rule: DeadlineRule,
+    /// What it is for.
+    pub reach: Reach,
 }
 
 /// A rule for retries at work, with the worker's account of its budget.

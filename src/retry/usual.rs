@@ -32,6 +32,9 @@ pub const MIN_SUCCESSES: u32 = 20;
 /// trials say in the next.
 pub const MAX_SUCCESSES: u32 = 500;
 
+/// A service that is given so long could have answered, as far as anybody knows who has seen few successes or none.
+pub const AMPLE: Duration = Duration::from_secs(1);
+
 /// How often a worker lets a request through that it would refuse.
 pub const TRIAL_EVERY: Duration = Duration::from_secs(1);
 
@@ -103,6 +106,21 @@ impl UsualTime {
             self.sum <= below.saturating_mul(4)
         };
         self.counts.iter().position(quartile).map(lower_edge)
+    }
+
+    /// Time enough for nearly all successes: 19 of 20 took less. While too little is known, enough for all that are known, and no
+    /// less than [`AMPLE`]. Who allows less and gets no answer learns nothing of the service.
+    pub fn ample(&mut self, now: Timestamp) -> Duration {
+        self.fade(now);
+        let known = worth(MIN_SUCCESSES) <= self.sum;
+        let (share, least) = if known { (19, Duration::ZERO) } else { (20, AMPLE) };
+        let mut below: u32 = 0;
+        let reached = |count: &u16| {
+            below = below.saturating_add(u32::from(*count));
+            self.sum.saturating_mul(share) <= below.saturating_mul(20)
+        };
+        let last = self.counts.iter().position(reached).unwrap_or(BUCKETS);
+        lower_edge(last.saturating_add(1)).max(least)
     }
 
     /// Judges a request that has so much time left. A request with exactly the usual time has enough.

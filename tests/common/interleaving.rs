@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 use outrigger::headers::Headers;
 use outrigger::host::{
-    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Versioned, Written,
+    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Origin, Sent, Versioned, Written,
 };
 use outrigger::time::Timestamp;
 
@@ -214,6 +214,14 @@ impl Host for Turn<'_> {
 
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.proxy.response_header(name)
+    }
+
+    fn origin(&self) -> Result<Origin, HostError> {
+        self.proxy.origin()
+    }
+
+    fn sent(&self) -> Result<Sent, HostError> {
+        self.proxy.sent()
     }
 
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {

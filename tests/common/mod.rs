@@ -14,7 +14,8 @@ use std::rc::Rc;
 
 use outrigger::headers::Headers;
 use outrigger::host::{
-    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Version, Versioned, Written,
+    Direction, Ended, Expected, Host, HostError, LogField, MetricId, MetricKind, Origin, Sent, Version, Versioned,
+    Written,
 };
 use outrigger::time::Timestamp;
 
@@ -33,6 +34,8 @@ pub struct MemoryHost {
     response: RefCell<Vec<(String, String)>>,
     grpc_status: Cell<Option<u32>>,
     ended: Cell<Option<Ended>>,
+    origin: Cell<Option<Origin>>,
+    sent: Cell<Option<Sent>>,
     attempts: Cell<Option<u32>>,
     request_number: Cell<Option<u64>>,
     body: RefCell<Vec<u8>>,
@@ -104,6 +107,18 @@ impl MemoryHost {
     /// Whether the proxy finds nobody to send requests to. It counts an attempt all the same, as Envoy does.
     pub fn set_unsent(&self, unsent: bool) {
         self.ended.set(unsent.then_some(Ended::Unsent));
+    }
+
+    /// Who answers; by default the service. What the proxy answers without a service was sent to nobody.
+    pub fn set_origin(&self, origin: Origin) {
+        self.origin.set(Some(origin));
+        let sent = if matches!(origin, Origin::Elsewhere | Origin::Overflow) { Sent::Nowhere } else { Sent::On };
+        self.sent.set(Some(sent));
+    }
+
+    /// Whether the proxy breaks off what takes too long.
+    pub fn set_timed_out(&self, timed_out: bool) {
+        self.ended.set(timed_out.then_some(Ended::ByTimeout));
     }
 
     /// From now on the call fails with status 10, until [`MemoryHost::repair`].
@@ -299,6 +314,16 @@ impl Host for MemoryHost {
     fn ended(&self) -> Result<Ended, HostError> {
         self.called("ended")?;
         Ok(self.ended.get().unwrap_or(Ended::Otherwise))
+    }
+
+    fn origin(&self) -> Result<Origin, HostError> {
+        self.called("origin")?;
+        Ok(self.origin.get().unwrap_or(Origin::Service))
+    }
+
+    fn sent(&self) -> Result<Sent, HostError> {
+        self.called("sent")?;
+        Ok(self.sent.get().unwrap_or(Sent::On))
     }
 
     fn shared_get(&self, key: &str) -> Result<Option<Versioned>, HostError> {

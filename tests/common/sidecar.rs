@@ -77,6 +77,24 @@ impl Sidecar {
         }
     }
 
+    /// The ticket of a request that goes on before it is complete.
+    pub fn begin_upload(&self, headers: &[(&str, &str)]) -> Ticket {
+        match self.ask_ending(End::Later, headers) {
+            (Decision::Forward(_), ticket) => ticket,
+            (decision, _) => panic!("{decision:?}"),
+        }
+    }
+
+    /// The rest of the request comes.
+    pub fn complete(&self, ticket: &mut Ticket) {
+        self.on_timer(|| self.filter.on_request_end(&*self.host, &self.worker, ticket));
+    }
+
+    /// The request's time is over. The reply, if it is still due.
+    pub fn expire(&self, ticket: &mut Ticket) -> Option<Reply> {
+        self.on_timer(|| self.filter.expire(&*self.host, &self.worker, ticket))
+    }
+
     /// The stream ends without an answer.
     pub fn end(&self, ticket: Ticket) {
         self.on_timer(|| self.filter.on_done(&*self.host, &self.worker, ticket));

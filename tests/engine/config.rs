@@ -8,7 +8,7 @@ use outrigger::config::{Config, Monitor, Outcomes, Placement, RateLimitHeaders};
 use outrigger::degrade::breaker::rule::BreakerSpec;
 use outrigger::degrade::breaker::{Breaker, Settings};
 use outrigger::degrade::cors::Cors;
-use outrigger::degrade::failure::{FailureSpec, Statuses};
+use outrigger::degrade::failure::FailureSpec;
 use outrigger::degrade::fallback::Fallback;
 use outrigger::degrade::stale;
 use outrigger::degrade::switch::SwitchSpec;
@@ -23,12 +23,14 @@ use outrigger::limit::policy::Policy;
 use outrigger::limit::rule::LimitSpec;
 use outrigger::limit::token_bucket::TokenBucket;
 use outrigger::limit::window::Window;
+use outrigger::monitor::failures::{Failures, Term};
 use outrigger::operation::path::Parameters;
 use outrigger::operation::pattern::{PathPattern, Pattern};
 use outrigger::operation::selection::Selection;
 use outrigger::operation::{HeaderMatcher, Matcher, Operation, Tier};
 use outrigger::retry::budget::Budget;
 use outrigger::retry::deadline::DeadlineRule;
+use outrigger::retry::deadline::Reach;
 use outrigger::retry::policy::{Conditions, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging, RetryPolicy};
 use outrigger::retry::rule::{DeadlineSpec, RetrySpec};
 use serde_json::{Map, Value};
@@ -70,26 +72,27 @@ const BASELINE: &str = r#"{
     { "name": "read-only", "operations": ["place-order"], "methods": ["POST", "PUT"] }
   ],
   "breakers": [
-    { "name": "inventory", "operations": ["place-order"], "methods": ["POST"],
+    { "name": "inventory", "operations": ["place-order"], "methods": ["POST"], "failures": ["5xx", "!501"],
       "trip": { "consecutive_failures": 5, "failure_ratio": 0.5, "slow_ratio": 0.25, "slow_after": "800ms",
                 "min_requests": 30, "window": "20s" },
       "open_for": "7s", "max_open_for": "70s", "probes": 3, "fallback": "sorry" },
     { "name": "rest", "tiers": ["P1"], "trip": { "consecutive_failures": 1 } }
   ],
   "on_failure": [
-    { "operations": ["reviews"], "methods": ["GET"], "statuses": ["5xx", 502, "504"],
+    { "operations": ["reviews"], "methods": ["GET"], "failures": ["!501", 502, "5xx"],
       "stale": { "max_age": "10m", "max_bytes": 8192, "key": ["header:Accept-Language"] }, "fallback": "sorry" },
     { "tiers": ["P0"], "fallback": "nothing" }
   ],
   "retries": [
-    { "operations": ["place-order"], "methods": ["POST"], "max_attempts": 3,
+    { "operations": ["place-order"], "methods": ["POST"], "failures": [429, "5xx"], "max_attempts": 3,
       "retry_on": ["5xx", "reset", "connect-failure", "internal"], "per_try_timeout": "300ms", "timeout": "1s",
       "idempotency_key": "Idempotency-Key", "grpc_methods": ["/shop.Orders/Get"], "max_body_bytes": 32768, "hedge": true,
       "budget": { "ratio": 0.2, "min_per_second": 2.5, "ttl": "20s" } },
     { "tiers": ["P3"] }
   ],
   "deadlines": [
-    { "operations": ["place-order"], "methods": ["POST"], "header": "X-Request-Timeout-Ms", "default": "3s" },
+    { "operations": ["place-order"], "methods": ["POST"], "header": "X-Request-Timeout-Ms", "default": "3s",
+      "cut_responses": true },
     { "tiers": ["P3"] }
   ],
   "monitor": { "access_log": false, "reason_header": false, "ratelimit_headers": "none",
@@ -318,16 +321,27 @@ fn breakers() -> Vec<BreakerSpec> {
         max_open_for: Duration::from_secs(60),
         probes: 5,
     };
-    let breaker = |name: &str, settings, selection, fallback| BreakerSpec {
+    let breaker = |name: &str, settings, selection, failures, fallback| BreakerSpec {
         name: name.to_owned(),
         selection,
+        failures,
         breaker: Breaker::new(settings).unwrap(),
         fallback,
     };
     vec![
-        breaker("inventory", &inventory, selection(&[0], &["POST"]), Some(1)),
-        breaker("rest", &rest, selection(&[2, 3], &[]), None),
+        breaker(
+            "inventory",
+            &inventory,
+            selection(&[0], &["POST"]),
+            of(&[Term::With(500, 599), Term::Without(501, 501)]),
+            Some(1),
+        ),
+        breaker("rest", &rest, selection(&[2, 3], &[]), Failures::default(), None),
     ]
+}
+
+fn of(terms: &[Term]) -> Failures {
+    Failures::new(terms).unwrap()
 }
 
 fn on_failure() -> Vec<FailureSpec> {
@@ -337,11 +351,11 @@ fn on_failure() -> Vec<FailureSpec> {
     vec![
         FailureSpec {
             selection: selection(&[1], &["GET"]),
-            statuses: vec![Statuses::All, Statuses::One(502), Statuses::One(504)],
+            failures: of(&[Term::With(500, 599), Term::Without(501, 501)]),
             stale: Some(stale),
             fallback: Some(1),
         },
-        FailureSpec { selection: selection(&[0], &[]), statuses: vec![Statuses::All], stale: None, fallback: Some(2) },
+        FailureSpec { selection: selection(&[0], &[]), failures: Failures::default(), stale: None, fallback: Some(2) },
     ]
 }
 
@@ -370,16 +384,24 @@ fn retries() -> Vec<RetrySpec> {
         budget: Budget::new(0.1, 1.0, Duration::from_secs(10)).unwrap(),
     };
     vec![
-        RetrySpec { selection: selection(&[0], &["POST"]), policy: place_order },
-        RetrySpec { selection: selection(&[1], &[]), policy: reviews },
+        RetrySpec {
+            selection: selection(&[0], &["POST"]),
+            failures: of(&[Term::With(429, 429), Term::With(500, 599)]),
+            policy: place_order,
+        },
+        RetrySpec { selection: selection(&[1], &[]), failures: Failures::default(), policy: reviews },
     ]
 }
 
 fn deadlines() -> Vec<DeadlineSpec> {
     let rule = DeadlineRule { header: Some("x-request-timeout-ms".to_owned()), default: Some(Duration::from_secs(3)) };
     vec![
-        DeadlineSpec { selection: selection(&[0], &["POST"]), rule },
-        DeadlineSpec { selection: selection(&[1], &[]), rule: DeadlineRule { header: None, default: None } },
+        DeadlineSpec { selection: selection(&[0], &["POST"]), rule, reach: Reach::End },
+        DeadlineSpec {
+            selection: selection(&[1], &[]),
+            rule: DeadlineRule { header: None, default: None },
+            reach: Reach::Beginning,
+        },
     ]
 }
 
@@ -492,7 +514,10 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         "/breakers",
         "/on_failure/0/operations",
         "/on_failure/0/methods",
-        "/on_failure/0/statuses",
+        "/on_failure/0/failures",
+        "/breakers/0/failures",
+        "/retries/0/failures",
+        "/deadlines/0/cut_responses",
         "/on_failure/0/stale/max_bytes",
         "/on_failure/0/stale/key",
         "/on_failure/0/stale",
@@ -657,17 +682,17 @@ fn refuses_unknown_fields_and_says_which_there_are() {
         "fallbacks[2].cors.nonsense: unknown field `nonsense`, expected one of `allow_origin`, `allow_credentials`";
     refuses("/fallbacks/2/cors/nonsense", "1", expected);
     check("/switches/0", "switches[0].", "name active operations tiers methods fallback");
-    let breaker = "name operations tiers methods trip open_for max_open_for probes fallback";
+    let breaker = "name operations tiers methods failures trip open_for max_open_for probes fallback";
     check("/breakers/0", "breakers[0].", breaker);
     let trip = "consecutive_failures failure_ratio slow_ratio slow_after min_requests window";
     check("/breakers/0/trip", "breakers[0].trip.", trip);
-    check("/on_failure/0", "on_failure[0].", "operations tiers methods statuses stale fallback");
+    check("/on_failure/0", "on_failure[0].", "operations tiers methods failures statuses stale fallback");
     check("/on_failure/0/stale", "on_failure[0].stale.", "max_age max_bytes key");
-    let retry = "operations tiers methods max_attempts retry_on per_try_timeout timeout idempotency_key grpc_methods \
+    let retry = "operations tiers methods failures max_attempts retry_on per_try_timeout timeout idempotency_key grpc_methods \
                  max_body_bytes hedge budget";
     check("/retries/0", "retries[0].", retry);
     check("/retries/0/budget", "retries[0].budget.", "ratio min_per_second ttl");
-    check("/deadlines/0", "deadlines[0].", "operations tiers methods header default");
+    check("/deadlines/0", "deadlines[0].", "operations tiers methods header default cut_responses");
     let monitor = "access_log reason_header ratelimit_headers ratelimit_headers_on_success outcomes";
     check("/monitor", "monitor.", monitor);
 }
@@ -1096,7 +1121,7 @@ const LISTS: [(&str, &str); 24] = [
     ("/breakers/0/methods", "breakers[0].methods"),
     ("/on_failure", "on_failure"),
     ("/on_failure/0/operations", "on_failure[0].operations"),
-    ("/on_failure/0/statuses", "on_failure[0].statuses"),
+    ("/on_failure/0/failures", "on_failure[0].failures"),
     ("/on_failure/0/stale/key", "on_failure[0].stale.key"),
 ];
 const OBJECTS: [(&str, &str); 14] = [
@@ -1580,25 +1605,54 @@ fn a_rule_for_failures_replaces_them_by_something() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
-fn refuses_statuses_that_are_no_failures() {
-    let check = |value: &str, shown: &str| {
-        let expected = format!("on_failure[0].statuses[0]: {shown}, must be \"5xx\" or a status from 500 to 599");
-        refuses("/on_failure/0/statuses", &format!("[{value}]"), &expected);
-    };
-    for (value, shown) in
-        [("499", "499"), ("600", "600"), ("429", "429"), ("0", "0"), ("500.5", "500.5"), ("70000", "70000")]
-    {
-        check(value, shown);
+fn refuses_failures_that_are_none() {
+    let rule = "must be \"5xx\", \"4xx\" or a status from 400 to 599, as \"!501\" if it is no failure";
+    for place in ["breakers", "on_failure", "retries"] {
+        let field = format!("/{place}/0/failures");
+        let check = |value: &str, shown: &str| {
+            refuses(&field, &format!("[{value}]"), &format!("{place}[0].failures[0]: {shown}, {rule}"));
+        };
+        for value in ["399", "600", "0", "70000", "-1"] {
+            check(value, &format!("{value:?}"));
+        }
+        for text in ["", "3xx", "5XX", "gateway-error", "399", "600", "!", "!!501", "! 501", "!2xx", "+500"] {
+            check(&Value::from(text).to_string(), &format!("{text:?}"));
+        }
+        let fraction = "500.5, must be a text: write it in quotes, or YAML takes it for a number";
+        refuses(&field, "[500.5]", &format!("{place}[0].failures[0]: {fraction}"));
+        refuses(&field, "[]", &format!("{place}[0].failures: {EMPTY_LIST}"));
+        let none = format!("{place}[0].failures: must name a failure, as \"5xx\" or \"503\"");
+        refuses(&field, r#"["!501"]"#, &none);
+        refuses(&field, r#"["503", "!5xx"]"#, &none);
     }
-    for text in ["", "4xx", "5XX", "gateway-error", "499", "600"] {
-        check(&Value::from(text).to_string(), &format!("{text:?}"));
-    }
-    check("-1", "-1");
-    refuses("/on_failure/0/statuses", "[]", &format!("on_failure[0].statuses: {EMPTY_LIST}"));
-    let statuses = |list| accepts("/on_failure/0/statuses", list).on_failure[0].statuses.clone();
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn failures_are_listed_in_any_order() {
+    let listed = |list| accepts("/breakers/0/failures", list).breakers[0].failures;
+    assert_eq!(listed(r#"[500, 599.0, "500", "429"]"#), of(&[500, 599, 429].map(|it| Term::With(it, it))));
+    assert_eq!(listed(r#"["!501", "5xx", "!505"]"#), Failures::default(), "what is none is none wherever it stands");
+    let client = listed(r#"["4xx", "!404"]"#);
+    assert_eq!([400, 404, 499, 500].map(|it| client.contains(it)), [true, false, true, false]);
+    assert_eq!(accepts("/breakers/1/probes", "3").breakers[1].failures, Failures::default());
+    let by_default = Failures::default();
     assert_eq!(
-        statuses("[500, 599.0, \"500\", \"5xx\"]"),
-        [Statuses::One(500), Statuses::One(599), Statuses::One(500), Statuses::All]
+        [399, 499, 500, 501, 502, 504, 505, 506, 599, 600].map(|it| by_default.contains(it)),
+        [false, false, true, false, true, true, false, true, true, false]
+    );
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_rule_for_failures_may_call_them_statuses() {
+    let rule = |fields: &str| format!(r#"{{{fields}, "fallback": "sorry"}}"#);
+    let listed = |fields: &str| accepts("/on_failure/1", &rule(fields)).on_failure[1].failures;
+    assert_eq!(listed(r#""statuses": ["503"]"#), listed(r#""failures": ["503"]"#));
+    let both = rule(r#""statuses": ["503"], "failures": ["503"]"#);
+    refuses("/on_failure/1", &both, "on_failure[1].statuses: must not be given beside failures, which means the same");
+    refuses(
+        "/on_failure/1",
+        &rule(r#""statuses": ["!5xx", 503]"#),
+        "on_failure[1].statuses: must name a failure, as \"5xx\" or \"503\"",
     );
 }
 

@@ -17,7 +17,7 @@ use outrigger::operation::pattern::{InvalidPath, PathPattern, Pattern};
 use outrigger::operation::request::Request;
 use outrigger::operation::selection::Selection;
 use outrigger::operation::{HeaderMatcher, Matcher, Operation, Operations, classify};
-use outrigger::retry::deadline::DeadlineRule;
+use outrigger::retry::deadline::{DeadlineRule, Reach};
 use outrigger::retry::rule::DeadlineSpec;
 use outrigger::shared::seed::Seed;
 use outrigger::shared::table::KeyHash;
@@ -325,8 +325,11 @@ fn nothing_gets_to_an_operation_or_a_policy_that_is_warned_of() {
         let count = 1 + random.below(6);
         let mut operations: Vec<Operation> = (0..count).map(|_| any_operation(&mut random)).collect();
         operations.push(Operation::other());
-        let deadlines = (0..4)
-            .map(|_| DeadlineSpec { selection: any_selection(&mut random, count), rule: DeadlineRule::default() });
+        let deadlines = (0..4).map(|_| DeadlineSpec {
+            selection: any_selection(&mut random, count),
+            rule: DeadlineRule::default(),
+            reach: Reach::Beginning,
+        });
         let config = Config { deadlines: deadlines.collect(), operations, ..Config::parse(b"").unwrap() };
         let named: Vec<String> = config.warnings().iter().map(|it| it.path().to_owned()).collect();
         let is_named = |place: String| named.contains(&place);

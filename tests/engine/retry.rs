@@ -322,7 +322,7 @@ fn a_retry_that_could_not_end_in_time_is_none() {
         let advice = advise(&policy, ELIGIBLE, time(left, usual));
         assert_eq!(advice.decision, decision, "{left} ms left, {usual} ms needed");
         assert_eq!(advice.set_aside.retries(), if decision.is_none() { 2 } else { 0 });
-        assert_eq!(fields(&advice)[1], format!("x-envoy-upstream-rq-timeout-ms: {left}"));
+        assert_eq!(fields(&advice).last().unwrap(), &format!("x-envoy-upstream-rq-per-try-timeout-ms: {left}"));
     }
     // Unknown is enough; and what the rule allows is an end of time too.
     for time in [Time { usual: None, ..time(1, 0) }, Time { left: None, ..time(0, 100) }, Time::default()] {
@@ -333,24 +333,29 @@ fn a_retry_that_could_not_end_in_time_is_none() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
-fn the_router_never_waits_longer_than_the_caller() {
-    let policy = policy();
-    let header = |left: Duration| {
+fn the_router_never_waits_longer_for_an_attempt_than_the_caller() {
+    let policy = RetryPolicy { per_try_timeout: None, ..policy() };
+    let times = |left: Duration| {
         let advice = advise(&policy, ELIGIBLE, Time { left: Some(left), ..Time::default() });
-        fields(&advice)[1].clone()
+        fields(&advice).into_iter().filter(|it| it.contains("timeout")).collect::<Vec<_>>()
     };
     let millis = Duration::from_millis;
-    assert_eq!(header(millis(999)), "x-envoy-upstream-rq-timeout-ms: 999");
-    assert_eq!(header(millis(1001)), "x-envoy-upstream-rq-timeout-ms: 1000");
-    assert_eq!(header(millis(1000) - Duration::from_nanos(1)), "x-envoy-upstream-rq-timeout-ms: 999");
+    let all = "x-envoy-upstream-rq-timeout-ms: 1000";
+    assert_eq!(times(millis(999)), [all, "x-envoy-upstream-rq-per-try-timeout-ms: 999"]);
+    // The router ignores a time for one that is not shorter than that for all.
+    assert_eq!(times(millis(1000)), [all]);
+    assert_eq!(times(millis(1001)), [all]);
+    let nearly = millis(1000) - Duration::from_nanos(1);
+    assert_eq!(times(nearly), [all, "x-envoy-upstream-rq-per-try-timeout-ms: 999"]);
     // 0 would be for ever.
-    assert_eq!(header(Duration::from_nanos(1)), "x-envoy-upstream-rq-timeout-ms: 1");
+    assert_eq!(times(Duration::from_nanos(1)), [all, "x-envoy-upstream-rq-per-try-timeout-ms: 1"]);
 }
 
+/// A hedge is sent when the rule's time for an attempt is over, not when the caller's is.
 #[wasm_bindgen_test(unsupported = test)]
-fn an_attempt_has_less_time_than_all_or_no_limit_of_its_own() {
+fn only_the_rules_own_time_for_an_attempt_sends_a_hedge() {
     let policy = RetryPolicy { hedging: Hedging::On, ..policy() };
-    for (left, expected) in [(301, 2), (300, 0), (299, 0)] {
+    for (left, expected) in [(301, 2), (300, 2), (299, 1)] {
         let advice = advise(&policy, ELIGIBLE, Time { usual: None, ..time(left, 0) });
         let of_attempts = fields(&advice).into_iter().filter(|it| it.contains("per-try"));
         assert_eq!(of_attempts.count(), expected, "{left}");

@@ -15,6 +15,7 @@
 )]
 
 mod attempts;
+mod blame;
 mod breakers;
 mod concurrency;
 mod deadlines;

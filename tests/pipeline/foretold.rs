@@ -9,6 +9,8 @@ use outrigger::config::Config;
 use outrigger::monitor::foretold;
 use outrigger::monitor::metrics::Metrics;
 use outrigger::monitor::trouble::CALLS;
+#[cfg(not(target_arch = "wasm32"))]
+use outrigger::operation::path::Unsettled;
 use wasm_bindgen_test::wasm_bindgen_test;
 
 use crate::common::sidecar::{MILLISECOND, Sidecar};
@@ -225,6 +227,9 @@ fn every_call_that_may_fail_is_known() {
         for rest in before.iter().flat_map(|it| text.split(it).skip(1)) {
             found.insert(rest.split('"').next().unwrap().to_owned());
         }
+    }
+    for unsettled in [Unsettled::Normalize, Unsettled::MergeSlashes, Unsettled::EscapedSlashes] {
+        found.insert(unsettled.setting().to_owned());
     }
     assert_eq!(found, CALLS.iter().map(|it| it.to_string()).collect());
 }

@@ -4,6 +4,7 @@
 mod common;
 
 mod attempts;
+mod blame;
 mod breakers;
 mod counted;
 mod failures;

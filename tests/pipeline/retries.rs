@@ -251,7 +251,10 @@ fn a_request_that_takes_events_among_others_has_retries_and_a_deadline_for_when_
     // The same for who cannot take events at all.
     let never = shop("", DEADLINE);
     let (edits, ticket) = edited(&never, &with(&ORDER, "accept", "application/json, text/event-stream;q=0"));
-    assert!(edits.set.iter().any(|(name, value)| (*name, value.as_ref()) == (router::TIMEOUT, "3000")), "{edits:?}");
+    assert!(
+        edits.set.iter().any(|(name, value)| (*name, value.as_ref()) == (router::PER_TRY_TIMEOUT, "3000")),
+        "{edits:?}"
+    );
     never.end(ticket);
 }
 
@@ -322,8 +325,10 @@ fn the_first_rule_for_a_request_is_the_only_one() {
            { "default": "50ms", "methods": ["DELETE"] }"#,
     );
     let timeout = |request: &[(&str, &str)], millis: u32| {
-        let expected = format!("x-envoy-upstream-rq-timeout-ms: {millis}");
-        assert_eq!(told(&sidecar, request).last(), Some(&expected), "{request:?}");
+        // What is left until the deadline is told as the time of an attempt, which does not cut off what has begun.
+        let times =
+            told(&sidecar, request).into_iter().filter_map(|it| it.rsplit_once("-timeout-ms: ")?.1.parse().ok());
+        assert_eq!(times.min(), Some(millis), "{request:?}");
     };
     timeout(&POST, 100);
     timeout(&ORDER, 2000);
@@ -344,7 +349,7 @@ fn the_smallest_time_counts_and_is_passed_on_where_the_caller_said_it() {
     let check = |given: &[(&str, &str)], expected: &[&str]| {
         assert_eq!(told(&sidecar, &[&ORDER, given].concat()), expected, "{given:?}");
     };
-    let timeout = |millis: u32| format!("{}: {millis}", router::TIMEOUT);
+    let timeout = |millis: u32| format!("{}: {millis}", router::PER_TRY_TIMEOUT);
     check(&[], &[&timeout(3000), "x-request-timeout-ms: 3000"]);
     check(&[(X, "700")], &[&timeout(700), "x-request-timeout-ms: 700"]);
     check(&[(X, "4000")], &[&timeout(3000), "x-request-timeout-ms: 3000"]);
@@ -363,24 +368,22 @@ fn the_smallest_time_counts_and_is_passed_on_where_the_caller_said_it() {
 /// They hold for retried operations too, whatever their own timeout, which is never extended by them.
 #[wasm_bindgen_test(unsupported = test)]
 fn a_rule_for_retries_reads_what_callers_proxies_say() {
-    let timeout = |lines: Vec<String>| lines.into_iter().find(|it| it.starts_with(router::TIMEOUT)).unwrap();
+    let time = |lines: Vec<String>, name: &str| lines.into_iter().find(|it| it.starts_with(name));
+    let all = |lines| time(lines, router::TIMEOUT);
+    let each = |lines| time(lines, router::PER_TRY_TIMEOUT);
+    let second = Some("x-envoy-upstream-rq-timeout-ms: 1000".to_owned());
+    let attempt = |millis: u32| Some(format!("{}: {millis}", router::PER_TRY_TIMEOUT));
     let sidecar = shop(THREE, "");
-    let grpc = told(&sidecar, &with(&CALL, GRPC, "800m"));
-    assert_eq!(grpc[0], "grpc-timeout: 800m");
-    assert_eq!(timeout(grpc), "x-envoy-upstream-rq-timeout-ms: 800");
-    assert_eq!(timeout(told(&sidecar, &with(&ORDER, ENVOY, "2000"))), "x-envoy-upstream-rq-timeout-ms: 1000");
-    assert_eq!(
-        timeout(told(&sidecar, &with(&ORDER, X, "10"))),
-        "x-envoy-upstream-rq-timeout-ms: 1000",
-        "no rule names it"
-    );
+    let grpc = told(&sidecar, &with(&CALL, GRPC, "200m"));
+    assert_eq!(grpc[0], "grpc-timeout: 200m");
+    assert_eq!((all(grpc.clone()), each(grpc)), (second.clone(), attempt(200)));
+    assert_eq!(each(told(&sidecar, &with(&ORDER, ENVOY, "2000"))), attempt(300), "the rule's own");
+    assert_eq!(each(told(&sidecar, &with(&ORDER, X, "10"))), attempt(300), "no rule names it");
     let both = shop(THREE, DEADLINE);
-    assert_eq!(timeout(told(&both, &with(&ORDER, X, "10"))), "x-envoy-upstream-rq-timeout-ms: 10");
-    assert_eq!(timeout(told(&both, &ORDER)), "x-envoy-upstream-rq-timeout-ms: 1000");
-    assert_eq!(timeout(told(&shop("{}", DEADLINE), &ORDER)), "x-envoy-upstream-rq-timeout-ms: 3000");
-    // An attempt's time is said only where it is shorter than the time for all.
-    let short = told(&both, &with(&ORDER, X, "300"));
-    assert!(!short.iter().any(|it| it.starts_with(router::PER_TRY_TIMEOUT)), "{short:?}");
+    assert_eq!(each(told(&both, &with(&ORDER, X, "10"))), attempt(10));
+    assert_eq!(each(told(&both, &ORDER)), attempt(300));
+    assert_eq!(all(told(&both, &ORDER)), second);
+    assert_eq!(each(told(&shop("{}", DEADLINE), &ORDER)), attempt(3000));
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -499,7 +502,7 @@ fn a_wait_is_taken_off_the_time_and_the_budget_is_asked_after_it() {
         "x-envoy-max-retries: 2",
         "x-envoy-retry-on: 5xx,reset",
         "x-envoy-upstream-rq-per-try-timeout-ms: 300",
-        "x-envoy-upstream-rq-timeout-ms: 449",
+        "x-envoy-upstream-rq-timeout-ms: 1000",
         "x-request-timeout-ms: 449",
     ];
     assert_eq!(lines(&edits), expected);
@@ -545,7 +548,7 @@ fn who_still_has_a_millisecond_goes_on() {
     let Decision::Forward(edits) = sidecar.resume(&mut ticket) else {
         panic!("it has time left");
     };
-    assert_eq!(lines(&edits), ["x-envoy-upstream-rq-timeout-ms: 1", "x-request-timeout-ms: 1"]);
+    assert_eq!(lines(&edits), ["x-envoy-upstream-rq-per-try-timeout-ms: 1", "x-request-timeout-ms: 1"]);
     sidecar.end(ticket);
 }
 

@@ -1,11 +1,11 @@
 //! Switches, breakers and what takes the place of failures.
 
-use super::{Known, Names, list};
+use super::{Known, Names, failures};
 use crate::config::document;
 use crate::config::error::ConfigError;
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::breaker::{Breaker, Invalid, Settings};
-use crate::degrade::failure::{FailureSpec, Statuses};
+use crate::degrade::failure::FailureSpec;
 use crate::degrade::stale;
 use crate::degrade::switch::SwitchSpec;
 
@@ -44,6 +44,7 @@ pub(super) fn breakers(given: Vec<document::Breaker>, known: &Known<'_>) -> Resu
         let path = format!("breakers[{index}]");
         breakers.push(BreakerSpec {
             breaker: self::breaker(&breaker, &path)?,
+            failures: failures(breaker.failures, || format!("{path}.failures"))?,
             selection: known.select(breaker.operations, breaker.tiers, breaker.methods, &path)?,
             fallback: known.fallback(breaker.fallback, &path)?,
             name: breaker.name.0,
@@ -82,13 +83,18 @@ pub(super) fn on_failure(given: Vec<document::OnFailure>, known: &Known<'_>) -> 
         if rule.stale.is_none() && rule.fallback.is_none() {
             return Err(ConfigError::at(path, "must have at least one of stale and fallback"));
         }
-        let statuses = match rule.statuses {
-            None => vec![Statuses::All],
-            some => list(some).into_iter().map(|it| it.0).collect(),
+        let (given, word) = match (rule.failures, rule.statuses) {
+            (Some(_), Some(_)) => {
+                let problem = "must not be given beside failures, which means the same";
+                return Err(ConfigError::at(format!("{path}.statuses"), problem));
+            }
+            (None, Some(statuses)) => (Some(statuses), "statuses"),
+            (failures, None) => (failures, "failures"),
         };
+        let failures = failures(given, || format!("{path}.{word}"))?;
         rules.push(FailureSpec {
             selection: known.select(rule.operations, rule.tiers, rule.methods, &path)?,
-            statuses,
+            failures,
             stale: rule.stale.map(|stale| self::stale(stale, known)),
             fallback: known.fallback(rule.fallback, &path)?,
         });

@@ -1,12 +1,12 @@
 //! Retries and deadlines.
 
-use super::{Known, list};
+use super::{Known, failures, list};
 use crate::config::document;
 use crate::config::error::ConfigError;
 use crate::config::problem::quoted;
 use crate::config::value::Span;
 use crate::retry::budget::{Budget, Unrepresentable};
-use crate::retry::deadline::{DeadlineRule, GRPC, LONGEST};
+use crate::retry::deadline::{DeadlineRule, GRPC, LONGEST, Reach};
 use crate::retry::policy::{Conditions, Hedging, RetryPolicy};
 use crate::retry::router;
 use crate::retry::rule::{DeadlineSpec, RetrySpec};
@@ -39,8 +39,9 @@ pub(super) fn retries(given: Vec<document::Retry>, known: &Known<'_>) -> Result<
             hedging: hedging(rule.hedge, rule.per_try_timeout.is_some(), &path)?,
             budget: budget(&rule.budget.unwrap_or_default(), &format!("{path}.budget"))?,
         };
+        let failures = failures(rule.failures, || format!("{path}.failures"))?;
         let selection = known.select(rule.operations, rule.tiers, rule.methods, &path)?;
-        rules.push(RetrySpec { selection, policy });
+        rules.push(RetrySpec { selection, failures, policy });
     }
     Ok(rules)
 }
@@ -118,7 +119,11 @@ pub(super) fn deadlines(given: Vec<document::Deadline>, known: &Known<'_>) -> Re
             return Err(ConfigError::at(format!("{path}.header"), problem));
         }
         let selection = known.select(rule.operations, rule.tiers, rule.methods, &path)?;
-        rules.push(DeadlineSpec { selection, rule: DeadlineRule { header, default } });
+        let reach = match rule.cut_responses {
+            Some(true) => Reach::End,
+            Some(false) | None => Reach::Beginning,
+        };
+        rules.push(DeadlineSpec { selection, rule: DeadlineRule { header, default }, reach });
     }
     Ok(rules)
 }

@@ -44,6 +44,15 @@ const MAX_TRIPS: u8 = 32;
 /// Jitter, in thousandths: from 800 to 1 200.
 const JITTER: (u64, u64) = (800, 401);
 
+/// What a probe is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The end of its request: its client's time.
+    Request,
+    /// The answer: the service's time.
+    Answer,
+}
+
 /// How a breaker stands to the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -111,6 +120,22 @@ impl Breaker {
         };
         *place = deadline;
         (State { epoch, phase: Phase::HalfOpen(taken), ..state }, Some(Probe { epoch, place: index }))
+    }
+
+    /// Gives a probe its time anew: a minute for a client to send the rest of its request, and from then on what the service has.
+    pub fn expect(&self, state: State, probe: &Probe, awaited: Awaited, now: Timestamp) -> State {
+        let state = self.at(state, now);
+        let Some(mut probing) = without(&state, probe) else {
+            return state;
+        };
+        let time = match awaited {
+            Awaited::Request => MAX_PATIENCE,
+            Awaited::Answer => self.patience(&state),
+        };
+        if let Some(place) = probing.deadlines.get_mut(usize::from(probe.place)) {
+            *place = now.saturating_add(time);
+        }
+        State { phase: Phase::HalfOpen(probing), ..state }
     }
 
     /// Takes note of how a probe ended. Nothing happens if its epoch is over, as it is when its time is.

@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use crate::degrade::breaker::Breaker;
+use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::breaker::state::Transition;
 use crate::degrade::breaker::tally::{Outcome, Response};
 use crate::degrade::breaker::watched::{Admission, Answer, By, Change, Refusal, Watched};
 use crate::host::Host;
+use crate::monitor::failures::Failures;
 use crate::monitor::names::Names;
 use crate::monitor::reason::Reason;
 use crate::operation::selection::Selection;
@@ -21,6 +23,8 @@ pub struct BreakerSpec {
     pub name: String,
     /// Which requests it counts and refuses.
     pub selection: Selection,
+    /// Which answers are failures.
+    pub failures: Failures,
     /// When it trips and how it comes back.
     pub breaker: Breaker,
     /// Index of the fallback that its refusals answer with; absent: what the rule for failures says.
@@ -87,6 +91,11 @@ impl BreakerRule {
     /// Takes note that the service's time for the request begins. An attempt at it is given up after `most`, if anything.
     pub fn follow(&self, host: &dyn Host, admission: &mut Admission, most: Option<Duration>, now: Timestamp) {
         self.watched.follow(host, admission, most, now);
+    }
+
+    /// Takes note of what a probe is waiting for from now on.
+    pub fn expect(&self, host: &dyn Host, worker: &Worker, admission: &Admission, awaited: Awaited, now: Timestamp) {
+        self.told(self.watched.expect(host, &worker.trouble, admission, awaited, now), host, worker);
     }
 
     /// Takes note that the service has begun to answer.

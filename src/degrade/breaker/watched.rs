@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::degrade::breaker::Breaker;
-use crate::degrade::breaker::machine::{RETRY_SOON, Standing, scattered};
+use crate::degrade::breaker::machine::{Awaited, RETRY_SOON, Standing, scattered};
 use crate::degrade::breaker::ramp::Turn;
 use crate::degrade::breaker::record::{self, Parts};
 use crate::degrade::breaker::state::{Probe, State, Transition};
@@ -174,6 +174,23 @@ impl Watched {
             let _ = visit.publish();
         }
         visit.ask_to_wake();
+        visit.answer(())
+    }
+
+    /// Takes note of what a probe is waiting for from now on. Two calls for a probe, none for others.
+    pub fn expect(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        admission: &Admission,
+        awaited: Awaited,
+        now: Timestamp,
+    ) -> Answer<()> {
+        let mut visit = self.visit(host, trouble, now);
+        if let Kind::Probe(probe) = admission.0 {
+            // As for a report.
+            let _ = visit.update(|breaker, state| (breaker.expect(state, &probe, awaited, now), ()));
+        }
         visit.answer(())
     }
 

@@ -56,6 +56,21 @@ impl RawUpstream {
         .await
     }
 
+    /// Answers with 200 at once, and with a body of so many bytes, one at a time.
+    pub(crate) async fn drip(pieces: usize, every: Duration) -> Self {
+        Self::start(move |mut stream, received| async move {
+            read_until(&mut stream, &received, b"\r\n\r\n").await?;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {pieces}\r\nconnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.ok()?;
+            for _ in 0..pieces {
+                tokio::time::sleep(every).await;
+                stream.write_all(b".").await.ok()?;
+            }
+            Some(())
+        })
+        .await
+    }
+
     pub(crate) fn cluster(&self) -> Cluster {
         Cluster::http1(self.address)
     }
@@ -93,7 +108,7 @@ async fn read(stream: &mut TcpStream, received: &Received) -> Option<Vec<u8>> {
 
 async fn read_until(stream: &mut TcpStream, received: &Received, end: &[u8]) -> Option<()> {
     let mut seen = Vec::new();
-    while !seen.ends_with(end) {
+    while !seen.windows(end.len()).any(|it| it == end) {
         seen.extend(read(stream, received).await?);
     }
     Some(())

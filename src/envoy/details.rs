@@ -1,0 +1,37 @@
+//! What Envoy's response-code details say of who answered.
+//!
+//! The words are those of `source/common/stream_info` (`ResponseCodeDetailValues`) and of the filter for fault injection; what
+//! follows in braces are causes. A filter in Wasm or Lua may leave the details empty: it is not the service either.
+
+use crate::attempt::UNPAID;
+use crate::host::Origin;
+
+/// What the router answers when it waits no longer.
+const TIMEOUTS: [&[u8]; 5] = [
+    b"response_timeout",
+    b"stream_idle_timeout",
+    b"upstream_max_stream_duration_reached",
+    b"upstream_per_try_idle_timeout",
+    b"upstream_per_try_timeout",
+];
+
+/// And when the connection broke.
+const RESETS: [&[u8]; 2] = [b"upstream_reset_before_response_started", b"upstream_reset_after_response_started"];
+
+/// Who answered with these details.
+pub(super) fn origin(details: &[u8]) -> Origin {
+    let has = |word: &[u8]| details.windows(word.len()).any(|it| it == word);
+    match details {
+        b"via_upstream" => Origin::Service,
+        b"no_healthy_upstream" => Origin::Unreachable,
+        b"fault_filter_abort" => Origin::Injected,
+        it if it == UNPAID.as_bytes() || TIMEOUTS.contains(&it) => Origin::Unanswered,
+        it if it.starts_with(b"dns_resolution_failure") => Origin::Unreachable,
+        it if RESETS.iter().any(|reset| it.starts_with(reset)) => match () {
+            () if has(b"overflow") => Origin::Overflow,
+            () if has(b"connection_failure") || has(b"connection_timeout") => Origin::Unreachable,
+            () => Origin::Unanswered,
+        },
+        _ => Origin::Elsewhere,
+    }
+}
