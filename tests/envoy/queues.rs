@@ -37,17 +37,20 @@ fn queued(number: usize) -> Vec<u8> {
     request("/queued", format!("x-number: {number}\r\n"))
 }
 
-/// Asserts that arrivals keep to the beat: each is at its instant or up to [`LATENESS`] after, never before.
+/// Asserts that arrivals keep to the beat: none comes before its instant, and most are no later than [`LATENESS`].
+///
+/// Each can only be late, so the one that is least late tells where the beat lies. A single one that came early would make all
+/// others late by as much, and a queue that drains too fast or too slowly drifts away from the beat. A busy machine makes some
+/// late, and says nothing by that.
 fn assert_spaced(arrivals: &[Arrival]) {
-    let gaps: Vec<Duration> = arrivals.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-    let least = *gaps.iter().min().expect("more than one arrival");
-    assert!(SPACING - LATENESS <= least, "{least:?} between two arrivals: {gaps:?}");
-    // Late ones make single gaps shorter than they should be, but the beat goes on from the instants, not from them.
-    for (place, arrival) in (0_u32..).zip(arrivals) {
-        let due = SPACING * place;
+    let since_the_first = (0_u32..).zip(arrivals).map(|(place, arrival)| {
         let after = arrival.at - arrivals[0].at;
-        assert!(due <= after + LATENESS, "arrival {place} came {:?} too early: {gaps:?}", due - after);
-    }
+        after.as_secs_f64() - (SPACING * place).as_secs_f64()
+    });
+    let mut lateness: Vec<f64> = since_the_first.collect();
+    lateness.sort_by(f64::total_cmp);
+    let most = lateness[(lateness.len() - 1) * 3 / 4] - lateness[0];
+    assert!(most <= LATENESS.as_secs_f64(), "a quarter came more than {most:.3} s off the beat: {lateness:?}");
 }
 
 /// Waits until the last release is past, and asserts that a queue in which nobody waits holds nobody up.
