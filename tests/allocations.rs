@@ -19,7 +19,6 @@ use outrigger::host::{
 use outrigger::pipeline::{Answer, Decision};
 use outrigger::time::Timestamp;
 use outrigger::worker::Worker;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 /// The system's allocator, which counts for each thread while it is told to.
 struct Counting;
@@ -209,7 +208,7 @@ fn allocations(document: &str, more_headers: usize) -> usize {
     ALLOCATIONS.get()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_count_counts() {
     ON.set(true);
     let before = ALLOCATIONS.get();
@@ -218,7 +217,7 @@ fn the_count_counts() {
     assert_eq!(ALLOCATIONS.get() - before, 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_goes_on_allocates_nothing() {
     let user = r#""key": ["header:x-user-id", "cookie:sid", "query:q", "host", "path", "method", "operation"]"#;
     let limits = [
@@ -235,7 +234,7 @@ fn a_request_that_goes_on_allocates_nothing() {
     assert_eq!(allocations(&document(20, &limits), 20), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn neither_operations_nor_headers_nor_keys_of_a_request_add_any() {
     let user = r#""key": ["header:x-user-id"]"#;
     let limits = [limit("all", BUCKET), limit("user", &format!("{user}, {BUCKET}"))];
@@ -245,7 +244,7 @@ fn neither_operations_nor_headers_nor_keys_of_a_request_add_any() {
 
 /// What a request holds of up to four limits, and what they have left, fits where it stands. Beyond that both move to the
 /// heap, once for eight.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_fifth_limit_costs_two() {
     let limits = |count: usize| -> Vec<String> { (0..count).map(|n| limit(&format!("l{n}"), BUCKET)).collect() };
     assert_eq!(allocations(&document(20, &limits(4)), 0), 0);

@@ -28,7 +28,6 @@ use outrigger::host::{Host, HostError};
 use outrigger::monitor::trouble::Trouble;
 use outrigger::shared::live::Latest;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const RECORD: &str = "outrigger/test/breaker/inventory";
 
@@ -185,7 +184,7 @@ impl InFlight {
 
 // === when it trips ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_bound_is_wilsons() {
     // Found by bisection of what Wilson's formula solves, (p - b)² = z² b(1 - b) / n with z = 1.64; see `ratio`.
     let known = [
@@ -212,7 +211,7 @@ fn the_bound_is_wilsons() {
     assert_eq!(lower_bound(9, 5), lower_bound(5, 5), "more hits than requests");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_ratio_is_proven_by_enough_requests_only() {
     let half = Ratio::new(0.5).unwrap();
     // A share of 60 % is proven to be over a half by 68 requests, one of 80 % by 8, one of 51 % by 6 724.
@@ -229,7 +228,7 @@ fn a_ratio_is_proven_by_enough_requests_only() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_ring_shows_the_whole_window_and_no_more_than_a_part_beyond_it() {
     const PART: u64 = SECOND;
     let one = Counts { total: 1, failed: 1, slow: 1 };
@@ -287,7 +286,7 @@ fn reason(state: &State) -> Option<TripReason> {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_condition_trips_at_its_boundary_and_an_absent_one_never() {
     let in_turn = |good: usize, bad: usize, response: Response| [vec![OK; good], vec![response; bad]].concat();
     let consecutive = breaker(&Settings { consecutive_failures: Some(5), ..Settings::default() });
@@ -320,7 +319,7 @@ fn each_condition_trips_at_its_boundary_and_an_absent_one_never() {
     assert!(!none.trip().has_any() && all.trip().has_any());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_run_of_failures_spans_workers_and_ends_with_a_success_or_the_window() {
     let breaker = breaker(&Settings { consecutive_failures: Some(4), ..Settings::default() });
     let window = breaker.trip().window();
@@ -349,7 +348,7 @@ fn a_run_of_failures_spans_workers_and_ends_with_a_success_or_the_window() {
     assert_eq!(count(State::default(), &late, end + 1).epoch, 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn settings_that_make_no_breaker_are_refused_by_name() {
     type Poke = fn(&mut Settings);
     let cases: [(&str, Poke); 14] = [
@@ -380,7 +379,7 @@ fn settings_that_make_no_breaker_are_refused_by_name() {
 
 // === a life ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_breaker_trips_waits_probes_ramps_and_closes() {
     let fleet = Fleet::new(2, &Settings { slow_ratio: None, ..example() });
     let start = fleet.now();
@@ -439,7 +438,7 @@ fn a_breaker_trips_waits_probes_ramps_and_closes() {
     assert_eq!(fleet.errors.get(), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn labels_are_what_the_metrics_say() {
     let all = [
         (Transition::Closed, "closed", "ramp_over", 0),
@@ -468,7 +467,7 @@ fn tripped(breaker: &Breaker, trips: u8, now: u64) -> State {
     breaker.probed(state, &probe, &FAILED, at(now))
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_trip_doubles_the_time_up_to_the_longest_and_a_minute_of_peace_forgives_all() {
     let breaker = breaker(&example());
     for (trips, time) in (0..).zip([5, 10, 20, 40, 60, 60, 60]) {
@@ -497,7 +496,7 @@ fn each_trip_doubles_the_time_up_to_the_longest_and_a_minute_of_peace_forgives_a
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_probe_is_given_three_times_what_a_success_takes_and_more_with_each_trip() {
     let quick = breaker(&Settings { slow_ratio: None, slow_after: None, ..example() });
     let state = |slowest, trips| State { trips, slowest: Slowest { latency: slowest, at: at(0) }, ..State::default() };
@@ -527,7 +526,7 @@ fn a_probe_is_given_three_times_what_a_success_takes_and_more_with_each_trip() {
     assert!((1_460..1_480).contains(&fading.latency.as_millis()), "{fading:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_probe_that_fails_is_slow_or_is_lost_opens_again() {
     for (response, expected) in [(FAILED, TripReason::ProbeFailed), (SLOW, TripReason::ProbeSlow)] {
         let fleet = Fleet::new(1, &example());
@@ -871,7 +870,7 @@ fn check(breaker: &Breaker, world: &World) {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn from_every_state_that_can_be_there_is_a_way_to_closed() {
     let breaker = breaker(&Settings {
         consecutive_failures: Some(2),
@@ -950,7 +949,7 @@ fn in_a_row(outcomes: &[(u64, Response)]) -> u32 {
 }
 
 /// The reference sees all that was published in the order of time; the breaker sees it in batches, in any order.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_known_does_not_depend_on_who_published_first() {
     let mut random = Random::seeded(41);
     // No threshold that is met on the way, which would begin an epoch.
@@ -1023,7 +1022,7 @@ fn what_is_known_does_not_depend_on_who_published_first() {
 }
 
 /// The same on workers that publish by themselves: once all have, the run is the one that happened.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_publish_by_themselves_come_to_the_run_that_happened() {
     let mut trips = 0;
     for seed in 1..=300 {
@@ -1070,7 +1069,7 @@ fn workers_that_publish_by_themselves_come_to_the_run_that_happened() {
 }
 
 /// The demo: one worker holds a success of before the outage, and publishes it among the failures of the other.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_success_of_before_the_outage_breaks_no_run_whenever_it_is_published() {
     // Which worker gets which of the failures, and when the success was.
     for turn in 0_u32..256 {
@@ -1089,7 +1088,7 @@ fn a_success_of_before_the_outage_breaks_no_run_whenever_it_is_published() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_outage_costs_the_threshold_and_one_request_of_each_other_worker() {
     for workers in [1, 2, 4, 8] {
         for threshold in [1, 2, 3, 5, 8, 12, 16] {
@@ -1117,7 +1116,7 @@ fn an_outage_costs_the_threshold_and_one_request_of_each_other_worker() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_service_that_fails_all_the_time_without_tripping_costs_no_call_per_failure() {
     // 10 000 requests a second over two workers, of which every tenth fails.
     let fleet = Fleet::new(2, &Settings { consecutive_failures: Some(5), ..Settings::default() });
@@ -1138,7 +1137,7 @@ fn a_service_that_fails_all_the_time_without_tripping_costs_no_call_per_failure(
 
 // === requests that hang ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn requests_under_way_are_overdue_once_and_never_too_soon() {
     for seed in 1..=50 {
         let mut random = Random::seeded(seed);
@@ -1210,7 +1209,7 @@ fn slow_half() -> Settings {
     Settings { slow_ratio: Some(0.5), slow_after: Some(millis(300)), ..Settings::default() }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_dead_stop_opens_it_while_the_requests_hang_whether_others_come_or_not() {
     for per_second in [0, 20, 50, 1_000] {
         let fleet = Fleet::new(2, &slow_half());
@@ -1248,7 +1247,7 @@ fn a_dead_stop_opens_it_while_the_requests_hang_whether_others_come_or_not() {
 }
 
 /// A window full of good answers does not hide that there are none any more.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_dead_stop_is_seen_behind_a_window_of_good_answers() {
     for (workers, per_second) in [(1, 50), (2, 50), (4, 100), (4, 1_000)] {
         // Whether requests keep coming, or forty clients wait for what they asked.
@@ -1277,7 +1276,7 @@ fn a_dead_stop_is_seen_behind_a_window_of_good_answers() {
 }
 
 /// One worker's clients have slow requests only, the other's quick ones; less than half of all are slow.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn slow_requests_on_one_worker_are_no_dead_stop_while_another_answers() {
     for seed in 1..=20 {
         let mut random = Random::seeded(seed);
@@ -1294,7 +1293,7 @@ fn slow_requests_on_one_worker_are_no_dead_stop_while_another_answers() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_stop_has_no_answer_in_it_whoever_published_first() {
     let breaker = breaker(&Settings { consecutive_failures: None, min_requests: 1_000, ..slow_half() });
     let mut random = Random::seeded(43);
@@ -1322,7 +1321,7 @@ fn a_stop_has_no_answer_in_it_whoever_published_first() {
     assert_eq!(Stop::default().settles(0), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_hangs_counts_once_however_it_ends() {
     const HANG: u64 = 2 * SECOND;
     let late = |outcome| Response { outcome, latency: seconds(2) };
@@ -1381,7 +1380,7 @@ fn a_request_that_hangs_counts_once_however_it_ends() {
     assert_eq!(counts(&fleet).0, Counts { total: 1, failed: 0, slow: 1 });
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_lies_about_when_no_request_comes_is_published_by_the_timer() {
     let fleet = Fleet::new(1, &Settings { consecutive_failures: Some(5), ..Settings::default() });
     assert!(fleet.serve(0, &OK));
@@ -1426,7 +1425,7 @@ fn trips_in(hours: u64, failing: u64, seed: u64) -> usize {
     trips
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn one_failure_in_a_hundred_trips_it_less_than_once_a_day() {
     // Where the tests run as wasm32, a few hours: it is the same arithmetic.
     let hours = if cfg!(target_arch = "wasm32") { 4 } else { 24 };
@@ -1487,7 +1486,7 @@ fn run(
     log
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_outage_is_found_within_a_second_obeyed_by_all_half_a_second_later_and_left_in_time() {
     for seed in 1..=20 {
         let mut random = Random::seeded(seed);
@@ -1521,7 +1520,7 @@ fn an_outage_is_found_within_a_second_obeyed_by_all_half_a_second_later_and_left
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn sixty_percent_of_failures_are_found_in_ten_seconds_by_their_ratio() {
     let settings = Settings { failure_ratio: Some(0.5), ..Settings::default() };
     let gap = SECOND / 7;
@@ -1557,7 +1556,7 @@ fn sixty_percent_of_failures_are_found_in_ten_seconds_by_their_ratio() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_healthy_breaker_costs_next_to_no_calls() {
     let fleet = Fleet::new(2, &example());
     take_shared_calls(&fleet.host);
@@ -1595,7 +1594,7 @@ fn a_healthy_breaker_costs_next_to_no_calls() {
     assert!(calls * 100 <= 20_000 * 5, "{calls}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_trip_is_obeyed_when_the_copy_is_a_quarter_of_a_second_old() {
     let fleet = Fleet::new(8, &Settings { consecutive_failures: Some(3), ..Settings::default() });
     let read = fleet.now();
@@ -1616,7 +1615,7 @@ fn a_trip_is_obeyed_when_the_copy_is_a_quarter_of_a_second_old() {
     assert!(MAX_AGE <= millis(500), "a worker that has requests obeys within half a second");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_ramp_admits_its_share_over_all_workers_however_few_requests_each_has() {
     for (workers, requests) in [(1, 1_000), (8, 1_000), (8, 40), (64, 64)] {
         for percent in [10, 25, 50] {
@@ -1654,7 +1653,7 @@ fn the_ramp_admits_its_share_over_all_workers_however_few_requests_each_has() {
     assert_eq!(share(start, at(0)), Some(10));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_fails_in_the_ramp_opens_again_judged_by_the_ramp_alone() {
     let fleet = Fleet::new(1, &example());
     let since = at(fleet.now());
@@ -1756,7 +1755,7 @@ fn made(requests: &[Vec<Request>]) -> Vec<Transition> {
     changes.filter(|it| it.by == By::Us).map(|it| it.transition).collect()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_two_workers_take_the_last_probe_in_any_order_of_calls() {
     for (workers, probes) in [(2, 1), (2, 2), (3, 2)] {
         let settings = Settings { probes, ..example() };
@@ -1774,7 +1773,7 @@ fn no_two_workers_take_the_last_probe_in_any_order_of_calls() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_workers_that_trip_it_at_once_trip_it_once_in_any_order_of_calls() {
     for (consecutive, steps) in [(1, vec![1, 1]), (1, vec![1, 1, 1]), (2, vec![2, 2])] {
         let settings = Settings { consecutive_failures: Some(consecutive), ..Settings::default() };
@@ -1789,7 +1788,7 @@ fn two_workers_that_trip_it_at_once_trip_it_once_in_any_order_of_calls() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn in_a_storm_no_more_probes_are_out_than_may_be_and_it_comes_back() {
     for seed in 1..=10 {
         let mut random = Random::seeded(seed);
@@ -1900,7 +1899,7 @@ fn any_state(random: &mut Random) -> State {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_written_is_what_is_read() {
     let mut random = Random::seeded(77);
     let mut bytes = Vec::new();
@@ -1919,7 +1918,7 @@ fn what_is_written_is_what_is_read() {
 }
 
 /// A record that an earlier version of the module wrote: what it knows of failures in a row is taken over.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_record_of_the_earlier_layout_is_read() {
     let mut random = Random::seeded(78);
     let mut bytes = Vec::new();
@@ -1950,7 +1949,7 @@ fn a_record_of_the_earlier_layout_is_read() {
     assert_eq!(fleet.host.record(RECORD).unwrap().len(), 509);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn garbage_admits_is_counted_and_is_replaced() {
     const UNREADABLE: &str = "call=.=shared_decode;.;outrigger_host_errors_total";
     let mut random = Random::seeded(3);
@@ -1990,7 +1989,7 @@ fn garbage_admits_is_counted_and_is_replaced() {
     assert_eq!(record::decode(&whole, SECOND), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn any_state_at_any_time_comes_to_closed() {
     let mut random = Random::seeded(9);
     for turn in 0..60 {
@@ -2011,7 +2010,7 @@ fn any_state_at_any_time_comes_to_closed() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_proxy_that_does_not_answer_makes_it_admit_and_is_reported() {
     let fleet = Fleet::new(1, &Settings { consecutive_failures: Some(1), ..Settings::default() });
     fleet.host.break_call("shared_get");
@@ -2042,7 +2041,7 @@ fn a_proxy_that_does_not_answer_makes_it_admit_and_is_reported() {
     assert!(fleet.admit(0).unwrap().is_probe());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_goes_back_costs_no_more_than_the_longest_time() {
     const BACK: u64 = HOUR;
     // Open.
@@ -2101,7 +2100,7 @@ fn a_clock_that_goes_back_costs_no_more_than_the_longest_time() {
 
 // === a configuration update ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn new_parameters_hold_at_once_and_the_state_goes_on() {
     let host = MemoryHost::new();
     let watches = Watches::default();

@@ -11,7 +11,6 @@ use outrigger::monitor::outcome::Outcome;
 use outrigger::retry::budget::{Account, Budget, MAX_CAP, MAX_PER_SECOND, MIN_CAP, SetAside, Unrepresentable};
 use outrigger::shared::by_key::ByKey;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
@@ -218,7 +217,7 @@ fn run(seed: u64, ratio: f64, min_per_second: f64, workers: u32, rate: u64) -> f
     run.least_slack()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_interval_sees_more_retries_than_are_paid_for() {
     let mut least = f64::MAX;
     for (seed, (ratio, min_per_second)) in
@@ -236,7 +235,7 @@ fn no_interval_sees_more_retries_than_are_paid_for() {
     assert!(least < 0.1, "{least}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn in_the_long_run_it_is_the_ratio() {
     for ratio in [0.01, 0.05, 0.1, 0.2, 0.3, 0.33, 0.5, 0.6, 0.75, 0.99, 1.0] {
         for wanted in [1, 2, 4] {
@@ -258,7 +257,7 @@ fn in_the_long_run_it_is_the_ratio() {
 }
 
 /// A bucket that prices a retry at a whole number of deposits makes it 1 for every percentage above a half, and 3 for a third.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn tower_truncation_a_ratio_of_six_tenths_is_not_one() {
     for (ratio, successes, retries) in [(0.6, 1_000, 600), (0.75, 1_000, 750), (0.99, 1_000, 990), (0.3, 1_000, 300)] {
         let mut client = Client::new(ratio, 0.0);
@@ -274,7 +273,7 @@ fn tower_truncation_a_ratio_of_six_tenths_is_not_one() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_together_pay_for_what_time_allows_once() {
     for workers in [1, 3, 8] {
         let mut clients: Vec<Client> = (0..workers).map(|_| Client::new(0.1, 2.0).of(workers)).collect();
@@ -294,7 +293,7 @@ fn workers_together_pay_for_what_time_allows_once() {
 
 // === what is there ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn it_starts_half_full() {
     assert_eq!(Client::new(0.1, 1.0).there(), 5);
     assert_eq!(Client::new(0.1, 1.0).of(2).there(), 2);
@@ -303,7 +302,7 @@ fn it_starts_half_full() {
     assert_eq!(Client::new(0.1, MAX_PER_SECOND).there(), 250);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn time_pays_to_the_nanosecond() {
     let mut client = Client::new(0.1, 1.0);
     client.drain();
@@ -320,7 +319,7 @@ fn time_pays_to_the_nanosecond() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_cap_is_ten_at_least_and_five_hundred_at_most() {
     let mut client = Client::new(0.1, 0.0);
     client.now += 3_600 * SECOND;
@@ -337,7 +336,7 @@ fn the_cap_is_ten_at_least_and_five_hundred_at_most() {
     assert_eq!(client.there(), 10);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_of_many_workers_may_have_one() {
     let mut client = Client::new(0.1, 1.0).of(32);
     assert_eq!(client.there(), 0);
@@ -350,7 +349,7 @@ fn each_of_many_workers_may_have_one() {
     assert_eq!(client.there(), 15);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_comes_takes_its_share_from_the_others() {
     let mut client = Client::new(0.1, 1.0);
     client.now += TTL;
@@ -368,7 +367,7 @@ fn a_worker_that_comes_takes_its_share_from_the_others() {
 
 // === set aside ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_set_aside_is_nobody_elses_until_it_returns() {
     let mut client = Client::new(0.1, 0.0);
     let first = client.go(2);
@@ -392,7 +391,7 @@ fn what_is_set_aside_is_nobody_elses_until_it_returns() {
     assert_eq!(client.there(), 2);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_cap_holds_for_what_is_free_and_what_is_set_aside() {
     let mut client = Client::new(0.1, 1.0);
     client.now += 1;
@@ -406,7 +405,7 @@ fn the_cap_holds_for_what_is_free_and_what_is_set_aside() {
     assert_eq!(client.there(), 6);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_a_success_pays() {
     for (outcome, there) in [
         (Outcome::Success, 1),
@@ -424,7 +423,7 @@ fn only_a_success_pays() {
 
 // === while it fails ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn while_fewer_than_half_succeed_half_is_kept() {
     let mut client = Client::new(0.1, 1.0);
     client.there();
@@ -441,7 +440,7 @@ fn while_fewer_than_half_succeed_half_is_kept() {
     assert_eq!(client.there(), 6, "half succeed again, and find what was kept");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_few_failures_say_nothing() {
     let mut client = Client::new(0.1, 1.0);
     client.end(Outcome::Failure, 3);
@@ -450,7 +449,7 @@ fn a_few_failures_say_nothing() {
     assert_eq!(client.there(), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_neither_succeeds_nor_fails_says_nothing() {
     let mut client = Client::new(0.1, 1.0);
     client.end(Outcome::Cancelled, 100);
@@ -459,7 +458,7 @@ fn what_neither_succeeds_nor_fails_says_nothing() {
     assert_eq!(client.there(), 5);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn failures_count_half_after_a_tenth_of_the_ttl() {
     let mut client = Client::new(0.1, 0.0);
     client.end(Outcome::Failure, 16);
@@ -478,7 +477,7 @@ fn failures_count_half_after_a_tenth_of_the_ttl() {
     assert_eq!(client.there(), 6);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn in_an_outage_the_requests_that_fail_earn_nothing() {
     let mut client = Client::new(0.2, 0.0);
     client.end(Outcome::Success, 10_000);
@@ -497,7 +496,7 @@ fn in_an_outage_the_requests_that_fail_earn_nothing() {
 
 // === clocks ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_goes_back_pays_nothing_twice() {
     for step in [1, MILLISECOND, SECOND] {
         let mut client = Client::new(0.1, 1.0);
@@ -514,7 +513,7 @@ fn a_clock_that_goes_back_pays_nothing_twice() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn after_a_long_step_back_time_pays_from_there() {
     let mut client = Client::new(0.1, 1.0);
     client.now += TTL;
@@ -536,7 +535,7 @@ fn after_a_long_step_back_time_pays_from_there() {
     assert_eq!(client.there(), 10);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_ends_of_time_are_instants_like_others() {
     for instants in [[0, u64::MAX, 0], [u64::MAX, 0, u64::MAX], [u64::MAX, u64::MAX, u64::MAX]] {
         let mut client = Client::new(1.0, MAX_PER_SECOND);
@@ -549,7 +548,7 @@ fn the_ends_of_time_are_instants_like_others() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_cap_holds_while_the_clock_has_not_caught_up() {
     let mut client = Client::new(1.0, 0.0);
     client.there();
@@ -560,7 +559,7 @@ fn the_cap_holds_while_the_clock_has_not_caught_up() {
 
 // === configurations ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_account_outlives_its_configuration() {
     let accounts: ByKey<RefCell<Account>> = ByKey::default();
     let old = budget(0.1, 1.0);
@@ -574,7 +573,7 @@ fn an_account_outlives_its_configuration() {
     assert_eq!(account.borrow_mut().set_aside(&new, 9, 1, at(START)).retries(), 3);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_makes_no_budget_is_refused() {
     let of = |ratio, min_per_second, ttl| Budget::new(ratio, min_per_second, ttl);
     let ttl = Duration::from_secs(10);

@@ -16,7 +16,6 @@ use outrigger::shared::roster::{BEAT, EXPIRY, WorkerId};
 use outrigger::shared::shares::{KeyedShares, PLACES_PER_SET, RESERVE_LIFETIME, Shares};
 use outrigger::shared::table::KeyHash;
 use outrigger::worker::Worker;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const RECORD: &str = "outrigger/test/concurrency/all";
 const ROSTER: &str = "outrigger/roster";
@@ -62,7 +61,7 @@ fn tags(shares: &[Share]) -> usize {
     shares.iter().map(|share| share.tag).collect::<std::collections::BTreeSet<_>>().len()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn one_key_on_many_workers_does_not_crowd_itself_out() {
     let limit = Concurrency { max_in_flight: 20 };
     let mut shares = Vec::new();
@@ -73,7 +72,7 @@ fn one_key_on_many_workers_does_not_crowd_itself_out() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_list_of_demands_and_releases_goes_beyond_the_limit() {
     let mut random = Random::seeded(1);
     for round in 0..50 {
@@ -235,7 +234,7 @@ fn random_schedule(config: &str, keyed: bool, max: usize, steps: usize, seed: u6
     most
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn never_more_than_the_limit_is_in_flight_over_all_workers() {
     for (seed, max) in (11..).zip([1, 2, 5, 20, 100]) {
         let most = random_schedule(&together(max), false, max as usize, 5_000, seed);
@@ -243,7 +242,7 @@ fn never_more_than_the_limit_is_in_flight_over_all_workers() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn never_more_than_the_limit_is_in_flight_for_a_key_over_all_workers() {
     for (seed, max) in (21..).zip([1, 2, 5, 20]) {
         let most = random_schedule(&per_user(max), true, max as usize, 5_000, seed);
@@ -279,7 +278,7 @@ impl Race for Joining {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_join_at_once_share_the_limit_in_every_order_of_calls() {
     for keyed in [false, true] {
         for max_in_flight in [1, 2] {
@@ -293,7 +292,7 @@ fn workers_that_join_at_once_share_the_limit_in_every_order_of_calls() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_find_the_share_of_a_dead_one_at_once_share_what_it_had() {
     for keyed in [false, true] {
         let limit = Concurrency { max_in_flight: 1 };
@@ -324,7 +323,7 @@ fn with_others(limit: &str) -> String {
     )
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_request_held_is_free_again_exactly_once_whatever_ends_it() {
     type Life = fn(&Sidecar);
     let lives: [(&str, Life); 8] = [
@@ -370,7 +369,7 @@ fn what_a_request_held_is_free_again_exactly_once_whatever_ends_it() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_reserve_goes_back_in_its_lifetime() {
     let sidecar = Sidecar::new(&together(100));
     let mut held = Vec::new();
@@ -387,7 +386,7 @@ fn a_reserve_goes_back_in_its_lifetime() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_makes_no_promise_and_says_that_it_is_about_requests_in_flight() {
     for (config, _) in both(2) {
         let sidecar = Sidecar::new(&config);
@@ -400,7 +399,7 @@ fn a_refusal_makes_no_promise_and_says_that_it_is_about_requests_in_flight() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_configuration_update_keeps_what_is_in_flight() {
     for (smaller, larger) in both(3).into_iter().zip(both(5)) {
         let old = Sidecar::new(&smaller.0);
@@ -419,7 +418,7 @@ fn a_configuration_update_keeps_what_is_in_flight() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_limit_that_an_update_lowers_holds_for_the_configuration_before_it_too() {
     for (larger, smaller) in both(5).into_iter().zip(both(2)) {
         let old = Sidecar::new(&larger.0);
@@ -433,7 +432,7 @@ fn a_limit_that_an_update_lowers_holds_for_the_configuration_before_it_too() {
 
 // === workers that vanish ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_share_of_a_worker_that_vanished_is_free_in_three_seconds_and_not_before_it_may_be_dead() {
     for (config, keyed) in both(10) {
         // How long before its end it said last that it was there, and what the others are at.
@@ -460,7 +459,7 @@ fn the_share_of_a_worker_that_vanished_is_free_in_three_seconds_and_not_before_i
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_are_there_keep_their_shares_for_minutes() {
     for (config, keyed) in both(10) {
         let workers = Sidecar::several(3, &config);
@@ -480,7 +479,7 @@ fn workers_that_are_there_keep_their_shares_for_minutes() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_was_taken_for_dead_exceeds_the_limit_until_its_requests_end_and_no_longer() {
     for (config, keyed) in both(10) {
         let (late, other) = {
@@ -509,7 +508,7 @@ fn a_worker_that_was_taken_for_dead_exceeds_the_limit_until_its_requests_end_and
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_steps_back_an_hour_loses_no_place_for_long() {
     for (config, keyed) in both(10) {
         let workers = Sidecar::several(2, &config);
@@ -559,13 +558,13 @@ fn calls_per_hundred(config: &str, in_flight: usize, keyed: bool) -> usize {
     take_shared_calls(&workers[0].host).saturating_sub(2 * beats) * 100 / REQUESTS
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_keyed_request_costs_four_shared_calls() {
     let calls = calls_per_hundred(&per_user(10).replace(r#""max_keys": 64"#, r#""max_keys": 4096"#), 20, true);
     assert!(calls <= 400, "{calls} in a hundred requests");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn far_from_the_limit_most_requests_cost_no_shared_call() {
     let calls = calls_per_hundred(&together(1_000), 20, false);
     assert!(calls <= CALLS_FAR_FROM_THE_LIMIT, "{calls} in a hundred requests");
@@ -574,7 +573,7 @@ fn far_from_the_limit_most_requests_cost_no_shared_call() {
 /// In a hundred requests, at 1 000 requests per second on four workers.
 const CALLS_FAR_FROM_THE_LIMIT: usize = 25;
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn near_the_limit_a_request_costs_four_shared_calls() {
     let calls = calls_per_hundred(&together(22), 20, false);
     assert!(calls <= 410, "{calls} in a hundred requests");
@@ -582,7 +581,7 @@ fn near_the_limit_a_request_costs_four_shared_calls() {
 
 // === trouble ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn shared_state_that_cannot_be_used_follows_the_failure_mode_and_is_counted() {
     for (mode, passes) in [("allow", true), ("deny", false)] {
         for call in ["shared_get", "shared_set", "random"] {
@@ -611,7 +610,7 @@ fn shared_state_that_cannot_be_used_follows_the_failure_mode_and_is_counted() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_could_not_be_given_back_comes_back() {
     for call in ["shared_get", "shared_set"] {
         for (config, keyed) in both(4) {
@@ -640,7 +639,7 @@ fn contend(host: &MemoryHost) -> Rc<Cell<bool>> {
 }
 
 /// A worker that stays alive, for what else it does, keeps nothing of what its requests held.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_lost_every_race_is_given_back_when_the_race_is_over() {
     for (config, keyed) in both(4) {
         for contention in [0, SECOND] {
@@ -668,7 +667,7 @@ fn what_lost_every_race_is_given_back_when_the_race_is_over() {
 }
 
 /// Not only a tick: a request that comes before it is not refused for want of what nobody holds.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_lost_every_race_is_there_for_the_workers_next_request() {
     for (config, keyed) in both(4) {
         let sidecar = Sidecar::new(&config);
@@ -686,7 +685,7 @@ fn what_lost_every_race_is_there_for_the_workers_next_request() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_crowded_set_follows_the_failure_mode_and_is_counted() {
     for (mode, passes) in [("allow", true), ("deny", false)] {
         let config = per_user(3)
@@ -711,7 +710,7 @@ fn a_crowded_set_follows_the_failure_mode_and_is_counted() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn garbage_in_the_records_does_no_lasting_harm() {
     let mut random = Random::seeded(51);
     for round in 0..300 {

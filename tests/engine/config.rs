@@ -34,7 +34,6 @@ use outrigger::retry::deadline::Reach;
 use outrigger::retry::policy::{Conditions, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging, RetryPolicy};
 use outrigger::retry::rule::{DeadlineSpec, RetrySpec};
 use serde_json::{Map, Value};
-use wasm_bindgen_test::wasm_bindgen_test;
 
 /// Every field that this version has.
 const BASELINE: &str = r#"{
@@ -429,12 +428,12 @@ fn nothing() -> Config {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn reads_every_field() {
     assert_eq!(parse(BASELINE), Ok(baseline()));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn nothing_at_all_is_a_configuration_that_does_nothing() {
     for document in ["", " ", "\n", " \t\r\n ", "{}", " { } ", "\n{\n}\n", r#"{"limits": []}"#, r#"{"operations": []}"#]
     {
@@ -444,7 +443,7 @@ fn nothing_at_all_is_a_configuration_that_does_nothing() {
     assert_eq!(parse(lists), Ok(nothing()));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_left_out_has_its_default() {
     let document = r#"{
         "operations": [{"name": "a", "match": {"paths": ["/a"]}}],
@@ -462,7 +461,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.monitor, nothing().monitor);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
     let optional = [
         "/version",
@@ -579,7 +578,7 @@ fn text(value: &Value, order: fn(&mut Vec<(&String, &Value)>)) -> String {
 }
 
 /// Istio sorts them.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_order_of_fields_does_not_matter() {
     let document: Value = serde_json::from_str(BASELINE).unwrap();
     assert_eq!(parse(&text(&document, |entries| entries.sort_by_key(|entry| entry.0))), Ok(baseline()));
@@ -598,7 +597,7 @@ fn with_doubles(value: Value) -> Value {
 }
 
 /// Istio makes numbers doubles.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_double_that_is_a_whole_number_is_one() {
     let document = with_doubles(serde_json::from_str(BASELINE).unwrap()).to_string();
     assert!(document.contains(r#""max_tokens":1000.0"#), "{document}");
@@ -609,7 +608,7 @@ fn a_double_that_is_a_whole_number_is_one() {
     assert_eq!(accepts("/client_ip/trusted_hops", "-0.0"), accepts("/client_ip/trusted_hops", "0"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn lists_keep_their_order() {
     let config = accepts("/limits/2/operations", r#"["other", "users", "place-order", "users"]"#);
     assert_eq!(config.limits[2].selection.operations, [0, 2, 3], "a set");
@@ -619,7 +618,7 @@ fn lists_keep_their_order() {
     assert_eq!(names, ["place-order", "reviews", "users", "other"]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_tier_selects_its_operations_and_p1_other_too() {
     let selected = |tiers| accepts("/limits/1/tiers", tiers).limits[1].selection.operations.clone();
     assert_eq!(selected(r#"["P0"]"#), [0]);
@@ -628,7 +627,7 @@ fn a_tier_selects_its_operations_and_p1_other_too() {
     assert_eq!(selected(r#"["P2"]"#), [0; 0]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_fallbacks_content_type_can_be_its_own() {
     let config = accepts("/fallbacks/0/headers", r#"{"Content-Type": "application/vnd.shop+json"}"#);
     assert_eq!(config.fallbacks[0].headers, owned(&[("content-type", "application/vnd.shop+json")]));
@@ -638,7 +637,7 @@ fn a_fallbacks_content_type_can_be_its_own() {
 
 // === placement =======================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn one_document_serves_both_places() {
     assert_eq!(accepts("/placement", r#""downstream""#), accepts("/placement", "null"));
     let upstream = accepts("/placement", r#""upstream""#);
@@ -659,7 +658,7 @@ fn one_document_serves_both_places() {
 
 // === fields that nobody knows, and fields that are missing ===========================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_unknown_fields_and_says_which_there_are() {
     let check = |parent: &str, path: &str, known: &str| {
         let known: Vec<String> = known.split(' ').map(|field| format!("`{field}`")).collect();
@@ -697,7 +696,7 @@ fn refuses_unknown_fields_and_says_which_there_are() {
     check("/monitor", "monitor.", monitor);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_unknown_field_may_be_a_known_one_misspelt() {
     let check = |parent: &str, given: &str, meant: Option<&str>| {
         let refusal = parse(&poked(&format!("{parent}/{given}"), Some("1"))).unwrap_err();
@@ -721,7 +720,7 @@ fn an_unknown_field_may_be_a_known_one_misspelt() {
     check("/switches/0", "off", None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn long_values_and_names_are_cut_in_errors() {
     let (long, shown) = ("é".repeat(201), "é".repeat(200));
     let quoted = format!("{long:?}");
@@ -774,7 +773,7 @@ const DURATIONS: [&str; 12] = [
     "interval",
 ];
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_text_that_yaml_took_for_something_else_is_understood_or_refused_with_a_hint() {
     let texts = texts().into_iter().filter(|pointer| {
         let field = pointer.rsplit('/').next().unwrap();
@@ -803,7 +802,7 @@ fn a_text_that_yaml_took_for_something_else_is_understood_or_refused_with_a_hint
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_version_may_be_a_number_or_a_date() {
     for (value, version) in [
         ("1", "1"),
@@ -818,7 +817,7 @@ fn a_version_may_be_a_number_or_a_date() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn names_that_are_numbers_are_found_by_either_spelling() {
     let document = r#"{
         "operations": [{ "name": 404, "match": { "paths": ["/404"] } }],
@@ -830,7 +829,7 @@ fn names_that_are_numbers_are_found_by_either_spelling() {
     assert_eq!(config.fallbacks[0].headers, owned(&[("x-limit", "100")]));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_old_spelling_of_active_is_read_and_what_yaml_makes_of_it() {
     for key in ["active", "on", "true"] {
         for active in [true, false] {
@@ -847,7 +846,7 @@ fn the_old_spelling_of_active_is_read_and_what_yaml_makes_of_it() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_missing_fields() {
     refuses_without("/operations/1/name", "operations[1]: missing field `name`");
     refuses_without("/operations/1/match", "operations[1]: missing field `match`");
@@ -875,7 +874,7 @@ fn refuses_missing_fields() {
     refuses_without("/on_failure/0/stale/max_age", "on_failure[0].stale: missing field `max_age`");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_fields_that_are_given_twice() {
     let check =
         |document: &str, expected: &str| assert_eq!(parse(document).err().as_deref(), Some(expected), "{document}");
@@ -884,7 +883,7 @@ fn refuses_fields_that_are_given_twice() {
     check(r#"{"limits": [{"name": "a", "name": "b"}]}"#, "limits[0]: duplicate field `name`");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_headers_that_are_given_twice() {
     let rule = r#"fallbacks[0].headers: "a", is the name of an earlier entry too"#;
     refuses("/fallbacks/0/headers", r#"{"A": "1", "a": "2"}"#, rule);
@@ -894,7 +893,7 @@ fn refuses_headers_that_are_given_twice() {
 
 // === values ==========================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn accepts_names_up_to_63_lower_case_letters_digits_and_hyphens() {
     let longest = "a".repeat(63);
     for name in ["a", "7", "0-", "a-b-c", "10-per-user", &longest] {
@@ -921,7 +920,7 @@ fn accepts_names_up_to_63_lower_case_letters_digits_and_hyphens() {
     refuses_types("/limits/0/name", "limits[0].name", &["null", "[]"], "a string");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn accepts_versions_of_63_characters_that_versions_are_made_of() {
     let longest = "v".repeat(63);
     for version in ["1", "v1.2.3-rc.4+build_5", "git:abc/def@9", &longest] {
@@ -948,7 +947,7 @@ const NUMBERS: [(&str, &str, u32, u32); 9] = [
     ("/retries/0/max_body_bytes", "retries[0].max_body_bytes", 0, 1_073_741_824),
 ];
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_numbers_out_of_bounds_and_fractions() {
     for (pointer, path, least, most) in NUMBERS {
         let rule = format!("must be a whole number from {least} to {most}");
@@ -962,7 +961,7 @@ fn refuses_numbers_out_of_bounds_and_fractions() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn shows_huge_numbers_shortly() {
     for (pointer, path, least, most) in NUMBERS {
         let rule = format!("must be a whole number from {least} to {most}");
@@ -971,7 +970,7 @@ fn shows_huge_numbers_shortly() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn accepts_numbers_at_their_bounds() {
     for (pointer, _, least, most) in NUMBERS {
         if ["/limits/2/cost", "/limits/2/token_bucket/max_tokens"].contains(&pointer) {
@@ -988,7 +987,7 @@ fn accepts_numbers_at_their_bounds() {
     assert_eq!(accepts("/client_ip/ipv6_prefix", "128").limits[2].key.as_ref().unwrap().client_ip.ipv6_prefix, 128);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_other_types_for_numbers() {
     for (pointer, path, least, most) in NUMBERS {
         let (types, expected) = match pointer {
@@ -999,7 +998,7 @@ fn refuses_other_types_for_numbers() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn reads_durations() {
     let check = |text: &str, millis: u64, nanos: u64| {
         let config = accepts("/fallbacks/1/retry_after", &format!("{text:?}"));
@@ -1032,7 +1031,7 @@ fn reads_durations() {
     assert_eq!(interval.limits[2].policy, Policy::TokenBucket(bucket(20, 10, Duration::from_millis(150_500))));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_what_is_no_duration() {
     let rule = r#"must be a duration such as "250ms", "1m30s" or "1d" (units: ms, s, m, h, d)"#;
     let fields = [
@@ -1057,7 +1056,7 @@ fn refuses_what_is_no_duration() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_example_of_the_design_reads_as_it_says() {
     let expected = r#"limits[2].token_bucket.fill_interval: "0s", must be at least 1ms"#;
     refuses("/limits/2/token_bucket/fill_interval", r#""0s""#, expected);
@@ -1065,7 +1064,7 @@ fn the_example_of_the_design_reads_as_it_says() {
     assert_eq!(error.path(), "limits[2].token_bucket.fill_interval");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_words_that_are_none_of_the_choices() {
     let check = |pointer: &str, path: &str, word: &str, choices: &str| {
         refuses(pointer, &format!("{word:?}"), &format!("{path}: {word:?}, must be {choices}"));
@@ -1079,13 +1078,13 @@ fn refuses_words_that_are_none_of_the_choices() {
     check("/monitor/ratelimit_headers", "monitor.ratelimit_headers", "both", r#""ietf", "x-ratelimit" or "none""#);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_word_is_no_object() {
     refuses_types("/operations/0/tier", "operations[0].tier", &[r#"{"P0": null}"#], "a string");
     refuses_types("/limits/2/failure_mode", "limits[2].failure_mode", &[r#"{"deny": null}"#], "a string");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_what_is_neither_true_nor_false() {
     for (pointer, path) in [
         ("/limits/2/enforced", "limits[2].enforced"),
@@ -1141,14 +1140,14 @@ const OBJECTS: [(&str, &str); 14] = [
     ("/monitor", "monitor"),
 ];
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_what_is_no_list() {
     for (pointer, path) in LISTS {
         refuses_types(pointer, path, &["\"a\"", "{}", "5"], "a list");
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_what_is_no_object() {
     for (pointer, path) in OBJECTS {
         refuses_types(pointer, path, &["\"a\"", "5", "true", "[]"], "an object");
@@ -1157,14 +1156,14 @@ fn refuses_what_is_no_object() {
     refuses_types("/fallbacks/0/headers", "fallbacks[0].headers", &["\"a\"", "5", "[]"], "an object");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_array_is_no_object_although_its_entries_would_fit() {
     refuses_types("/client_ip", "client_ip", &[r#"["x", 0, 64]"#], "an object");
     refuses_types("/limits/1/token_bucket", "limits[1].token_bucket", &[r#"[5, 5, "1s"]"#], "an object");
     refuses_types("/operations/2", "operations[2]", &[r#"["users", "P1", {"methods": ["GET"]}]"#], "an object");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_empty_lists_where_they_would_match_nothing() {
     for (pointer, path) in LISTS {
         // The document's own lists may be empty, and a few say something else.
@@ -1176,7 +1175,7 @@ fn refuses_empty_lists_where_they_would_match_nothing() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_a_key_of_no_parts() {
     refuses(
         "/limits/2/key",
@@ -1187,14 +1186,14 @@ fn refuses_a_key_of_no_parts() {
 
 // === matching ========================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_operation_must_match_by_something() {
     let rule = "operations[1].match: must have at least one of hosts, methods, paths and headers";
     refuses("/operations/1/match", "{}", rule);
     refuses("/operations/1/match", r#"{"hosts": null, "paths": null}"#, rule);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_hosts_with_scheme_port_or_path() {
     for host in ["", "http://shop.example.com", "shop.example.com/x", "shop.example.com:80", "[::1]:80", "*:80", "h:"] {
         let expected = format!("operations[0].match.hosts[0]: {host:?}, must be a host without scheme, port and path");
@@ -1206,7 +1205,7 @@ fn refuses_hosts_with_scheme_port_or_path() {
     refuses_types("/operations/0/match/hosts/1", "operations[0].match.hosts[1]", &["[]", "null"], "a string");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_methods_that_are_no_tokens() {
     let fields = [
         ("/operations/0/match/methods/0", "operations[0].match.methods[0]"),
@@ -1222,7 +1221,7 @@ fn refuses_methods_that_are_no_tokens() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_paths_that_could_not_match() {
     let check = |path: &str, rule: &str| {
         refuses(
@@ -1242,7 +1241,7 @@ fn refuses_paths_that_could_not_match() {
     check("/{**}/foo/{*}", r#"must have "{**}" as its last operator"#);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_header_is_matched_in_exactly_one_way() {
     let rule = r#"operations[0].match.headers[1]: must have exactly one of exact, prefix, suffix and "present": true"#;
     let condition = |rest: &str| format!(r#"{{"name": "x"{rest}}}"#);
@@ -1264,7 +1263,7 @@ fn a_header_is_matched_in_exactly_one_way() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_names_of_headers_that_are_no_tokens() {
     for name in ["", "a b", "a:", ":path", "a\n", "ä"] {
         let value = Value::from(name).to_string();
@@ -1277,7 +1276,7 @@ fn refuses_names_of_headers_that_are_no_tokens() {
 
 // === limits ==========================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_names_that_are_taken() {
     let rule = "is the name of an earlier entry too";
     refuses("/operations/2/name", r#""reviews""#, &format!(r#"operations[2].name: "reviews", {rule}"#));
@@ -1291,7 +1290,7 @@ fn refuses_names_that_are_taken() {
     accepts("/limits/0/name", r#""other""#);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_references_to_nothing() {
     let rule = "is not the name of an operation";
     refuses("/limits/2/operations/1", r#""orders""#, &format!(r#"limits[2].operations[1]: "orders", {rule}"#));
@@ -1307,14 +1306,14 @@ fn refuses_references_to_nothing() {
     refuses_types("/limits/2/fallback", "limits[2].fallback", &["[]", "{}"], "a string");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_operations_and_tiers_together() {
     let rule = "must not have both operations and tiers";
     refuses("/limits/2/tiers", r#"["P0"]"#, &format!("limits[2]: {rule}"));
     refuses("/limits/1/operations", r#"["reviews"]"#, &format!("limits[1]: {rule}"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_parts_of_keys_that_there_are_not() {
     let rule = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
     for part in [
@@ -1341,7 +1340,7 @@ fn refuses_parts_of_keys_that_there_are_not() {
     refuses_types("/limits/2/key/0", "limits[2].key[0]", &["null", "{}"], "a string");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_parts_of_keys_with_a_colon_for_nothing() {
     let rule = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
     for part in ["client_ip:", "method:", "path:", "host:", "operation:"] {
@@ -1349,14 +1348,14 @@ fn refuses_parts_of_keys_with_a_colon_for_nothing() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_what_means_nothing_without_a_key() {
     refuses("/limits/0/max_keys", "10", "limits[0].max_keys: means nothing without a key");
     refuses("/limits/0/missing", r#""skip""#, "limits[0].missing: means nothing without a key");
     refuses_without("/limits/2/key", "limits[2].max_keys: means nothing without a key");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_costs_that_never_pass_or_say_nothing() {
     refuses("/limits/1/cost", "6", "limits[1].cost: 6, must be at most what the limit ever admits (5)");
     refuses(
@@ -1370,7 +1369,7 @@ fn refuses_costs_that_never_pass_or_say_nothing() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_buckets_that_cannot_be_kept() {
     let check = |bucket: &str, expected: &str| {
         refuses("/limits/0/token_bucket", bucket, &format!("limits[0].token_bucket: {expected}"));
@@ -1392,7 +1391,7 @@ fn refuses_buckets_that_cannot_be_kept() {
 
 // === fallbacks =======================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_fallbacks_with_two_bodies_or_one_where_none_may_be() {
     refuses("/fallbacks/0/text", r#""x""#, "fallbacks[0]: must not have both json and text");
     for status in [204, 205, 304] {
@@ -1403,7 +1402,7 @@ fn refuses_fallbacks_with_two_bodies_or_one_where_none_may_be() {
     refuses_types("/fallbacks/1/text", "fallbacks[1].text", &["[]", "{}"], "a string");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_headers_that_a_fallback_cannot_set() {
     let check = |name: &str, rule: &str| {
         let headers = format!("{{{}: \"x\"}}", Value::from(name));
@@ -1428,7 +1427,7 @@ fn refuses_headers_that_a_fallback_cannot_set() {
     refuses_types("/fallbacks/0/headers/a", "fallbacks[0].headers.a", &["null", "[]"], "a string");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_control_characters_in_headers() {
     for value in ["x\r\ny: z", "\n", "\0", "\u{1b}[31m", "\u{7f}"] {
         let expected = format!("fallbacks[0].headers.a: {value:?}, must not contain control characters");
@@ -1438,7 +1437,7 @@ fn refuses_control_characters_in_headers() {
     assert_eq!(config.fallbacks[0].headers[0], ("a".to_owned(), "tab\tand ümlaut".to_owned()));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_words_in_percent_signs_that_stand_for_nothing() {
     let rule = "is not one of %REASON%, %OPERATION% and %REQUEST_ID%";
     let text = |text: &str, word: &str| {
@@ -1455,7 +1454,7 @@ fn refuses_words_in_percent_signs_that_stand_for_nothing() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_origins_that_no_browser_sends() {
     let pointer = "/fallbacks/2/cors/allow_origin";
     let rule = "must be \"*\" or an origin in lower case such as \"https://shop.example.com\", without a path";
@@ -1482,7 +1481,7 @@ fn refuses_origins_that_no_browser_sends() {
 }
 
 /// Any page could read what is meant for a user's own.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_any_origin_beside_others_or_with_credentials() {
     let cors = "/fallbacks/2/cors";
     let both = r#"{"allow_origin": ["*", "https://a.example"]}"#;
@@ -1498,7 +1497,7 @@ const EMPTY_LIST: &str = "[], must not be empty (leave it out to match everythin
 
 // === switches, breakers, failures ====================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn switches_breakers_and_rules_refer_to_what_there_is() {
     for (list, earlier) in [("switches", Some("no-reviews")), ("breakers", Some("inventory")), ("on_failure", None)] {
         let first = format!("/{list}/0");
@@ -1532,7 +1531,7 @@ fn switches_breakers_and_rules_refer_to_what_there_is() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_switch_is_on_or_off() {
     refuses_types("/switches/0/active", "switches[0].active", &["\"true\"", "1"], "a boolean");
     assert!(!accepts("/switches/0/active", "false").switches[0].active);
@@ -1540,7 +1539,7 @@ fn a_switch_is_on_or_off() {
     assert_eq!(accepts("/switches/0", r#"{"name": "s"}"#).switches[0].selection.operations, [0, 1, 2, 3]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_breaker_trips_by_something() {
     let rule = "must have at least one of consecutive_failures, failure_ratio and slow_ratio";
     for trip in ["{}", r#"{"slow_after": "1s"}"#, r#"{"window": "1s", "min_requests": 5}"#] {
@@ -1556,7 +1555,7 @@ fn a_breaker_trips_by_something() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_breakers_that_could_not_be() {
     let trip = |field: &str, value: &str, expected: &str| {
         refuses(&format!("/breakers/0/trip/{field}"), value, &format!("breakers[0].trip.{field}: {expected}"));
@@ -1584,7 +1583,7 @@ fn refuses_breakers_that_could_not_be() {
 }
 
 /// A time that is said alone goes before the default of the other.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_breaker_that_is_open_for_longer_than_the_default_most_stays_so() {
     let config = accepts("/breakers/1/open_for", "\"2m\"");
     let two_minutes = Duration::from_secs(120);
@@ -1597,14 +1596,14 @@ fn a_breaker_that_is_open_for_longer_than_the_default_most_stays_so() {
     assert_eq!(config.breakers[1].breaker, Breaker::new(&settings).unwrap());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_rule_for_failures_replaces_them_by_something() {
     refuses("/on_failure/1", r#"{"tiers": ["P0"]}"#, "on_failure[1]: must have at least one of stale and fallback");
     refuses("/on_failure/1", r#"{"statuses": [500]}"#, "on_failure[1]: must have at least one of stale and fallback");
     accepts("/on_failure/1", r#"{"stale": {"max_age": "1s"}}"#);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_failures_that_are_none() {
     let rule = "must be \"5xx\", \"4xx\" or a status from 400 to 599, as \"!501\" if it is no failure";
     for place in ["breakers", "on_failure", "retries"] {
@@ -1627,7 +1626,7 @@ fn refuses_failures_that_are_none() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn failures_are_listed_in_any_order() {
     let listed = |list| accepts("/breakers/0/failures", list).breakers[0].failures;
     assert_eq!(listed(r#"[500, 599.0, "500", "429"]"#), of(&[500, 599, 429].map(|it| Term::With(it, it))));
@@ -1642,7 +1641,7 @@ fn failures_are_listed_in_any_order() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_rule_for_failures_may_call_them_statuses() {
     let rule = |fields: &str| format!(r#"{{{fields}, "fallback": "sorry"}}"#);
     let listed = |fields: &str| accepts("/on_failure/1", &rule(fields)).on_failure[1].failures;
@@ -1656,7 +1655,7 @@ fn a_rule_for_failures_may_call_them_statuses() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_stale_answers_without_bounds() {
     let check = |field: &str, value: &str, expected: &str| {
         refuses(&format!("/on_failure/0/stale/{field}"), value, &format!("on_failure[0].stale.{field}{expected}"));
@@ -1678,7 +1677,7 @@ fn refuses_retry(field: &str, value: &str, expected: &str) {
     refuses(&format!("/retries/0/{field}"), value, &format!("{path}{expected}"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_numbers_of_attempts_that_are_none() {
     for value in ["0", "6", "-1", "1.5"] {
         refuses_retry("max_attempts", value, &format!(": {value}, must be a whole number from 1 to 5"));
@@ -1694,7 +1693,7 @@ fn refuses_numbers_of_attempts_that_are_none() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_conditions_that_are_not_to_be_retried() {
     let rule = "must be one of 5xx, gateway-error, reset, reset-before-request, connect-failure, refused-stream, \
                 retriable-4xx, cancelled, deadline-exceeded, internal and unavailable";
@@ -1711,7 +1710,7 @@ fn refuses_conditions_that_are_not_to_be_retried() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_times_for_attempts_that_mean_nothing() {
     refuses_retry("per_try_timeout", "\"0s\"", ": \"0s\", must be at least 1ms");
     refuses_retry("timeout", "\"0s\"", ": \"0s\", must be at least 1ms");
@@ -1725,14 +1724,14 @@ fn refuses_times_for_attempts_that_mean_nothing() {
     accepts("/retries/0/timeout", "\"301ms\"");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_hedge_needs_a_time_for_an_attempt() {
     refuses_without("/retries/0/per_try_timeout", "retries[0].hedge: means nothing without per_try_timeout");
     refuses_types("/retries/0/hedge", "retries[0].hedge", &["\"on\"", "1"], "a boolean");
     assert_eq!(accepts("/retries/0/hedge", "false").retries[0].policy.hedging, Hedging::Off);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_what_is_no_grpc_method() {
     let rule = "must be a gRPC method such as \"/shop.Orders/Get\"";
     for method in
@@ -1744,7 +1743,7 @@ fn refuses_what_is_no_grpc_method() {
     refuses_types("/retries/0/grpc_methods/0", "retries[0].grpc_methods[0]", &["[]", "null"], "a string");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_budgets_that_cannot_be_kept() {
     refuses_retry("budget/ratio", "1.01", ": 1.01, must be from 0 to 1");
     refuses_retry("budget/ratio", "-0.1", ": -0.1, must be from 0 to 1");
@@ -1763,7 +1762,7 @@ fn refuses_budgets_that_cannot_be_kept() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_deadlines_that_are_none() {
     refuses("/deadlines/0/default", "\"0s\"", "deadlines[0].default: \"0s\", must be at least 1ms");
     refuses("/deadlines/0/default", "\"24h1ms\"", "deadlines[0].default: 86400.001s, must be at most 24h");
@@ -1778,7 +1777,7 @@ fn refuses_deadlines_that_are_none() {
 }
 
 /// Names of operations, tiers and methods are chosen as everywhere.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn rules_for_retries_and_deadlines_are_for_requests_that_there_are() {
     for list in ["retries", "deadlines"] {
         let field = |field: &str, value: &str, expected: &str| {
@@ -1794,7 +1793,7 @@ fn rules_for_retries_and_deadlines_are_for_requests_that_there_are() {
     refuses("/deadlines/0/header", "\"x y\"", &format!("deadlines[0].header: \"x y\", {header}"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn outcomes_are_read_unless_they_are_not_wanted() {
     refuses_types("/monitor/outcomes", "monitor.outcomes", &["\"all\"", "0"], "a boolean");
     assert_eq!(accepts("/monitor/outcomes", "true").monitor.outcomes, Outcomes::All);
@@ -1810,7 +1809,7 @@ fn refuses_document(document: &str, expected: &str) {
     assert_eq!(parse(document).map(|_| "accepted".to_owned()), Err(expected.to_owned()), "{document:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn explains_what_it_must_be_where_it_is_no_object() {
     for document in ["[]", "null", "5", "true", "\"{}\"", "version: 1", "// c\n{}", "\u{feff}{}", "\0", "x", "<a/>"] {
         refuses_document(document, NOT_JSON);
@@ -1854,7 +1853,7 @@ mod protobuf {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn explains_a_struct_that_was_sent_for_json_text() {
     let check = |json: &Value| {
         let refusal = Config::parse(&protobuf::structure(json)).map(|_| ()).map_err(|error| error.to_string());
@@ -1872,7 +1871,7 @@ fn explains_a_struct_that_was_sent_for_json_text() {
     assert_eq!(Config::parse(&protobuf::structure(&serde_json::json!({}))).unwrap(), nothing(), "it has no bytes");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_text_after_the_document() {
     let after = "text after the end of the document: trailing characters at line";
     refuses_document("{} x", &format!("{after} 1 column 4"));
@@ -1881,7 +1880,7 @@ fn refuses_text_after_the_document() {
     refuses_document("{}\0", NOT_JSON);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn says_where_the_syntax_is_wrong() {
     refuses_document(r#"{"version": }"#, "version: expected value at line 1 column 13");
     refuses_document(r#"{"version": NaN}"#, "version: expected value at line 1 column 13");
@@ -1892,7 +1891,7 @@ fn says_where_the_syntax_is_wrong() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn says_where_the_syntax_is_wrong_between_fields_without_a_question_mark() {
     refuses_document("{", "EOF while parsing an object at line 1 column 1");
     refuses_document("{'version': 1}", "key must be a string at line 1 column 2");
@@ -1902,7 +1901,7 @@ fn says_where_the_syntax_is_wrong_between_fields_without_a_question_mark() {
     refuses_document(cut, "limits[0].token_bucket: EOF while parsing an object at line 1 column 45");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn survives_bytes_that_are_no_text() {
     let refusal = Config::parse(b"{\"version\": \"\xff\xfe\"}").unwrap_err().to_string();
     assert_eq!(refusal, "version: invalid unicode code point at line 1 column 14");
@@ -1910,7 +1909,7 @@ fn survives_bytes_that_are_no_text() {
     assert_eq!(Config::parse(&[0x80; 1_000]).unwrap_err().to_string(), NOT_JSON);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn survives_nesting_without_end() {
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
         let json = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
@@ -1924,14 +1923,14 @@ fn survives_nesting_without_end() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn every_cut_of_a_good_document_is_refused_and_none_panics() {
     for length in 1..BASELINE.len() {
         assert!(Config::parse(&BASELINE.as_bytes()[..length]).is_err(), "{length}");
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn reads_every_kind_of_limit() {
     let policy = |json: &str| {
         let document = format!(r#"{{ "limits": [{{ "name": "a", {json} }}] }}"#);
@@ -1977,7 +1976,7 @@ fn reads_every_kind_of_limit() {
 
 // === what can never do what it says ==================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_the_header_that_envoy_does_not_keep() {
     let key = "must be \"host\": Envoy keeps no header of that name";
     for name in ["host", "Host", "HOST"] {
@@ -1999,7 +1998,7 @@ fn refuses_the_header_that_envoy_does_not_keep() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_a_header_of_addresses_that_nobody_is_trusted_to_write_or_that_is_not_read() {
     let refuses = |client_ip: &str, problem: &str| {
         let document = format!(r#"{{"client_ip": {client_ip}}}"#);
@@ -2014,7 +2013,7 @@ fn refuses_a_header_of_addresses_that_nobody_is_trusted_to_write_or_that_is_not_
     refuses(r#"{"header": "Forwarded", "trusted_hops": 1}"#, &format!(r#""forwarded", {form}"#));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_patterns_that_no_request_can_match() {
     let host = "must be a host without scheme, port and path";
     for text in
@@ -2069,7 +2068,7 @@ fn warnings(more_operations: &str, rest: &str) -> Vec<String> {
     config.warnings().iter().map(ToString::to_string).collect()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn warns_of_operations_that_an_earlier_one_hides() {
     let hidden = |matcher: &str, expected: bool| {
         let found = warnings(&format!(r#", {{ "name": "it", "match": {matcher} }}"#), "");
@@ -2089,7 +2088,7 @@ fn warns_of_operations_that_an_earlier_one_hides() {
     hidden(r#"{ "methods": ["POST"], "hosts": ["a.org"] }"#, false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn warns_of_policies_that_no_request_gets_to() {
     let check = |rest: &str, expected: &[&str]| assert_eq!(warnings("", rest), expected, "{rest}");
     let bucket = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s" }"#;
@@ -2126,7 +2125,7 @@ fn warns_of_policies_that_no_request_gets_to() {
     check(&twice, &[&earlier("on_failure", 1)]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn warns_of_policies_of_a_hidden_operation() {
     let hidden = r#", { "name": "it", "match": { "methods": ["POST"], "paths": ["/orders"] } }"#;
     let found = warnings(hidden, r#", "deadlines": [{ "operations": ["it"] }, { "operations": ["it", "orders"] }]"#);
@@ -2134,7 +2133,7 @@ fn warns_of_policies_of_a_hidden_operation() {
     assert_eq!((found.len(), found[1].as_str()), (2, policy), "{found:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn warns_of_fields_that_come_to_nothing() {
     let check = |rest: &str, expected: &[&str]| assert_eq!(warnings("", rest), expected, "{rest}");
     let bucket = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s" }"#;
@@ -2160,7 +2159,7 @@ fn warns_of_fields_that_come_to_nothing() {
     check(r#", "retries": [{ "operations": ["orders"], "grpc_methods": ["/a/b"] }]"#, &[]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn warns_of_stars_that_are_no_wildcards() {
     let star = "has a \"*\" that stands for itself: as a wildcard it is the first or the last character";
     let more = r#", { "name": "it", "match": { "hosts": ["shop.*.com", "*.a.org", "*"], "paths": ["/a/*/b", "/a/*", "/{*}/b", "*/*"] } }"#;
@@ -2172,14 +2171,14 @@ fn warns_of_stars_that_are_no_wildcards() {
     assert_eq!(warnings(more, ""), expected);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_does_all_that_it_says_is_not_warned_of() {
     assert_eq!(nothing().warnings(), []);
     let found: Vec<String> = baseline().warnings().iter().map(ToString::to_string).collect();
     assert_eq!(found, ["monitor.ratelimit_headers_on_success: means nothing while ratelimit_headers is \"none\""]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn says_what_two_filters_of_one_scope_count_in_one_place_by_other_numbers() {
     let config = |limit: &str, tokens: u32, breaker: u32| {
         let document = format!(

@@ -10,7 +10,6 @@ use outrigger::operation::request::Request;
 use outrigger::retry::deadline::{self, Deadline, DeadlineRule, LONGEST};
 use outrigger::retry::usual::{HALF_LIFE, MAX_SUCCESSES, MIN_SUCCESSES, Room, TRIAL_EVERY, UsualTime};
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
@@ -40,7 +39,7 @@ fn has(headers: &[(&str, &str)]) -> Option<u128> {
 
 // === what requests say ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_smallest_counts() {
     let all = [("grpc-timeout", "700m"), ("x-envoy-expected-rq-timeout-ms", "600"), ("x-request-timeout-ms", "500")];
     assert_eq!(has(&[]), None);
@@ -54,7 +53,7 @@ fn the_smallest_counts() {
     assert_eq!(left(&[("x-request-timeout-ms", "3001")]), millis(3_000), "the default is the most there is");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn milliseconds_are_digits() {
     for (value, expected) in [
         ("1", Some(1)),
@@ -83,7 +82,7 @@ fn milliseconds_are_digits() {
     assert_eq!(has(&[("x-request-timeout-ms", "5"), ("x-request-timeout-ms", "3")]), Some(5), "the first");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn grpc_timeouts_have_a_unit() {
     for (value, expected) in [
         ("2H", Some(7_200_000)),
@@ -111,7 +110,7 @@ fn grpc_timeouts_have_a_unit() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_a_rule_the_standard_headers_are_known() {
     let known = |headers: &[(&str, &str)]| deadline::known(&Request::read(&Headers::from_pairs(headers)));
     assert_eq!(known(&[("x-request-timeout-ms", "5")]), None);
@@ -119,7 +118,7 @@ fn without_a_rule_the_standard_headers_are_known() {
     assert_eq!(known(&[("grpc-timeout", "5x"), ("x-envoy-expected-rq-timeout-ms", "6")]), Some(millis(6)));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn noise_is_no_deadline_or_a_sensible_one() {
     let mut random = Random::seeded(5);
     for _ in 0..20_000 {
@@ -137,7 +136,7 @@ fn noise_is_no_deadline_or_a_sensible_one() {
 
 // === what is left ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_left_is_less_what_has_passed() {
     let deadline = read(&rule(), &[("x-request-timeout-ms", "100")]).unwrap();
     let left = |passed: u64| deadline.left(at(START + passed));
@@ -152,14 +151,14 @@ fn what_is_left_is_less_what_has_passed() {
     assert_eq!(deadline.left(at(0)), Some(millis(100)));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_time_at_first_is_no_time_ever() {
     for headers in [[("x-request-timeout-ms", "0")], [("grpc-timeout", "0m")], [("grpc-timeout", "999u")]] {
         assert_eq!(read(&rule(), &headers).unwrap().left(at(START)), None, "{headers:?}");
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_left_is_passed_on_in_the_same_headers() {
     let fields = |rule: &DeadlineRule, headers: &[(&str, &str)], passed: u64| -> Vec<String> {
         let deadline = read(rule, headers).unwrap();
@@ -191,7 +190,7 @@ fn known(took: Duration, times: u32) -> UsualTime {
     usual
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn fewer_than_twenty_successes_say_nothing() {
     let mut usual = known(millis(100), MIN_SUCCESSES - 1);
     assert_eq!(usual.time(at(START)), None);
@@ -200,7 +199,7 @@ fn fewer_than_twenty_successes_say_nothing() {
     assert_eq!(usual.time(at(START)), Some(EDGE));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn exactly_the_usual_time_is_enough() {
     let mut usual = known(millis(100), 100);
     assert_eq!(usual.judge(EDGE, at(START)), Room::Enough);
@@ -209,7 +208,7 @@ fn exactly_the_usual_time_is_enough() {
     assert_eq!(usual.judge(EDGE, at(START)), Room::Enough);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn it_is_the_lower_quartile_within_an_eighth() {
     let mut random = Random::seeded(9);
     for scale in [2 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND, 600 * SECOND] {
@@ -225,7 +224,7 @@ fn it_is_the_lower_quartile_within_an_eighth() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_third_that_is_fast_makes_room_for_all() {
     let mut usual = known(millis(500), 200);
     assert_eq!(usual.judge(millis(20), at(START)), Room::Trial);
@@ -235,7 +234,7 @@ fn a_third_that_is_fast_makes_room_for_all() {
     assert_eq!(usual.judge(millis(20), at(START)), Room::Enough);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_shortest_and_the_longest_have_buckets() {
     for (took, expected) in [
         (Duration::ZERO, Duration::ZERO),
@@ -251,7 +250,7 @@ fn the_shortest_and_the_longest_have_buckets() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_known_fades() {
     let mut usual = known(millis(100), 4 * MIN_SUCCESSES);
     let half_life = u64::try_from(HALF_LIFE.as_nanos()).unwrap();
@@ -264,7 +263,7 @@ fn what_is_known_fades() {
     assert_eq!(known(millis(100), 500).time(at(u64::MAX)), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn after_a_step_back_of_the_clock_it_fades_from_there() {
     let mut usual = known(millis(100), 4 * MIN_SUCCESSES);
     let half_life = u64::try_from(HALF_LIFE.as_nanos()).unwrap();
@@ -273,7 +272,7 @@ fn after_a_step_back_of_the_clock_it_fades_from_there() {
     assert_eq!(usual.time(at(SECOND + 3 * half_life)), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn one_request_a_second_is_let_through() {
     let mut usual = known(millis(100), 100);
     let every = u64::try_from(TRIAL_EVERY.as_nanos()).unwrap();
@@ -287,7 +286,7 @@ fn one_request_a_second_is_let_through() {
 }
 
 /// What refuses a trial after all leaves the next one to another request.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_trial_that_is_given_back_is_the_next_requests() {
     let mut usual = UsualTime::default();
     for _ in 0..MIN_SUCCESSES {
@@ -307,7 +306,7 @@ fn a_trial_that_is_given_back_is_the_next_requests() {
 }
 
 /// A busy service that took 900 ms becomes fast. All callers have 200 ms: none would be let through but for the trials.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn it_cannot_lock_itself_shut() {
     for rate in [2, 10, 1_000] {
         let mut usual = UsualTime::default();
@@ -335,7 +334,7 @@ fn it_cannot_lock_itself_shut() {
 }
 
 /// A stream that ends long after its headers says how long those took then, not now.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_success_that_is_heard_of_late_has_faded_since_it_happened() {
     let mut random = Random::seeded(5);
     for _ in 0..200 {
@@ -354,7 +353,7 @@ fn a_success_that_is_heard_of_late_has_faded_since_it_happened() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_busy_hour_weighs_no_more_than_so_many_successes() {
     let mut usual = known(millis(900), 100_000);
     // A third of the most and one more are a quarter of all.
@@ -364,7 +363,7 @@ fn a_busy_hour_weighs_no_more_than_so_many_successes() {
     assert!(usual.time(at(START)).unwrap() <= millis(10));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn any_clock_will_do() {
     let mut random = Random::seeded(3);
     let mut usual = UsualTime::default();

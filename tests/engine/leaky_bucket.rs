@@ -19,7 +19,6 @@ use outrigger::shared::meter::{Denial, Meter};
 use outrigger::shared::single::Single;
 use outrigger::shared::table::KeyHash;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const RECORD: &str = "outrigger/test/leaky_bucket/all";
 
@@ -76,7 +75,7 @@ impl Drawn {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn decides_like_a_queue_as_one_would_draw_it() {
     for seed in 1..=40 {
         let mut random = Random::seeded(seed);
@@ -121,7 +120,7 @@ fn decides_like_a_queue_as_one_would_draw_it() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn releases_are_in_order_and_apart_whatever_the_order_of_clocks() {
     for seed in 51..=60 {
         let mut random = Random::seeded(seed);
@@ -143,7 +142,7 @@ fn releases_are_in_order_and_apart_whatever_the_order_of_clocks() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_names_the_exact_instant_whatever_requests_cost() {
     let mut random = Random::seeded(61);
     for round in 0..200 {
@@ -166,7 +165,7 @@ fn a_refusal_names_the_exact_instant_whatever_requests_cost() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_cost_above_what_the_queue_holds_never_passes() {
     let queue = queue(5, SECOND);
     for cost in [7, 1_000, u64::MAX] {
@@ -176,7 +175,7 @@ fn a_cost_above_what_the_queue_holds_never_passes() {
     assert!(queue.take(NextRelease::default(), 6, at(SECOND)).is_ok());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_capacity_a_request_passes_at_its_instant_or_not_at_all() {
     let queue = queue(0, 100);
     let state = queue.take(NextRelease::default(), 1, at(1_000)).unwrap().state;
@@ -186,7 +185,7 @@ fn without_capacity_a_request_passes_at_its_instant_or_not_at_all() {
     assert_eq!(grant.wait, Duration::ZERO);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_given_back_was_never_taken() {
     let mut random = Random::seeded(62);
     for round in 0..2_000 {
@@ -207,7 +206,7 @@ fn what_is_given_back_was_never_taken() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn another_pace_keeps_how_many_wait() {
     let (slow, fast) = (queue(50, SECOND), queue(80, SECOND / 10));
     let now = at(10 * SECOND);
@@ -223,7 +222,7 @@ fn another_pace_keeps_how_many_wait() {
     assert!(small.take(small.adopt(state, slow.stamp(), now), 1, now).is_err(), "more wait than it has places");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_exhausted_queue_has_a_place_after_one_release() {
     let (queue, now) = (queue(5, SECOND), at(7 * SECOND));
     let denial = queue.take(queue.exhausted(now), 1, now).unwrap_err();
@@ -231,7 +230,7 @@ fn an_exhausted_queue_has_a_place_after_one_release() {
     assert_eq!(queue.load(NextRelease::default(), now), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_parameters_that_cannot_be_kept() {
     let second = Duration::from_secs(1);
     assert_eq!(LeakyBucket::new(1, 0, second), None, "nothing leaves");
@@ -243,7 +242,7 @@ fn refuses_parameters_that_cannot_be_kept() {
     assert_eq!(LeakyBucket::new(5, 3, second).unwrap().spacing(), Duration::from_nanos(333_333_334));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_state_and_no_clock_make_it_panic() {
     let mut random = Random::seeded(63);
     let edges = [0, 1, u64::MAX, u64::MAX - 1, 1 << 63, SECOND];
@@ -283,7 +282,7 @@ impl Shared {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_steps_back_an_hour_costs_a_full_queue_at_most() {
     let shared = Shared::new(queue(5, SECOND), FailureMode::Allow);
     while shared.take(1, 2 * HOUR).is_ok() {}
@@ -293,7 +292,7 @@ fn a_clock_that_steps_back_an_hour_costs_a_full_queue_at_most() {
     assert_eq!(shared.take(1, HOUR + 10 * SECOND), Ok(0));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn garbage_in_the_record_holds_nobody_longer_than_a_full_queue() {
     let mut random = Random::seeded(64);
     for round in 0..500 {
@@ -315,7 +314,7 @@ fn garbage_in_the_record_holds_nobody_longer_than_a_full_queue() {
 }
 
 /// On the shared record, where a refusal may write: places for the future are given out once.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_cost_and_no_refusal_raise_the_rate() {
     for seed in 71..=90 {
         let mut random = Random::seeded(seed);
@@ -355,7 +354,7 @@ fn release(sidecar: &Sidecar, decision: &Decision) -> Option<u64> {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn requests_go_on_one_by_one_over_all_workers() {
     let workers = Sidecar::several(4, &config(3, 10));
     let start = workers[0].now();
@@ -370,7 +369,7 @@ fn requests_go_on_one_by_one_over_all_workers() {
     assert_eq!(release(&workers[1], &workers[1].ask(&[]).0), Some(start + 400 * MILLISECOND));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn twenty_a_second_go_on_under_ten_times_as_many() {
     let workers = Sidecar::several(4, &config(50, 20));
     let spacing = 50 * MILLISECOND;
@@ -395,7 +394,7 @@ fn twenty_a_second_go_on_under_ten_times_as_many() {
     assert_eq!(releases.len() - by_now, 50, "the queue is full");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_went_on_says_how_long_it_waited() {
     let sidecar = Sidecar::new(&config(5, 10));
     let histogram = "limit=.=all;.;outrigger_queue_wait_milliseconds";
@@ -418,7 +417,7 @@ fn a_request_that_went_on_says_how_long_it_waited() {
     assert_eq!(sidecar.due(), None, "nothing waits, nothing wakes");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_thousand_clients_that_leave_while_waiting_leave_nothing_behind() {
     for workers in [1, 4] {
         let config = config(2_000, 10);
@@ -468,7 +467,7 @@ fn a_thousand_clients_that_leave_while_waiting_leave_nothing_behind() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn clients_that_leave_do_not_let_more_go_on_than_the_rate() {
     let (capacity, spacing) = (20, 100 * MILLISECOND);
     for seed in 93..=97 {
@@ -511,7 +510,7 @@ fn clients_that_leave_do_not_let_more_go_on_than_the_rate() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_holds_no_more_than_its_cap_and_the_refused_leave_their_places() {
     let workers = Sidecar::several(2, &config(5_000, 100));
     let mut tickets = Vec::new();
@@ -563,7 +562,7 @@ fn waits(sidecar: &Sidecar, path: &str, user: &str, tickets: &mut Vec<Ticket>) -
 }
 
 /// One key that keeps refilling its queue, and fifty others.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_greedy_key_takes_no_place_that_others_want() {
     let sidecar = Sidecar::new(&endless(&["a"]));
     let (mut greedy, mut others) = (Vec::new(), Vec::new());
@@ -586,7 +585,7 @@ fn a_greedy_key_takes_no_place_that_others_want() {
 }
 
 /// Also where it has a limit of its own, or several keys.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn greedy_keys_get_equal_shares_and_leave_as_much() {
     for greedy in [1, 2, 3, 10, 49] {
         let sidecar = Sidecar::new(&endless(&["a", "b"]));
@@ -608,7 +607,7 @@ fn greedy_keys_get_equal_shares_and_leave_as_much() {
 }
 
 /// Against a model, with keys of two limits that come, wait, go on and leave, over configurations.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn places_are_shared_as_the_model_shares_them() {
     let mut random = Random::seeded(3);
     for _ in 0..4 {
@@ -643,7 +642,7 @@ fn places_are_shared_as_the_model_shares_them() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn nobody_waits_longer_than_its_caller_does() {
     let sidecar = Sidecar::new(&config(100, 10));
     let (_, _first) = sidecar.ask(&[]);
@@ -681,7 +680,7 @@ fn nobody_waits_longer_than_its_caller_does() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn of_two_queues_the_longer_wait_counts_and_both_get_their_places_back() {
     let slow = r#"{ "name": "slow", "leaky_bucket": { "capacity": 10, "drain": 1, "drain_interval": "1s" } }"#;
     let fast = r#"{ "name": "fast", "leaky_bucket": { "capacity": 10, "drain": 10, "drain_interval": "1s" } }"#;
@@ -701,7 +700,7 @@ fn of_two_queues_the_longer_wait_counts_and_both_get_their_places_back() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_key_has_its_own_queue() {
     let config = config(2, 1).replace(r#""name": "all""#, r#""name": "all", "key": ["header:x-user"]"#);
     let workers = Sidecar::several(2, &config);
@@ -715,7 +714,7 @@ fn each_key_has_its_own_queue() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_queue_whose_state_cannot_be_used_follows_the_failure_mode() {
     for (mode, passes) in [("allow", true), ("deny", false)] {
         for call in ["shared_get", "shared_set"] {
@@ -734,7 +733,7 @@ fn a_queue_whose_state_cannot_be_used_follows_the_failure_mode() {
 
 /// Who waits has taken its tokens of the other limits too; when it leaves after these came back with time, they must not come
 /// back again.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_crowd_that_leaves_a_queue_late_does_not_fill_a_bucket_beyond_its_size() {
     for key in ["", r#""key": ["host"], "#] {
         let bucket = r#""token_bucket": { "max_tokens": 50, "tokens_per_fill": 50, "fill_interval": "1s" }"#;

@@ -22,7 +22,6 @@ use outrigger::shared::live::{Latest, Live};
 use outrigger::shared::meter::{Leasable, Meter};
 use outrigger::shared::single::Single;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const RECORD: &str = "outrigger/test/token_bucket/all";
 const WINDOW_RECORD: &str = "outrigger/test/window/all";
@@ -112,7 +111,7 @@ fn at_ten_thousand_requests_per_second(size: u32, rate: u32, seed: u64) {
     assert!(run.exact.abs_diff(run.admitted) * 100 <= run.exact, "more than 1 % off the exact bucket at {context}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn below_the_limit_eight_workers_call_once_in_ten_requests_at_most_and_admit_like_one_bucket() {
     for seed in 1..=2 {
         at_ten_thousand_requests_per_second(1_000, 12_500, seed);
@@ -120,7 +119,7 @@ fn below_the_limit_eight_workers_call_once_in_ten_requests_at_most_and_admit_lik
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn at_twice_the_limit_eight_workers_call_once_in_ten_requests_at_most_and_admit_like_one_bucket() {
     for seed in 3..=4 {
         at_ten_thousand_requests_per_second(1_000, 5_000, seed);
@@ -129,7 +128,7 @@ fn at_twice_the_limit_eight_workers_call_once_in_ten_requests_at_most_and_admit_
 }
 
 /// Its tokens come back in 20 ms, so nobody can let them collect for as long as in a larger one.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_bucket_that_fills_in_twenty_milliseconds_costs_a_little_more_at_twice_the_limit() {
     let workers = Sidecar::several(8, &one_limit(100, 5_000, "1s"));
     let run = simulate(&workers, &per_second(100, 5_000), 10_000.0, true, 5, 6);
@@ -137,12 +136,12 @@ fn a_bucket_that_fills_in_twenty_milliseconds_costs_a_little_more_at_twice_the_l
     assert!(run.exact.abs_diff(run.admitted) * 100 <= run.exact, "{run:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn at_the_limit_eight_workers_admit_like_one_bucket() {
     at_ten_thousand_requests_per_second(1_000, 10_000, 5);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn low_rates_are_exact() {
     for seed in 11..=13 {
         let workers = Sidecar::several(4, &one_limit(20, 100, "1s"));
@@ -151,7 +150,7 @@ fn low_rates_are_exact() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_first_burst_over_several_workers_is_exact() {
     for (size, apart) in [(8, 0), (100, 0), (1_000, 0), (1_000, 1_000)] {
         // Nothing to speak of is added meanwhile.
@@ -240,7 +239,7 @@ fn stormy_run(bucket: &TokenBucket, config: &str, offered: f64, seed: u64) {
     assert!(0 < host.metric("call=.=token_bucket;.;outrigger_shared_conflicts_total"), "{context}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_interval_admits_more_than_size_plus_rate_plus_leases_whatever_the_workers_suffer() {
     for (seed, (size, rate)) in (21..).zip([(20, 1_000), (100, 5_000), (1_000, 5_000), (1_000, 20_000)]) {
         stormy_run(&per_second(size, rate), &one_limit(size, rate, "1s"), f64::from(rate), seed);
@@ -265,7 +264,7 @@ fn warm_up_with(workers: &[Sidecar], requests: u64, seed: u64) -> u64 {
     requests
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_idle_lease_is_given_back_in_its_lifetime_as_if_it_had_never_been_taken() {
     const TICK: u64 = MILLISECOND;
     let bucket = TokenBucket::new(100_000, 1, Duration::from_secs(60)).unwrap();
@@ -284,7 +283,7 @@ fn an_idle_lease_is_given_back_in_its_lifetime_as_if_it_had_never_been_taken() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_bucket_that_only_one_worker_uses_is_wholly_used_again_after_the_others_went_idle() {
     let workers = Sidecar::several(4, &one_limit(6_000, 1, "1h"));
     let admitted = warm_up(&workers, 32) as usize;
@@ -299,7 +298,7 @@ fn a_bucket_that_only_one_worker_uses_is_wholly_used_again_after_the_others_went
     assert_eq!(admitted + rest, 6_000);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn tokens_of_a_request_that_a_later_limit_refused_come_back() {
     let config = r#"{ "limits": [
         { "name": "all", "token_bucket": { "max_tokens": 100000, "tokens_per_fill": 1, "fill_interval": "1m" } },
@@ -323,7 +322,7 @@ fn tokens_of_a_request_that_a_later_limit_refused_come_back() {
 
 // === refusals ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_that_is_remembered_costs_no_shared_call() {
     let workers = Sidecar::several(2, &one_limit(10, 1, "1s"));
     assert_eq!(workers[0].admitted(10, &[]), 10);
@@ -338,7 +337,7 @@ fn a_refusal_that_is_remembered_costs_no_shared_call() {
     assert_eq!(workers[0].admitted(1, &[]), 1, "at the instant itself it is forgotten");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_is_forgotten_after_its_longest_pause() {
     let worker = Sidecar::new(&one_limit(10, 1, "1h"));
     assert_eq!(worker.admitted(11, &[]), 10);
@@ -406,19 +405,19 @@ fn keeps_its_word<M: Leasable + Debug>(bucket: M, pace: u64, costs: u64, seed: u
     assert!(50 < refusals, "{refusals} refusals show little");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_is_left_alone_admits_when_its_refusal_said() {
     for (seed, (size, rate)) in (41..).zip([(1, 10), (20, 100), (100, 5_000), (1_000, 20_000)]) {
         keeps_its_word(per_second(size, rate), SECOND / u64::from(rate), 1, seed);
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_is_left_alone_admits_when_its_refusal_said_if_tokens_are_rare() {
     keeps_its_word(TokenBucket::new(3, 1, Duration::from_secs(60)).unwrap(), 60 * SECOND, 1, 45);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_is_left_alone_admits_when_its_refusal_said_if_it_leases_a_window() {
     for (seed, (max, milliseconds)) in (81..).zip([(1, 1_000), (20, 100), (300, 200), (500, 1_000), (600, 2_000)]) {
         let pace = milliseconds * MILLISECOND / u64::from(8 * max);
@@ -427,14 +426,14 @@ fn a_worker_that_is_left_alone_admits_when_its_refusal_said_if_it_leases_a_windo
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_is_left_alone_admits_when_its_refusal_said_whatever_requests_cost() {
     for (seed, (size, rate)) in (46..).zip([(20, 100), (1_000, 20_000)]) {
         keeps_its_word(per_second(size, rate), SECOND / u64::from(rate), 10, seed);
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_that_is_remembered_promises_what_the_first_one_did() {
     let worker = Sidecar::new(&one_limit(1, 1, "1h"));
     assert_eq!(worker.serve(&[]), None);
@@ -446,7 +445,7 @@ fn a_refusal_that_is_remembered_promises_what_the_first_one_did() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_would_be_admitted_does_not_say_that_it_would_be_refused() {
     let alone = Alone::new(per_second(1_000, 5_000));
     let mut random = Random::seeded(49);
@@ -467,7 +466,7 @@ fn a_worker_that_would_be_admitted_does_not_say_that_it_would_be_refused() {
 
 // === configuration updates ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_configuration_update_forgets_the_refusals_of_the_old_bucket() {
     let old = Sidecar::new(&one_limit(10, 1, "1h"));
     assert_eq!(old.admitted(11, &[]), 10);
@@ -479,7 +478,7 @@ fn a_configuration_update_forgets_the_refusals_of_the_old_bucket() {
     assert_eq!(take_shared_calls(&same.host), 0, "an update that changes nothing forgets nothing");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_configuration_update_keeps_the_tokens_on_lease() {
     let deny = |config: String| config.replace(r#""name": "all","#, r#""name": "all", "failure_mode": "deny","#);
     let old = Sidecar::new(&deny(one_limit(100_000, 1, "60s")));
@@ -495,7 +494,7 @@ fn a_configuration_update_keeps_the_tokens_on_lease() {
     assert_eq!(bucket.available(state(&new.host), at(new.now())), 200_000 - 5_000 - admitted - 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_empty_bucket_whose_rate_is_raised_fills_at_the_new_rate() {
     for key in ["", r#""key": ["path"],"#] {
         let with_key = |config: String| config.replace(r#""name": "all","#, &format!(r#""name": "all", {key}"#));
@@ -510,7 +509,7 @@ fn an_empty_bucket_whose_rate_is_raised_fills_at_the_new_rate() {
 
 // === clocks ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_steps_back_an_hour_costs_a_fill_at_most_and_admits_nothing_extra() {
     let (size, rate) = (1_000, 5_000);
     let bucket = per_second(size, rate);
@@ -541,7 +540,7 @@ fn a_clock_that_steps_back_an_hour_costs_a_fill_at_most_and_admits_nothing_extra
     assert!(4_900 <= late, "{late} admitted in the second after the bucket filled");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_lease_does_not_outlive_a_clock_that_steps_back() {
     let worker = Sidecar::new(&one_limit(100_000, 1, "60s"));
     worker.host.set_now(2 * HOUR);
@@ -640,7 +639,7 @@ fn attack(window: LeasedWindow, step_back: u64, tries: usize, seed: u64) -> (Vec
     (admitted, take_shared_calls(&host))
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_interval_admits_more_than_a_leased_window_whatever_the_workers_suffer() {
     let mut tries = 0;
     for (seed, (max, milliseconds)) in (71..).zip([(1_000, 700), (2_000, 1_000), (3_000, 1_000), (4_000, 2_000)]) {
@@ -659,7 +658,7 @@ fn no_interval_admits_more_than_a_leased_window_whatever_the_workers_suffer() {
     assert!(100_000 <= tries);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_interval_admits_more_than_a_leased_window_when_clocks_step_back() {
     for (seed, step_back) in
         (401..).zip([MILLISECOND, 20 * MILLISECOND, 60 * MILLISECOND, SECOND / 2, 2 * SECOND, HOUR])
@@ -675,7 +674,7 @@ fn no_interval_admits_more_than_a_leased_window_when_clocks_step_back() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_update_of_a_leased_window_holds_from_its_instant() {
     for (seed, (before, after)) in (421..).zip([
         (window(20_000, 10_000), window(1_000, 1_000)),
@@ -702,7 +701,7 @@ fn an_update_of_a_leased_window_holds_from_its_instant() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_leased_at_the_end_of_a_sub_window_and_used_as_late_as_can_be_is_in_sight_for_the_interval() {
     for milliseconds in [700, 1_000, 1_400, 1_600] {
         let window = window(2_000, milliseconds);
@@ -746,7 +745,7 @@ fn offer_to_window(max_requests: u32, seconds: u64, seed: u64) -> (usize, Vec<Ad
     (offered, admitted, take_shared_calls(&workers[0].host))
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn eight_workers_under_a_window_call_once_in_ten_requests_at_most_from_the_first_request_on() {
     let (offered, admitted, calls) = offer_to_window(12_500, 5, 91);
     assert_eq!(admitted.len(), offered, "0.8 of the limit");
@@ -761,7 +760,7 @@ fn eight_workers_under_a_window_call_once_in_ten_requests_at_most_from_the_first
     assert!(5_000 * (seconds - 1) * 9 <= late * 10, "{late} at twice the limit");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_idle_lease_of_a_window_is_given_back_in_its_lifetime_as_if_it_had_never_been_taken() {
     let workers = Sidecar::several(4, &one_window(100_000, 60_000));
     let admitted = warm_up(&workers, 93);
@@ -781,7 +780,7 @@ fn an_idle_lease_of_a_window_is_given_back_in_its_lifetime_as_if_it_had_never_be
     assert_eq!(load(end + 66 * SECOND), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_window_whose_parts_are_too_short_for_a_lease_is_exact() {
     let workers = Sidecar::several(4, &one_window(1_000, 600));
     let admitted = warm_up_with(&workers, 900, 94);
@@ -793,7 +792,7 @@ fn a_window_whose_parts_are_too_short_for_a_lease_is_exact() {
     assert_eq!(take_shared_calls(&workers[0].host), 2 * admitted as usize);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_comes_back_after_its_lease_is_not_used_for_another_lifetime() {
     let window = window(2_000, 1_000);
     let host = MemoryHost::new();
@@ -818,7 +817,7 @@ fn what_comes_back_after_its_lease_is_not_used_for_another_lifetime() {
     assert_eq!(load(now), before - 1, "back in the window");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_lease_ends_when_an_update_leaves_it_no_time() {
     let worker = Sidecar::new(&one_window(100_000, 60_000));
     warm_up(std::slice::from_ref(&worker), 95);
@@ -830,7 +829,7 @@ fn a_lease_ends_when_an_update_leaves_it_no_time() {
 
 // === queues ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_remembers_that_a_queue_is_full_until_a_place_is_free() {
     let config = r#"{ "limits": [{ "name": "all", "leaky_bucket":
         { "capacity": 2, "drain": 10, "drain_interval": "1s" } }] }"#;

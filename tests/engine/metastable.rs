@@ -16,7 +16,6 @@ use outrigger::monitor::outcome::Outcome;
 use outrigger::retry::budget::{Account, Budget, SetAside};
 use outrigger::shared::roster::WorkerId;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
@@ -252,7 +251,7 @@ fn outage(clients: Clients, load_percent: u64, front: Front, seconds: u64) -> Ou
 const BUDGETED: [Clients; 2] =
     [Clients::Budgeted { sidecars: 1, workers: 1 }, Clients::Budgeted { sidecars: 5, workers: 4 }];
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn naive_retries_never_recover() {
     for (load, seconds) in [(60, 60), (95, 320)] {
         let outage = outage(Clients::Naive(2), load, Front::Nothing, seconds);
@@ -263,14 +262,14 @@ fn naive_retries_never_recover() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_retries_the_queue_is_worked_off() {
     let recovery = outage(Clients::Naive(0), 95, Front::Nothing, 180).recovery();
     // A backlog of 7.5 s of work, down to the 3 s that clients wait, at a twentieth to spare.
     assert!(recovery.is_some_and(|it| (85..=95).contains(&it)), "{recovery:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn budgeted_retries_recover_as_if_there_were_none() {
     for clients in BUDGETED {
         for (load, seconds) in [(60, 60), (89, 90), (95, 160)] {
@@ -280,7 +279,7 @@ fn budgeted_retries_recover_as_if_there_were_none() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn behind_a_short_queue_they_recover_at_once() {
     // A second's work.
     let cap = Front::Cap(CAPACITY as u32);
@@ -325,7 +324,7 @@ impl Chain {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn five_layers_in_total_failure_add_next_to_nothing() {
     let budget = Budget::new(0.1, 1.0, Duration::from_secs(10)).unwrap();
     let mut chain = Chain { budget, accounts: vec![Account::default(); 5], calls: 0 };

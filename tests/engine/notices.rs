@@ -10,7 +10,6 @@ use outrigger::config::{Config, Warning};
 use outrigger::monitor::notice;
 use outrigger::monitor::tenancy::{AT_ONCE, DRAINED, Tenancy};
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const RECORD: &str = "outrigger/test/said/warned";
 
@@ -43,7 +42,7 @@ fn said(during: impl FnOnce()) -> Vec<String> {
     SAID.with(|said| said.borrow_mut().clone())
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_read_one_configuration_say_once_what_is_odd_in_it() {
     let host = MemoryHost::new();
     let lines = ["limits[0]: odd", "limits[1]: odd"];
@@ -52,7 +51,7 @@ fn workers_that_read_one_configuration_say_once_what_is_odd_in_it() {
     assert_eq!(said(|| notice::tell(&*host, "outrigger/other/said/warned", &lines)), lines, "and another filter's");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_was_mended_and_comes_back_is_said_again() {
     let host = MemoryHost::new();
     let nothing: [&str; 0] = [];
@@ -64,14 +63,14 @@ fn what_was_mended_and_comes_back_is_said_again() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn of_two_workers_that_read_at_once_one_speaks() {
     let host = MemoryHost::new();
     host.interfere(|host| notice::tell(host, RECORD, &["odd"]));
     assert_eq!(said(|| notice::tell(&*host, RECORD, &["odd"])), ["odd"]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_shared_records_everybody_speaks() {
     for call in ["shared_get", "shared_set"] {
         let host = MemoryHost::new();
@@ -101,20 +100,20 @@ fn tenant(plugin: &str, since: Duration) -> Tenancy {
     Tenancy::new(plugin.to_owned(), at(since))
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn filters_of_other_plugins_are_told_apart_at_once() {
     let earlier = tenant("a", START);
     assert_eq!(earlier.serve(|| panic!("no time is asked for")), []);
     assert_eq!(earlier.meet(&tenant("b", START + 100 * AT_ONCE), disagreements()), disagreements());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn filters_of_a_proxy_that_starts_are_told_apart_at_once() {
     assert_eq!(tenant("a", START).meet(&tenant("a", START + SECOND), disagreements()), disagreements());
     assert_eq!(tenant("a", START).meet(&tenant("a", START + SECOND), Vec::new()), []);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_changed_configuration_is_no_other_filter() {
     let used = tenant("a", START);
     assert_eq!(used.serve(|| panic!("no time is asked for")), []);
@@ -126,7 +125,7 @@ fn a_changed_configuration_is_no_other_filter() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn one_that_is_asked_long_after_a_later_one_came_is_another_filter() {
     let earlier = tenant("a", START);
     assert_eq!(earlier.serve(|| panic!("no time is asked for")), []);

@@ -21,7 +21,6 @@ use outrigger::retry::deadline::{DeadlineRule, Reach};
 use outrigger::retry::rule::DeadlineSpec;
 use outrigger::shared::seed::Seed;
 use outrigger::shared::table::KeyHash;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -42,7 +41,7 @@ fn check_match(matcher: &str, headers: Pairs<'_>, expected: bool) {
     assert_eq!(matched, expected, "{matcher} on {headers:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn hosts_match_in_any_case_and_without_port() {
     let check = |pattern: &str, authority: &str, expected| {
         check_match(&format!(r#"{{"hosts": ["{pattern}"]}}"#), &[(":authority", authority)], expected);
@@ -83,7 +82,7 @@ fn hosts_match_in_any_case_and_without_port() {
 }
 
 /// Istio: "`*` is used to specify anything but not empty".
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_star_matches_any_host_and_path_that_is_there_and_none_that_is_not() {
     check_match(r#"{"hosts": ["*"]}"#, &[(":authority", "x")], true);
     check_match(r#"{"hosts": ["*"]}"#, &[(":path", "/")], false);
@@ -93,7 +92,7 @@ fn a_star_matches_any_host_and_path_that_is_there_and_none_that_is_not() {
     check_match(r#"{"paths": ["*"]}"#, &[(":method", "CONNECT"), (":authority", "x:443")], false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn methods_match_whole_and_in_any_case() {
     let check = |methods: &str, method: &str, expected| {
         check_match(&format!(r#"{{"methods": {methods}}}"#), &[(":method", method)], expected);
@@ -114,7 +113,7 @@ fn check_path(pattern: &str, path: &str, expected: bool) {
     check_match(&format!(r#"{{"paths": ["{pattern}"]}}"#), &[(":path", path)], expected);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn paths_match_exactly_by_prefix_or_by_suffix() {
     check_path("/orders", "/orders", true);
     check_path("/orders", "/orders/", false);
@@ -141,7 +140,7 @@ fn paths_match_exactly_by_prefix_or_by_suffix() {
     check_path("/a*b", "/axb", false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn paths_match_up_to_the_query_undecoded_and_by_case() {
     check_path("/orders", "/orders?id=1", true);
     check_path("/orders", "/orders?", true);
@@ -160,7 +159,7 @@ fn paths_match_up_to_the_query_undecoded_and_by_case() {
     check_path("/orders", "?id=1", false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn path_parameters_are_cut_from_segments_unless_an_operation_keeps_them() {
     let check = |pattern: &str, keep: bool, path: &str, expected| {
         let keep = if keep { r#""path_parameters": "keep","# } else { "" };
@@ -181,7 +180,7 @@ fn path_parameters_are_cut_from_segments_unless_an_operation_keeps_them() {
     check("/orders;v=1", true, "/orders", false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_path_shows_which_setting_of_envoy_is_off() {
     let (normalize, slashes, escaped) = (Unsettled::Normalize, Unsettled::MergeSlashes, Unsettled::EscapedSlashes);
     for (path, expected) in [
@@ -214,7 +213,7 @@ fn a_path_shows_which_setting_of_envoy_is_off() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_without_path_matches_no_path() {
     for pattern in ["/", "/*", "*/", "/{*}", "/{**}"] {
         check_match(&format!(r#"{{"paths": ["{pattern}"]}}"#), &[(":method", "CONNECT")], false);
@@ -294,7 +293,7 @@ fn any_request(random: &mut Random) -> Headers {
 }
 
 /// What an index could get wrong: first, last, and everything between.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_first_operation_that_matches_is_found_among_any_set_of_them() {
     let mut random = Random::seeded(7);
     let mut found = [0_usize; 3];
@@ -317,7 +316,7 @@ fn the_first_operation_that_matches_is_found_among_any_set_of_them() {
 }
 
 /// A warning is certain: whatever comes, it does not come to what it names.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn nothing_gets_to_an_operation_or_a_policy_that_is_warned_of() {
     let mut random = Random::seeded(11);
     let (mut warned, mut reached) = ([0_usize; 2], [0_usize; 2]);
@@ -359,7 +358,7 @@ fn any_selection(random: &mut Random, operations: u64) -> Selection {
 }
 
 /// Two hundred operations cost what twenty do, as long as they are told apart by how paths begin or hosts end.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_is_compared_with_few_of_many_operations() {
     let looked_at = |count: usize, matcher: &dyn Fn(usize) -> String, headers: Pairs<'_>| {
         let list: Vec<String> =
@@ -386,7 +385,7 @@ fn a_request_is_compared_with_few_of_many_operations() {
 }
 
 /// The examples of Istio's reference for `AuthorizationPolicy`.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn path_templates_match_as_istio_documents() {
     check_path("/foo/{*}", "/foo/bar", true);
     check_path("/foo/{*}", "/foo/bar/baz", false);
@@ -398,7 +397,7 @@ fn path_templates_match_as_istio_documents() {
     check_path("/foo/{*}/bar/{**}", "/foo/buzz/bar/baz", true);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn path_templates_match_whole_segments() {
     check_path("/foo/{*}", "/foo/", false);
     check_path("/foo/{*}", "/foo", false);
@@ -428,7 +427,7 @@ fn path_templates_match_whole_segments() {
     check_path("/a/{*}/b/{**}/c", "/a/1/b/c", false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_path_patterns_that_match_nothing_or_break_istios_rules() {
     let check = |pattern: &str, problem| assert_eq!(PathPattern::parse(pattern).err(), Some(problem), "{pattern}");
     check("", InvalidPath::NotAbsolute);
@@ -453,7 +452,7 @@ fn refuses_path_patterns_that_match_nothing_or_break_istios_rules() {
     check("/{}/x", InvalidPath::StrayBrace);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn headers_match_exactly_by_prefix_by_suffix_or_by_presence() {
     let check = |condition: &str, headers: Pairs<'_>, expected| {
         check_match(&format!(r#"{{"headers": [{{"name": "x-app", {condition}}}]}}"#), headers, expected);
@@ -478,7 +477,7 @@ fn headers_match_exactly_by_prefix_by_suffix_or_by_presence() {
     check(r#""present": true"#, &[("x-apps", "")], false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn one_of_a_headers_values_is_enough_but_they_are_not_joined() {
     let twice: Pairs<'_> = &[("x-app", "ios"), ("x-app", "web")];
     let check = |condition: &str, expected| {
@@ -490,12 +489,12 @@ fn one_of_a_headers_values_is_enough_but_they_are_not_joined() {
     check(r#""suffix": "os""#, true);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn names_of_headers_match_in_any_case() {
     check_match(r#"{"headers": [{"name": "X-App", "exact": "web"}]}"#, &[("x-app", "web")], true);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn every_condition_must_hold_and_one_entry_of_each_list() {
     let matcher = r#"{"hosts": ["a.example", "b.example"], "methods": ["POST", "PUT"], "paths": ["/x", "/y/*"],
                       "headers": [{"name": "one", "exact": "1"}, {"name": "two", "present": true}]}"#;
@@ -509,7 +508,7 @@ fn every_condition_must_hold_and_one_entry_of_each_list() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_first_match_names_the_request() {
     let operations = r#"[
         {"name": "one-order", "match": {"paths": ["/orders/{*}"]}},
@@ -527,7 +526,7 @@ fn the_first_match_names_the_request() {
     check("GET", "/users", "other");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_nothing_matches_is_other() {
     assert_eq!(operation_of("[]", &Headers::from_pairs(&[(":path", "/")])), "other");
     assert_eq!(operation_of("[]", &Headers::default()), "other");
@@ -535,7 +534,7 @@ fn a_request_that_nothing_matches_is_other() {
     assert_eq!(operation_of(operations, &Headers::default()), "other");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn bytes_that_are_no_text_match_what_their_bytes_match() {
     let headers = Headers::from_pairs(&[(":path", &b"/orders/\xff\xfe"[..]), ("x-app", b"\xc3\x28")]);
     assert_eq!(operation_of(r#"[{"name": "a", "match": {"paths": ["/orders/*"]}}]"#, &headers), "a");
@@ -546,7 +545,7 @@ fn bytes_that_are_no_text_match_what_their_bytes_match() {
 
 // === parts of a request ==============================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn reads_the_parts_of_a_request_in_one_pass() {
     let headers = Headers::from_pairs(&[
         (":authority", "Shop.example.com:8443"),
@@ -562,7 +561,7 @@ fn reads_the_parts_of_a_request_in_one_pass() {
     assert!(!request.grpc && !request.upgrade && !request.has_own_headers);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn parts_that_are_missing_are_empty() {
     let headers = Headers::default();
     let request = Request::read(&headers);
@@ -572,7 +571,7 @@ fn parts_that_are_missing_are_empty() {
     assert_eq!(request.query_parameter("a"), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn finds_the_first_cookie_of_a_name() {
     let check = |cookies: &[&str], expected: Option<&str>| {
         let pairs: Vec<(&str, &str)> = cookies.iter().map(|value| ("cookie", *value)).collect();
@@ -604,7 +603,7 @@ fn finds_the_first_cookie_of_a_name() {
     check(&[], None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn finds_the_first_query_parameter_of_a_name() {
     let check = |path: &str, expected: Option<&str>| {
         let headers = Headers::from_pairs(&[(":path", path)]);
@@ -630,7 +629,7 @@ fn finds_the_first_query_parameter_of_a_name() {
     check("/id=7", None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn takes_for_grpc_what_envoy_takes_for_it() {
     let check = |content_type: &str, expected| {
         let headers = Headers::from_pairs(&[("content-type", content_type)]);
@@ -649,7 +648,7 @@ fn takes_for_grpc_what_envoy_takes_for_it() {
     check("", false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn knows_connect_and_upgrades() {
     let check = |headers: Pairs<'_>, expected| {
         assert_eq!(Request::read(&Headers::from_pairs(headers)).upgrade, expected, "{headers:?}");
@@ -662,7 +661,7 @@ fn knows_connect_and_upgrades() {
     check(&[], false);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn finds_every_header_that_is_ours_alone() {
     let pairs = [("x-outrigger-reason", "1"), ("x", "2"), ("x-outrigger-", "3"), ("x-outrigger-reason", "4")];
     let headers = Headers::from_pairs(&pairs);
@@ -698,7 +697,7 @@ fn sample() -> Vec<(&'static str, &'static [u8])> {
     ]
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn headers_come_out_of_the_block_as_they_went_in() {
     let pairs = sample();
     let headers = Headers::from_block(Headers::from_pairs(&pairs).as_block().to_vec());
@@ -711,21 +710,21 @@ fn headers_come_out_of_the_block_as_they_went_in() {
     assert_eq!(headers.all("x-absent").count(), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_block_has_the_layout_of_proxy_wasm() {
     let headers = Headers::from_pairs(&[("ab", "c"), ("d", "")]);
     let sizes: Vec<u8> = [2_u32, 2, 1, 1, 0].into_iter().flat_map(u32::to_le_bytes).collect();
     assert_eq!(headers.as_block(), [&sizes[..], b"ab\0c\0d\0\0"].concat());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_block_is_no_headers() {
     assert_eq!(Headers::default().iter().count(), 0);
     assert_eq!(Headers::from_pairs(&[] as Pairs<'_>).iter().count(), 0);
     assert_eq!(Headers::from_block(vec![0; 4]).iter().count(), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_hundred_headers_of_sixty_kilobytes_are_all_found() {
     let values: Vec<String> = (0..100).map(|number| format!("{number}").repeat(300)).collect();
     let names: Vec<String> = (0..100).map(|number| format!("x-{number}")).collect();
@@ -741,7 +740,7 @@ fn a_hundred_headers_of_sixty_kilobytes_are_all_found() {
     assert_eq!(headers.get("z"), Some(&b"2"[..]));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_block_that_was_cut_short_ends_early() {
     let whole = Headers::from_pairs(&sample());
     let all = collect(&whole);
@@ -755,7 +754,7 @@ fn a_block_that_was_cut_short_ends_early() {
     assert!((0..all.len()).all(|count| counts.contains(&count)), "{counts:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_block_that_lies_about_its_sizes_ends_early() {
     let whole = Headers::from_pairs(&[("a", "1"), ("b", "2")]);
     let lie = |place: usize, size: u32| {
@@ -775,7 +774,7 @@ fn a_block_that_lies_about_its_sizes_ends_early() {
     assert_eq!(lie(0, 0).len(), 0, "no headers although there are");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_mutation_of_a_block_panics_or_yields_more_than_is_there() {
     let good = Headers::from_pairs(&sample()).as_block().to_vec();
     let sizes = 4 + sample().len() * 8;
@@ -843,7 +842,7 @@ fn header(name: &str) -> KeyPart {
     KeyPart::Header(name.to_owned())
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn equal_requests_have_equal_keys_and_others_have_not() {
     let keyer = Keyer::new();
     let parts = [
@@ -863,7 +862,7 @@ fn equal_requests_have_equal_keys_and_others_have_not() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_operation_is_a_part_like_any_other() {
     let keyer = Keyer::new();
     let spec = KeySpec { parts: vec![KeyPart::Operation], missing: Missing::Skip, client_ip: ClientIp::default() };
@@ -876,7 +875,7 @@ fn the_operation_is_a_part_like_any_other() {
     assert_ne!(key("a"), key("b"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn parts_of_a_key_do_not_run_together() {
     let keyer = Keyer::new();
     let check = |parts: [KeyPart; 2], cases: &[Pairs<'_>]| {
@@ -938,7 +937,7 @@ fn parts_of_a_key_do_not_run_together() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_order_of_parts_matters_and_not_that_of_headers() {
     let keyer = Keyer::new();
     let (one, two) = (header("one"), header("two"));
@@ -948,7 +947,7 @@ fn the_order_of_parts_matters_and_not_that_of_headers() {
     assert_eq!(keyer.key(&[one.clone(), two.clone()], headers), keyer.key(&[one, two], swapped));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_missing_part_is_a_value_of_its_own() {
     let keyer = Keyer::new();
     let missing = keyer.key(&[header("x-user")], &[]);
@@ -962,7 +961,7 @@ fn a_missing_part_is_a_value_of_its_own() {
     assert_ne!(keyer.key(std::slice::from_ref(&query), &[(":path", "/")]), keyer.key(&[query], &[(":path", "/?id=")]));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_limit_that_skips_has_no_key_for_a_request_without_a_part() {
     let keyer = Keyer::new();
     let parts = [
@@ -983,7 +982,7 @@ fn a_limit_that_skips_has_no_key_for_a_request_without_a_part() {
     assert!(keyer.key_of(&[header("x-user")], Missing::Skip, &empty).is_some(), "empty is not missing");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn repeated_headers_are_one_header_joined_by_commas() {
     let keyer = Keyer::new();
     let parts = [header("x-user")];
@@ -1002,7 +1001,7 @@ fn repeated_headers_are_one_header_joined_by_commas() {
     assert_ne!(keyer.key(&path, &[(":path", "/a?b=1,2")]), keyer.key(&path, &[(":path", "/a?b=1,,2")]));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn long_values_count_to_the_last_byte() {
     let keyer = Keyer::new();
     let long = |last: char| "v".repeat(100 * 1024) + &last.to_string();
@@ -1020,7 +1019,7 @@ fn long_values_count_to_the_last_byte() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn keys_see_hosts_without_case_and_port_and_all_else_as_it_is() {
     let keyer = Keyer::new();
     let host = |authority| keyer.key(&[KeyPart::Host], &[(":authority", authority)]);
@@ -1032,7 +1031,7 @@ fn keys_see_hosts_without_case_and_port_and_all_else_as_it_is() {
 }
 
 /// What a service settles before it compares makes no key of its own.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn however_a_value_is_spelled_it_is_one_key() {
     let keyer = Keyer::new();
     let check = |part: &KeyPart, name: &str, spellings: &[String]| {
@@ -1057,7 +1056,7 @@ fn however_a_value_is_spelled_it_is_one_key() {
     check(&KeyPart::Query("id".to_owned()), ":path", &owned(&queries));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_no_encoding_stands_for_itself() {
     let keyer = Keyer::new();
     let query = |value: &str| keyer.key(&[KeyPart::Query("id".to_owned())], &[(":path", &format!("/?id={value}"))]);
@@ -1073,7 +1072,7 @@ fn what_is_no_encoding_stands_for_itself() {
     assert_ne!(cookie("a+b"), cookie("a%20b"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_operation_that_keeps_path_parameters_counts_them_apart() {
     let keyer = Keyer::new();
     let key = |path: &str, path_parameters| {
@@ -1088,7 +1087,7 @@ fn an_operation_that_keeps_path_parameters_counts_them_apart() {
     assert_eq!(key("/a", Parameters::Keep), key("/a", Parameters::Cut));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn values_that_are_no_text_make_keys_like_others() {
     let keyer = Keyer::new();
     let key = |value: &[u8]| {
@@ -1100,7 +1099,7 @@ fn values_that_are_no_text_make_keys_like_others() {
     assert_ne!(key(b"\xff"), key("\u{fffd}".as_bytes()));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn addresses_of_one_prefix_have_one_key() {
     let keyer = Keyer::new();
     let key = |peer| {
@@ -1128,7 +1127,7 @@ fn client(trusted_hops: usize, lines: &[&str]) -> String {
     client_ip.find(&*proxy, &Request::read(&headers)).unwrap().unwrap().to_string()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn believes_as_many_entries_from_the_right_as_proxies_are_trusted() {
     let check = |hops, lines: &[&str], expected| assert_eq!(client(hops, lines), expected, "{hops} hops, {lines:?}");
     check(0, &["192.0.2.1, 192.0.2.2"], "198.51.100.9");
@@ -1146,7 +1145,7 @@ fn believes_as_many_entries_from_the_right_as_proxies_are_trusted() {
     check(4, &["192.0.2.1", "192.0.2.2, 192.0.2.3"], "198.51.100.9");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn reads_addresses_with_spaces_ports_and_brackets() {
     let check = |entry: &str, expected| assert_eq!(client(1, &[entry]), expected, "{entry}");
     check(" 192.0.2.1 ", "192.0.2.1");
@@ -1164,7 +1163,7 @@ fn reads_addresses_with_spaces_ports_and_brackets() {
     check("::ffff:192.0.2.1%1", "192.0.2.1");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn falls_back_to_the_peer_where_a_trusted_entry_is_no_address() {
     for garbage in [
         "",
@@ -1187,7 +1186,7 @@ fn falls_back_to_the_peer_where_a_trusted_entry_is_no_address() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn another_header_can_be_the_trusted_one() {
     let proxy = MemoryHost::new();
     proxy.set_peer(PEER);
@@ -1197,7 +1196,7 @@ fn another_header_can_be_the_trusted_one() {
     assert_eq!(found.to_string(), "192.0.2.2");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn groups_ipv6_by_prefix_and_takes_mapped_addresses_for_ipv4() {
     let check = |ipv6_prefix, peer: &str, expected: &str| {
         let proxy = MemoryHost::new();
@@ -1221,7 +1220,7 @@ fn groups_ipv6_by_prefix_and_takes_mapped_addresses_for_ipv4() {
     check(64, "[::1]:443", "::");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn asks_the_proxy_only_where_the_header_does_not_tell() {
     let proxy = MemoryHost::new();
     proxy.set_peer(PEER);
@@ -1233,7 +1232,7 @@ fn asks_the_proxy_only_where_the_header_does_not_tell() {
     assert_eq!(proxy.take_calls(), [("peer_address", 1)].into());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_connection_without_address_has_no_client_and_a_proxy_that_fails_is_an_error() {
     let proxy = MemoryHost::new();
     let find = || ClientIp::default().find(&*proxy, &Request::read(&Headers::default()));
@@ -1251,7 +1250,7 @@ fn a_connection_without_address_has_no_client_and_a_proxy_that_fails_is_an_error
 
 // === costs ===========================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn costs_what_the_header_says_in_plain_digits() {
     let check = |value: &str, expected| {
         let headers = Headers::from_pairs(&[("x-cost", value)]);
@@ -1277,7 +1276,7 @@ fn costs_what_the_header_says_in_plain_digits() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn costs_one_without_the_header_and_the_first_value_with_several() {
     let cost = |pairs: Pairs<'_>| Cost::Header("x-cost".to_owned()).of(&Request::read(&Headers::from_pairs(pairs)));
     assert_eq!(cost(&[]), Priced::Tokens(1));

@@ -16,7 +16,6 @@ use outrigger::retry::policy::{
 use outrigger::retry::router::{self, Bound};
 use outrigger::retry::stream;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const NOW: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
 
@@ -64,7 +63,7 @@ const IS_RETRY: Eligibility = Eligibility::Ineligible(Decision::IsRetry);
 
 // === who ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn idempotent_methods_are_retried_and_others_with_a_key() {
     for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
         assert_eq!(eligibility(&policy(), method, "/", &[]), HTTP, "{method}");
@@ -80,7 +79,7 @@ fn idempotent_methods_are_retried_and_others_with_a_key() {
     assert_eq!(eligibility(&keyless, "POST", "/", &[("idempotency-key", "7")]), NOT_IDEMPOTENT);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn grpc_methods_are_retried_if_they_are_listed() {
     for (path, expected) in [
         ("/shop.Orders/Get", ELIGIBLE),
@@ -99,7 +98,7 @@ fn grpc_methods_are_retried_if_they_are_listed() {
 }
 
 /// The router keeps a body to send it again, but not any.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_has_too_large_a_body_to_be_sent_twice_is_sent_once() {
     const TOO_LARGE: Eligibility = Eligibility::Ineligible(Decision::TooLarge);
     let of = |max_body_bytes, method: &str, end, headers: &[(&str, &str)]| {
@@ -148,7 +147,7 @@ fn what_has_too_large_a_body_to_be_sent_twice_is_sent_once() {
     assert_eq!([call(&[]), call(&length("65536")), call(&length("65537"))], [ELIGIBLE, ELIGIBLE, TOO_LARGE]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_retry_is_not_retried() {
     for (header, value, expected) in [
         ("x-envoy-attempt-count", "1", HTTP),
@@ -166,7 +165,7 @@ fn a_retry_is_not_retried() {
     assert_eq!(eligibility(&policy(), "POST", "/", &[("x-envoy-attempt-count", "2")]), IS_RETRY);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn long_streams_are_left_alone() {
     for headers in [
         [("upgrade", "websocket")],
@@ -201,7 +200,7 @@ fn long_streams_are_left_alone() {
     assert_eq!(of(&[("accept", "text/event-stream;q=0, text/html")]), Events::No);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_response_is_a_stream_of_events_by_its_content_type() {
     for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8", " text/event-stream ;x"] {
         assert!(stream::is_events(kind.as_bytes()), "{kind}");
@@ -212,7 +211,7 @@ fn a_response_is_a_stream_of_events_by_its_content_type() {
 }
 
 /// The router's time for all attempts would cut off a stream that its time for one lets go on.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_may_become_a_stream_is_held_to_when_it_begins() {
     let time = Time { left: Some(Duration::from_millis(700)), bound: Bound::Beginning, ..Time::default() };
     let policy = RetryPolicy { per_try_timeout: None, ..policy() };
@@ -226,7 +225,7 @@ fn what_may_become_a_stream_is_held_to_when_it_begins() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn one_attempt_is_no_retry() {
     let policy = RetryPolicy { max_attempts: 1, ..policy() };
     let eligibility = eligibility(&policy, "POST", "/", &[]);
@@ -238,7 +237,7 @@ fn one_attempt_is_no_retry() {
 
 // === what the router hears ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_may_be_retried_says_all() {
     let policy = policy();
     let advice = advise(&policy, ELIGIBLE, Time::default());
@@ -256,7 +255,7 @@ fn a_request_that_may_be_retried_says_all() {
     assert_eq!(fields(&advice), expected.into_iter().filter(|it| !it.contains("grpc")).collect::<Vec<_>>());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_may_not_says_so_and_its_time() {
     let policy = policy();
     for decision in [Decision::NotIdempotent, Decision::IsRetry, Decision::TooLarge] {
@@ -269,7 +268,7 @@ fn a_request_that_may_not_says_so_and_its_time() {
     assert_eq!((fields(&advice), advice.decision), (vec!["x-envoy-max-retries: 0".to_owned()], None));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_the_rule_leaves_open_is_left_to_the_route() {
     let policy = RetryPolicy {
         retry_on: Conditions::default(),
@@ -282,7 +281,7 @@ fn what_the_rule_leaves_open_is_left_to_the_route() {
     assert_eq!(fields(&advice), ["x-envoy-max-retries: 2"]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_budget_decides_how_many() {
     let policy = RetryPolicy { max_attempts: MAX_ATTEMPTS, ..policy() };
     let mut account = Account::default();
@@ -309,7 +308,7 @@ fn the_budget_decides_how_many() {
     assert_eq!(account.set_aside(&policy.budget, u32::MAX, 1, NOW).retries(), 5);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_retry_that_could_not_end_in_time_is_none() {
     let policy = RetryPolicy { timeout: None, ..policy() };
     let backoff = u64::try_from(BACKOFF.as_millis()).unwrap();
@@ -332,7 +331,7 @@ fn a_retry_that_could_not_end_in_time_is_none() {
     assert_eq!(advise(&policy, ELIGIBLE, time(500, 100)).decision, Some(Decision::NoTime));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_router_never_waits_longer_for_an_attempt_than_the_caller() {
     let policy = RetryPolicy { per_try_timeout: None, ..policy() };
     let times = |left: Duration| {
@@ -352,7 +351,7 @@ fn the_router_never_waits_longer_for_an_attempt_than_the_caller() {
 }
 
 /// A hedge is sent when the rule's time for an attempt is over, not when the caller's is.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_the_rules_own_time_for_an_attempt_sends_a_hedge() {
     let policy = RetryPolicy { hedging: Hedging::On, ..policy() };
     for (left, expected) in [(301, 2), (300, 2), (299, 1)] {
@@ -364,7 +363,7 @@ fn only_the_rules_own_time_for_an_attempt_sends_a_hedge() {
     assert_eq!(fields(&advice).last().unwrap(), "x-envoy-hedge-on-per-try-timeout: true");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn conditions_are_sorted_out_and_none_is_made_up() {
     let all: Vec<&str> = HTTP_CONDITIONS.into_iter().chain(GRPC_CONDITIONS).collect();
     assert!(Conditions::new(&all).is_ok());
@@ -373,7 +372,7 @@ fn conditions_are_sorted_out_and_none_is_made_up() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_client_does_not_tell_the_router() {
     assert!(router::CONTROL.is_sorted());
     let ours = [
@@ -396,7 +395,7 @@ fn a_client_does_not_tell_the_router() {
     assert_eq!(sent, expected);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_words_of_the_metric() {
     let all = [
         Decision::Made,
@@ -413,7 +412,7 @@ fn the_words_of_the_metric() {
 
 // === one by one ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_paid_for_one_by_one_sets_nothing_aside_and_may_have_all_its_retries() {
     let (policy, mut empty) = (policy(), Account::default());
     while 0 < empty.set_aside(&policy.budget, 1, 1, NOW).retries() {}
@@ -427,7 +426,7 @@ fn what_is_paid_for_one_by_one_sets_nothing_aside_and_may_have_all_its_retries()
 }
 
 /// By the router's own rules (`RetryStateImpl::wouldRetryFromHeaders`).
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_condition_covers_the_statuses_that_the_router_retries() {
     let cases: [(&str, &[u16], &[u16]); 5] = [
         ("5xx", &[500, 503, 599], &[200, 409, 499]),

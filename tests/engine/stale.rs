@@ -21,7 +21,6 @@ use outrigger::operation::request::Request;
 use outrigger::reply::Reply;
 use outrigger::time::Timestamp;
 use outrigger::worker::Worker;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const PREFIX: &str = "outrigger/test/stale/reviews/";
 const INDEX: &str = "outrigger/test/stale/reviews/index";
@@ -167,7 +166,7 @@ const STORED: u8 = 2;
 
 // === what may be kept ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_is_kept_if_the_service_said_that_it_is_good_for_some_time_and_nothing_else() {
     const DATE: (&str, &str) = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
     let cases: &[(bool, Pairs<'_>)] = &[
@@ -270,7 +269,7 @@ fn an_answer_is_kept_if_the_service_said_that_it_is_good_for_some_time_and_nothi
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_a_200_is_kept() {
     for status in ["", "100", "101", "201", "203", "204", "206", "301", "304", "404", "410", "429", "500", "503"] {
         let shop = Shop::new();
@@ -281,7 +280,7 @@ fn only_a_200_is_kept() {
     assert!(!Shop::new().answer(&get("/a", &[]), &without, b"one"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn requests_that_say_who_asks_have_no_part_in_it() {
     let cases: &[(bool, Pairs<'_>)] = &[
         (true, &[]),
@@ -326,7 +325,7 @@ fn requests_that_say_who_asks_have_no_part_in_it() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_too_long_to_be_set_aside_has_no_part_in_it() {
     let shop = Shop::new();
     let room = MAX_REQUEST_HEADERS - get("/a", &[("x", "")]).as_block().len();
@@ -346,7 +345,7 @@ fn is_shared(spec: Spec, response: Pairs<'_>, one: &Headers, other: &Headers) ->
     shop.fail(other).is_some()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_belongs_to_scheme_authority_path_and_query() {
     let with = |scheme, authority, path| {
         let pairs = [(":method", "GET"), (":scheme", scheme), (":authority", authority), (":path", path)];
@@ -368,7 +367,7 @@ fn an_answer_belongs_to_scheme_authority_path_and_query() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_belongs_to_the_values_of_the_rules_key() {
     let key = vec![KeyPart::Header("accept-language".to_owned()), KeyPart::Header("x-user".to_owned())];
     let with = |headers| get("/a", headers);
@@ -388,7 +387,7 @@ fn an_answer_belongs_to_the_values_of_the_rules_key() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_belongs_to_the_addresses_client_if_the_rule_says_so() {
     let shop = Shop::with(Spec { key: vec![KeyPart::ClientIp], ..spec(1 << 20) });
     shop.host.set_peer("192.0.2.1:1234");
@@ -399,7 +398,7 @@ fn an_answer_belongs_to_the_addresses_client_if_the_rule_says_so() {
     assert_eq!(shop.instead("/a"), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_belongs_to_the_headers_that_it_varies_with() {
     let one = get("/a", &[("accept", "x"), ("x-user", "1"), ("x-other", "1")]);
     let same = get("/a", &[("x-other", "2"), ("x-user", "1"), ("accept", "x")]);
@@ -420,7 +419,7 @@ fn an_answer_belongs_to_the_headers_that_it_varies_with() {
     assert!(is_shared(spec(1 << 20), &[], &one, &get("/a", &[("x-user", "2")])));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_encoded_answer_is_for_who_can_decode_it() {
     let zipped = get("/a", &[("accept-encoding", "gzip")]);
     for headers in [&[("content-encoding", "gzip")] as Pairs<'_>, &[("vary", "accept-encoding")]] {
@@ -430,7 +429,7 @@ fn an_encoded_answer_is_for_who_can_decode_it() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn variants_of_a_page_live_side_by_side_and_the_newest_that_fits_is_served() {
     let shop = Shop::new();
     let vary = &[("cache-control", "max-age=60"), ("vary", "accept-language")];
@@ -449,7 +448,7 @@ fn variants_of_a_page_live_side_by_side_and_the_newest_that_fits_is_served() {
     assert_eq!(shop.fail(&get("/a", &[("accept-language", "en")])).map(text).as_deref(), Some("for all"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn there_is_room_for_eight_different_lists_of_names_and_for_more_when_these_are_gone() {
     let shop = Shop::new();
     let answer = |number: usize| {
@@ -475,7 +474,7 @@ fn there_is_room_for_eight_different_lists_of_names_and_for_more_when_these_are_
     assert!(answer(11));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_varies_with_too_much_is_not_kept() {
     let vary = |length: usize| {
         let names = format!("{},x", "n".repeat(length - 2));
@@ -488,7 +487,7 @@ fn an_answer_that_varies_with_too_much_is_not_kept() {
 
 // === what is served ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_answer_is_served_as_it_was_without_what_was_of_the_moment() {
     let shop = Shop::new();
     let response = ok(&[
@@ -543,7 +542,7 @@ fn the_answer_is_served_as_it_was_without_what_was_of_the_moment() {
     assert_eq!(headers, expected);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_without_a_body_is_kept_too() {
     let shop = Shop::new();
     let capture = shop.begin(&get("/a", &[]), &ok(&[("cache-control", "max-age=60"), ("content-length", "0")]));
@@ -551,7 +550,7 @@ fn an_answer_without_a_body_is_kept_too() {
     assert_eq!(shop.instead("/a").as_deref(), Some(""));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_header_that_is_no_text_keeps_the_answer_from_being_kept() {
     let shop = Shop::new();
     let response = |name, value: &[u8]| {
@@ -607,7 +606,7 @@ fn age_and_cache_status_are_what_the_rfcs_say() {
 
 // === time ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_is_served_until_its_age_is_reached_and_not_at_it() {
     let shop = Shop::new();
     shop.good("/a", "one");
@@ -617,7 +616,7 @@ fn an_answer_is_served_until_its_age_is_reached_and_not_at_it() {
     assert_eq!(shop.instead("/a"), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn its_age_counts_from_its_headers() {
     let shop = Shop::new();
     let mut capture = shop.begin(&get("/a", &[]), &ok(GOOD)).unwrap();
@@ -629,7 +628,7 @@ fn its_age_counts_from_its_headers() {
     assert_eq!(shop.instead("/a"), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_service_may_ask_for_less() {
     // The last second in which it is served, of what the rule allows.
     for (control, seconds) in [
@@ -655,7 +654,7 @@ fn the_service_may_ask_for_less() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_goes_back_makes_no_answer_immortal() {
     let shop = Shop::new();
     shop.good("/a", "one");
@@ -670,7 +669,7 @@ fn a_clock_that_goes_back_makes_no_answer_immortal() {
     assert_eq!(shop.instead("/a").as_deref(), Some("two"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_is_written_again_when_it_is_a_tenth_of_its_age_old_but_every_ten_seconds() {
     for (max_age, rewrite) in [(MAX_AGE, REWRITE), (100 * SECOND, 10 * SECOND), (SECOND, 100 * MILLISECOND)] {
         let rule = || Spec { max_age: Duration::from_nanos(max_age), ..spec(1 << 20) };
@@ -696,7 +695,7 @@ fn an_answer_is_written_again_when_it_is_a_tenth_of_its_age_old_but_every_ten_se
 
 // === calls ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_costs_six_calls_to_keep_two_to_find_and_none_if_it_is_known() {
     let shop = Shop::new();
     shop.good("/first", "for the hash secret");
@@ -715,7 +714,7 @@ fn an_answer_costs_six_calls_to_keep_two_to_find_and_none_if_it_is_known() {
     assert_eq!(shop.host.take_calls(), BTreeMap::from([("now", 1), ("shared_get", 2)]));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_begins_a_hundred_answers_a_second() {
     let shop = Shop::new();
     let mut page = 0;
@@ -737,7 +736,7 @@ fn a_worker_begins_a_hundred_answers_a_second() {
 
 // === room ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_long_answer_passes_untouched() {
     let shop = Shop::with(spec(100_000));
     let with_length = |path: &str, length: usize| {
@@ -767,7 +766,7 @@ fn a_long_answer_passes_untouched() {
     assert_eq!(take_shared_calls(&shop.host), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_body_that_is_not_as_long_as_it_said_is_not_kept() {
     for (length, parts) in [("3", &["one", "x"] as &[&str]), ("4", &["one"]), ("1", &[]), ("0", &["x"])] {
         let shop = Shop::new();
@@ -782,7 +781,7 @@ fn a_body_that_is_not_as_long_as_it_said_is_not_kept() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_not_needed_of_a_reservation_is_given_back() {
     let shop = Shop::new();
     let capture = shop.begin(&get("/a", &[]), &ok(GOOD)).unwrap();
@@ -791,7 +790,7 @@ fn what_is_not_needed_of_a_reservation_is_given_back() {
     assert_eq!(spoken_for(&shop.host), shop.host.record(&format!("{PREFIX}0")).unwrap().len() as u64);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_abandoned_answer_leaves_nothing_and_the_next_one_is_kept() {
     let shop = Shop::new();
     let mut capture = shop.begin(&get("/a", &[]), &ok(GOOD)).unwrap();
@@ -802,7 +801,7 @@ fn an_abandoned_answer_leaves_nothing_and_the_next_one_is_kept() {
     assert_eq!(shop.instead("/a").as_deref(), Some("one"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn one_answer_to_a_request_is_kept_at_a_time_and_the_old_one_is_served_until_it_is_there() {
     let shop = Shop::new();
     let other = Shop::on(&shop.host, spec(1 << 20));
@@ -817,7 +816,7 @@ fn one_answer_to_a_request_is_kept_at_a_time_and_the_old_one_is_served_until_it_
     assert_eq!(states(&shop.host, STORED), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_holds_a_fixed_number_of_answers_on_their_way() {
     let shop = Shop::with(spec(1 << 26));
     let begin = |number: usize| shop.begin(&get(&format!("/{number}"), &[]), &ok(GOOD));
@@ -838,7 +837,7 @@ fn a_worker_holds_a_fixed_number_of_answers_on_their_way() {
     assert_eq!(captures.len(), MAX_CAPTURES);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_takes_too_long_is_given_up_and_so_is_one_whose_worker_is_lost() {
     let time = u64::try_from(RESERVED_FOR.as_nanos()).unwrap();
     let shop = Shop::new();
@@ -872,7 +871,7 @@ fn an_answer_that_takes_too_long_is_given_up_and_so_is_one_whose_worker_is_lost(
     assert!(Shop::on(&shop.host, spec(1 << 20)).good("/a", "two"), "the clock went back");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_oldest_goes_first_but_before_it_what_cannot_be_served() {
     let shop = Shop::with(spec(40_000));
     let body = "x".repeat(9_000);
@@ -911,7 +910,7 @@ fn watch(host: &MemoryHost, max_bytes: u64) -> Rc<Cell<u64>> {
     most
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn whatever_happens_there_is_never_more_than_max_bytes_and_never_an_answer_of_another() {
     for seed in 1..=6 {
         let mut random = Random::seeded(seed);
@@ -974,7 +973,7 @@ fn whatever_happens_there_is_never_more_than_max_bytes_and_never_an_answer_of_an
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_hundred_thousand_paths_need_no_more_records_than_there_are_slots() {
     let shop = Shop::new();
     let mut kept = 0;
@@ -995,7 +994,7 @@ fn a_hundred_thousand_paths_need_no_more_records_than_there_are_slots() {
     assert!(shop.host.record(INDEX).unwrap().len() <= 12_000);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_smaller_budget_holds_from_the_next_answer_on() {
     let shop = Shop::with(spec(400_000));
     for path in 0..20 {
@@ -1014,7 +1013,7 @@ fn a_smaller_budget_holds_from_the_next_answer_on() {
 
 // === what should not be ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn garbage_is_a_miss_and_is_replaced() {
     let mut shop = Shop::with(spec(100_000));
     let host = Rc::clone(&shop.host);
@@ -1050,7 +1049,7 @@ fn garbage_is_a_miss_and_is_replaced() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_unreadable_index_costs_what_was_kept_and_no_more() {
     let shop = Shop::with(spec(100_000));
     for path in ["/a", "/b", "/c"] {
@@ -1065,7 +1064,7 @@ fn an_unreadable_index_costs_what_was_kept_and_no_more() {
     assert_eq!(shop.host.metric(&outrigger::monitor::metrics::host_errors_total("shared_decode")), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_in_the_wrong_slot_is_not_served() {
     let shop = Shop::new();
     shop.good("/a", "one");
@@ -1086,7 +1085,7 @@ fn an_answer_in_the_wrong_slot_is_not_served() {
     assert_eq!(shop.instead("/a").as_deref(), Some("one"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_proxy_that_refuses_costs_the_answer_and_is_counted() {
     for call in ["shared_get", "shared_set", "random"] {
         let shop = Shop::new();
@@ -1118,7 +1117,7 @@ fn a_proxy_that_refuses_costs_the_answer_and_is_counted() {
 // === races ===
 
 /// A worker is stopped before its `stop`-th write, for as long as a reservation lasts, and others use all slots.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_was_stopped_for_long_writes_nowhere() {
     const MAX_BYTES: u32 = 40_000;
     for full in [false, true] {
@@ -1178,7 +1177,7 @@ fn sized(length: &str) -> Headers {
     ok(&[("cache-control", "max-age=60"), ("content-length", length)])
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_was_taken_for_lost_cannot_write_into_the_next_turn_of_its_slot() {
     let host = MemoryHost::new();
     host.set_now(START);
@@ -1205,7 +1204,7 @@ fn who_was_taken_for_lost_cannot_write_into_the_next_turn_of_its_slot() {
 }
 
 /// Three slots are given up, and while one worker empties them, others fill two of them and give one up again.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_has_emptied_a_slot_frees_no_later_turn_of_it() {
     const NOW: u64 = START + MINUTE;
     let host = MemoryHost::new();
@@ -1300,7 +1299,7 @@ impl Race for Keepers {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_workers_with_an_answer_to_the_same_request_keep_one_of_them_in_any_order() {
     let start = || Keepers::new(1 << 20, &["/a", "/a"]);
     let orders = in_every_order(&[1, 1], start, |course| {
@@ -1313,7 +1312,7 @@ fn two_workers_with_an_answer_to_the_same_request_keep_one_of_them_in_any_order(
     assert!(20 < orders, "{orders}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_workers_with_different_answers_keep_both_in_any_order() {
     let start = || Keepers::new(1 << 20, &["/a", "/b"]);
     let orders = in_every_order(&[1, 1], start, |course| {
@@ -1325,7 +1324,7 @@ fn two_workers_with_different_answers_keep_both_in_any_order() {
     assert!(500 < orders, "{orders}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_make_room_at_once_never_overdraw_and_keep_what_they_keep() {
     let start = || Keepers::new(40_000, &["/a", "/b", "/c"]).after(&["/1", "/2", "/3", "/4"]);
     let mut kept = 0;
@@ -1346,7 +1345,7 @@ fn workers_that_make_room_at_once_never_overdraw_and_keep_what_they_keep() {
 }
 
 /// The second worker takes the first for lost: its clock is a minute ahead. To the first, the clock has gone back.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_is_taken_for_lost_and_is_not_does_no_harm_in_any_order() {
     let start = || {
         let mut keepers = Keepers::new(39_000, &["/a", "/b"]).after(&["/1", "/2", "/3"]);
@@ -1386,7 +1385,7 @@ fn address(path: &str) -> Address {
 }
 
 /// "What the service says later about the same address counts, whatever it is."
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_is_not_to_be_kept_or_is_none_any_more_takes_back_the_one_before_it() {
     let cases: &[(&str, Pairs<'_>)] = &[
         ("200", &[("cache-control", "no-store")]),
@@ -1418,7 +1417,7 @@ fn an_answer_that_is_not_to_be_kept_or_is_none_any_more_takes_back_the_one_befor
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_says_nothing_of_the_page_takes_nothing_back() {
     let cases: &[(&str, Pairs<'_>)] = &[
         ("500", &[]),
@@ -1443,7 +1442,7 @@ fn what_says_nothing_of_the_page_takes_nothing_back() {
 }
 
 /// Only what that client could get is taken back by what was said to it.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_taken_back_from_one_variant_leaves_the_others() {
     let shop = Shop::new();
     let vary: Pairs<'_> = &[("cache-control", "max-age=60"), ("vary", "accept-language")];
@@ -1456,7 +1455,7 @@ fn what_is_taken_back_from_one_variant_leaves_the_others() {
 }
 
 /// An answer that is never kept is not looked up each time.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_was_just_taken_back_costs_no_call() {
     let shop = Shop::new();
     shop.good("/b", "other");
@@ -1471,7 +1470,7 @@ fn what_was_just_taken_back_costs_no_call() {
     assert_eq!(take_shared_calls(&shop.host), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_write_gives_up_all_variants_of_its_address_and_those_that_are_on_their_way() {
     let spec = Spec { key: vec![KeyPart::Header("x-user-id".to_owned())], ..spec(1 << 20) };
     let shop = Shop::with(spec);
@@ -1496,7 +1495,7 @@ fn a_write_gives_up_all_variants_of_its_address_and_those_that_are_on_their_way(
     assert_eq!(shop.fail(&requests[0]).map(text).as_deref(), Some("new"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_304_renews_the_answer_that_it_confirms_and_no_other() {
     let tagged: Pairs<'_> = &[("cache-control", "max-age=60"), ("etag", "\"1\""), ("content-type", "text/plain")];
     let dated: Pairs<'_> = &[("cache-control", "max-age=60"), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")];
@@ -1520,7 +1519,7 @@ fn a_304_renews_the_answer_that_it_confirms_and_no_other() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_304_brings_headers_and_terms_and_can_take_back() {
     let first: Pairs<'_> =
         &[("cache-control", "s-maxage=60"), ("etag", "\"1\""), ("content-type", "text/plain"), ("x-a", "1")];
@@ -1546,7 +1545,7 @@ fn a_304_brings_headers_and_terms_and_can_take_back() {
 }
 
 /// An index that was written before slots had addresses: served on, and given up whole by the first write.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_index_of_the_version_before_is_read_and_given_up_by_any_write() {
     let shop = Shop::new();
     shop.good("/a", "first");
@@ -1568,7 +1567,7 @@ fn an_index_of_the_version_before_is_read_and_given_up_by_any_write() {
     assert_eq!(shop.instead("/b").as_deref(), Some("second"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_location_names_is_resolved_as_the_rfc_says() {
     let base = address("/a/b/c?d");
     let cases = [
@@ -1600,7 +1599,7 @@ fn what_a_location_names_is_resolved_as_the_rfc_says() {
 
 // === for pages of other origins ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_was_made_for_an_origin_comes_before_a_newer_one_that_was_made_for_none() {
     let shop = Shop::new();
     let from = |origin: &str| get("/a", &[("origin", origin)]);
@@ -1617,7 +1616,7 @@ fn an_answer_that_was_made_for_an_origin_comes_before_a_newer_one_that_was_made_
 // === answers that stall ===
 
 /// A place of a worker is lost after the time in which a slot is, whether the stream ends or not.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn answers_whose_bodies_stop_coming_give_their_places_back() {
     let shop = Shop::new();
     let begin = |number: usize| shop.begin(&get(&format!("/stalled/{number}"), &[]), &ok(GOOD)).unwrap();

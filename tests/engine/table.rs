@@ -20,7 +20,6 @@ use outrigger::shared::meter::{Denial, Grant, Meter};
 use outrigger::shared::seed::Seed;
 use outrigger::shared::table::{Eviction, KeyHash, Table, Taken, WAYS, sets_for};
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
@@ -136,7 +135,7 @@ impl Exact {
 
 // === against the map without bounds ==================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn decides_like_a_map_without_bounds_while_it_is_not_full() {
     let buckets = [ordinary(), bucket(1, 1, Duration::from_secs(1)), bucket(100, 7_001, Duration::from_secs(1))];
     for (seed, bucket) in (1..).zip(buckets) {
@@ -163,7 +162,7 @@ fn decides_like_a_map_without_bounds_while_it_is_not_full() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn evicting_full_buckets_never_changes_a_decision() {
     for (seed, mode) in [(11, FailureMode::Allow), (12, FailureMode::Deny)] {
         let mut random = Random::seeded(seed);
@@ -190,7 +189,7 @@ fn evicting_full_buckets_never_changes_a_decision() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_table_that_denies_admits_no_key_beyond_its_limit_however_full_it_is() {
     for seed in 21..25 {
         let mut random = Random::seeded(seed);
@@ -222,7 +221,7 @@ fn a_table_that_denies_admits_no_key_beyond_its_limit_however_full_it_is() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_interval_admits_a_key_more_than_size_plus_rate_whatever_the_order_of_clocks() {
     let buckets = [
         bucket(20, 100, Duration::from_secs(1)),
@@ -328,7 +327,7 @@ fn table_records(proxy: &MemoryHost) -> BTreeMap<String, Vec<u8>> {
 /// second each, 20 000 new keys a second.
 const ATTACK: Traffic = Traffic { legit: 4_000, abusers: 50, one_shot: 20_000 };
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_table_that_allows_holds_abusers_and_spares_others_under_attack() {
     let (shared, legit, abusers) = replay(31, 10, FailureMode::Allow, &ATTACK);
     let context = format!("seed 31: legit {legit:?}, abusers {abusers:?}");
@@ -340,7 +339,7 @@ fn a_table_that_allows_holds_abusers_and_spares_others_under_attack() {
     assert!(bytes <= 64 * 1024, "{bytes}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_table_that_denies_never_admits_more_to_an_abuser_under_attack() {
     let (_, legit, abusers) = replay(32, 3, FailureMode::Deny, &ATTACK);
     let context = format!("seed 32: legit {legit:?}, abusers {abusers:?}");
@@ -349,7 +348,7 @@ fn a_table_that_denies_never_admits_more_to_an_abuser_under_attack() {
     assert!(legit.wronged * 1_000 <= legit.requests, "{context}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_hundred_thousand_keys_stay_in_the_memory_of_4096_and_hide_no_abuser() {
     // The second is an attacker with ten times the bandwidth: the table is many times over full.
     for (seconds, one_shot) in [(10, 20_000), (1, 200_000)] {
@@ -374,7 +373,7 @@ fn two_hundred_thousand_keys_stay_in_the_memory_of_4096_and_hide_no_abuser() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn has_as_many_sets_as_keep_all_keys_apart_rounded_up_to_a_power_of_two() {
     let cases = [
         (1, 1),
@@ -396,7 +395,7 @@ fn has_as_many_sets_as_keep_all_keys_apart_rounded_up_to_a_power_of_two() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn uses_every_set_of_its_size_and_no_other() {
     for (max_keys, sets) in [(1, 1), (9, 2), (4_096, 512)] {
         let shared = Shared::new(max_keys, ordinary(), FailureMode::Allow);
@@ -419,7 +418,7 @@ fn crowded(mode: FailureMode) -> Shared {
     shared
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn keys_of_one_set_are_kept_apart() {
     let shared = crowded(FailureMode::Allow);
     for tag in 1..=WAYS as u32 {
@@ -427,7 +426,7 @@ fn keys_of_one_set_are_kept_apart() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_same_tag_in_two_sets_is_two_keys() {
     let shared = Shared::new(2 * WAYS as u32, ordinary(), FailureMode::Allow);
     shared.take(key(0, 7), 3, SECOND).unwrap();
@@ -435,7 +434,7 @@ fn the_same_tag_in_two_sets_is_two_keys() {
     assert_eq!(shared.remaining(key(0, 7), SECOND), 17);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn tag_zero_is_a_key_like_any_other() {
     let shared = Shared::new(WAYS as u32, ordinary(), FailureMode::Allow);
     assert_eq!(shared.take(key(0, 0), 3, SECOND).unwrap().remaining, 17);
@@ -443,7 +442,7 @@ fn tag_zero_is_a_key_like_any_other() {
     assert_eq!(shared.remaining(key(0, 1), SECOND), 20);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_full_set_that_allows_forgets_the_key_that_is_full_soonest() {
     let shared = crowded(FailureMode::Allow);
     let taken = shared.ask(key(0, 99), 5, SECOND);
@@ -457,7 +456,7 @@ fn a_full_set_that_allows_forgets_the_key_that_is_full_soonest() {
     assert_eq!((returned.result.unwrap().remaining, returned.eviction), (19, Eviction::Lossy), "key 1 starts afresh");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_full_set_that_denies_hands_the_debt_on() {
     let shared = crowded(FailureMode::Deny);
     let taken = shared.ask(key(0, 99), 5, SECOND);
@@ -466,7 +465,7 @@ fn a_full_set_that_denies_hands_the_debt_on() {
     assert_eq!(shared.take(key(0, 1), 1, SECOND).unwrap().remaining, 20 - 2 - 1, "on top of what key 2 took");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refused_key_evicts_nobody() {
     for mode in [FailureMode::Allow, FailureMode::Deny] {
         let shared = crowded(mode);
@@ -478,7 +477,7 @@ fn a_refused_key_evicts_nobody() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_full_bucket_goes_before_one_that_owes() {
     for mode in [FailureMode::Allow, FailureMode::Deny] {
         // When key 1 is full again, to the nanosecond, and nobody else.
@@ -492,7 +491,7 @@ fn a_full_bucket_goes_before_one_that_owes() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn costs_one_read_and_one_write_and_a_refusal_one_read() {
     let shared = Shared::new(4096, ordinary(), FailureMode::Allow);
     shared.take(key(0, 1), 20, SECOND).unwrap();
@@ -503,7 +502,7 @@ fn costs_one_read_and_one_write_and_a_refusal_one_read() {
     assert_eq!(shared.proxy.records(), before);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refund_goes_to_the_key_that_paid() {
     let shared = crowded(FailureMode::Allow);
     shared.refund(key(0, 5), 3, SECOND);
@@ -513,7 +512,7 @@ fn a_refund_goes_to_the_key_that_paid() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refund_to_a_key_that_was_evicted_goes_to_nobody() {
     let shared = crowded(FailureMode::Allow);
     shared.take(key(0, 99), 5, SECOND).unwrap();
@@ -529,7 +528,7 @@ fn cells(shared: &Shared) -> Vec<u8> {
     shared.proxy.record(&format!("{PREFIX}0")).unwrap()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_given_back_at_once_evicted_nobody() {
     for mode in [FailureMode::Allow, FailureMode::Deny] {
         let shared = crowded(mode);
@@ -542,7 +541,7 @@ fn what_is_given_back_at_once_evicted_nobody() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_eviction_stands_if_its_key_has_taken_again_meanwhile() {
     for mode in [FailureMode::Allow, FailureMode::Deny] {
         let shared = crowded(mode);
@@ -555,7 +554,7 @@ fn an_eviction_stands_if_its_key_has_taken_again_meanwhile() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_eviction_stands_if_the_evicted_key_has_found_another_cell() {
     for mode in [FailureMode::Allow, FailureMode::Deny] {
         let shared = crowded(mode);
@@ -569,7 +568,7 @@ fn an_eviction_stands_if_the_evicted_key_has_found_another_cell() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_eviction_stands_if_the_cell_has_another_key_meanwhile() {
     let shared = crowded(FailureMode::Allow);
     let other = Shared::on(&shared.proxy, WAYS as u32, ordinary(), FailureMode::Allow);
@@ -581,7 +580,7 @@ fn an_eviction_stands_if_the_cell_has_another_key_meanwhile() {
     assert_eq!(cells(&shared), before);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_the_request_that_evicted_undoes_it() {
     let shared = crowded(FailureMode::Allow);
     shared.take(key(0, 99), 5, SECOND).unwrap();
@@ -597,7 +596,7 @@ fn only_the_request_that_evicted_undoes_it() {
     assert_eq!(shared.ask(key(0, 1), 1, SECOND).result.unwrap().remaining, 19, "key 1 is forgotten");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_evict_and_give_back_at_once_lose_no_debit() {
     for mode in [FailureMode::Allow, FailureMode::Deny] {
         for seed in 401..=500 {
@@ -632,14 +631,14 @@ fn workers_that_evict_and_give_back_at_once_lose_no_debit() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refund_creates_no_record() {
     let shared = Shared::new(4096, ordinary(), FailureMode::Allow);
     shared.refund(key(3, 1), 1, SECOND);
     assert_eq!(shared.proxy.records(), [].into());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_call_that_the_proxy_refuses_is_an_error_and_changes_nothing() {
     for call in ["shared_get", "shared_set"] {
         let shared = crowded(FailureMode::Allow);
@@ -671,7 +670,7 @@ fn undecodable() -> Vec<Vec<u8>> {
     vec![vec![0], good[..1].to_vec(), shorter, longer, another_version, only_version, vec![0; good.len()]]
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_table_that_allows_takes_an_unreadable_record_for_full_buckets() {
     for bytes in undecodable() {
         let shared = Shared::new(WAYS as u32, ordinary(), FailureMode::Allow);
@@ -684,7 +683,7 @@ fn a_table_that_allows_takes_an_unreadable_record_for_full_buckets() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_table_that_denies_takes_an_unreadable_record_for_empty_buckets() {
     for bytes in undecodable() {
         let shared = Shared::new(WAYS as u32, ordinary(), FailureMode::Deny);
@@ -701,7 +700,7 @@ fn a_table_that_denies_takes_an_unreadable_record_for_empty_buckets() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn random_bytes_admit_one_full_bucket_per_key_at_most_and_recover_in_one_fill() {
     let mut random = Random::seeded(41);
     let good = good_record();
@@ -725,7 +724,7 @@ fn random_bytes_admit_one_full_bucket_per_key_at_most_and_recover_in_one_fill() 
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_steps_back_an_hour_costs_a_key_one_fill_and_not_an_hour() {
     for mode in [FailureMode::Allow, FailureMode::Deny] {
         let shared = Shared::new(WAYS as u32, ordinary(), mode);
@@ -745,7 +744,7 @@ fn a_clock_that_steps_back_an_hour_costs_a_key_one_fill_and_not_an_hour() {
 
 // === other parameters ================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn another_rate_and_size_convert_every_cell() {
     let cases = [
         (bucket(100, 10, Duration::from_secs(1)), "larger"),
@@ -767,7 +766,7 @@ fn another_rate_and_size_convert_every_cell() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn old_and_new_parameters_side_by_side_see_what_both_took() {
     let old = crowded(FailureMode::Allow);
     let new = Shared::on(&old.proxy, WAYS as u32, bucket(100, 50, Duration::from_secs(1)), FailureMode::Allow);
@@ -778,7 +777,7 @@ fn old_and_new_parameters_side_by_side_see_what_both_took() {
     assert_eq!(new.remaining(key(0, 8), SECOND), 92);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_promise_under_new_parameters_comes_true() {
     let cases = [
         (ordinary(), 20, bucket(20, 1, Duration::from_secs(1)), 1),
@@ -847,14 +846,14 @@ fn race(keys: &[KeyHash], steps: &[usize], now: u64, prepare: impl Fn(&Shared), 
     assert!(orders > 50 && conflicts > 0, "{orders} orders, {conflicts} conflicts");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_workers_that_create_one_set_at_once_lose_no_debit() {
     race(&[key(0, 1), key(0, 1)], &[3, 3], SECOND, |_| {}, 4);
     race(&[key(0, 1), key(0, 2)], &[2, 2], SECOND, |_| {}, 4);
     race(&[key(0, 1), key(0, 2), key(0, 1)], &[1, 1, 1], SECOND, |_| {}, 3);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_workers_that_evict_at_once_lose_no_debit() {
     // Eight keys hold the cells; two are full again, and two new keys come at once.
     let prepare = |shared: &Shared| {
@@ -893,7 +892,7 @@ impl Race for Seeders {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_create_the_seed_at_once_agree_on_it() {
     for steps in [&[1, 1][..], &[2, 2], &[1, 1, 1]] {
         let mut conflicts = 0;
@@ -913,7 +912,7 @@ fn workers_that_create_the_seed_at_once_agree_on_it() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_agree_on_the_seed_although_each_offers_its_own() {
     let one = Shared::new(8, ordinary(), FailureMode::Allow);
     let other = Shared::on(&one.proxy, 8, ordinary(), FailureMode::Allow);
@@ -923,7 +922,7 @@ fn workers_agree_on_the_seed_although_each_offers_its_own() {
     assert_eq!(one.proxy.record_keys(), [SEED]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn another_process_has_another_seed() {
     let proxy = MemoryHost::new();
     let _ = proxy.random();
@@ -932,7 +931,7 @@ fn another_process_has_another_seed() {
     assert_ne!(one.hash(1), other.hash(1));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_asks_for_the_seed_once() {
     let shared = Shared::new(8, ordinary(), FailureMode::Allow);
     shared.hash(1);
@@ -941,7 +940,7 @@ fn a_worker_asks_for_the_seed_once() {
     assert_eq!(shared.proxy.take_calls(), [].into());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_randomness_or_shared_records_there_is_no_seed_until_there_is() {
     for call in ["random", "shared_get", "shared_set"] {
         let shared = Shared::new(8, ordinary(), FailureMode::Allow);
@@ -957,7 +956,7 @@ fn without_randomness_or_shared_records_there_is_no_seed_until_there_is() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_unreadable_seed_is_counted_and_replaced() {
     for bytes in [vec![7; 15], vec![7; 17], vec![7]] {
         let one = Shared::new(8, ordinary(), FailureMode::Allow);

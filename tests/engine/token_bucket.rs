@@ -17,7 +17,6 @@ use outrigger::shared::meter::{Denial, Grant, Meter, Stamp};
 use outrigger::shared::record::MAX_ATTEMPTS;
 use outrigger::shared::single::Single;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
@@ -172,7 +171,7 @@ fn walk_with_model(bucket: TokenBucket, mut model: Model, steps: u32, seed: u64)
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn decides_like_a_textbook_bucket_where_the_rate_is_exact() {
     let cases = [
         (20, 10, Duration::from_secs(1)),
@@ -190,7 +189,7 @@ fn decides_like_a_textbook_bucket_where_the_rate_is_exact() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn decides_like_a_textbook_bucket_whose_rate_is_rounded_down_as_documented() {
     let cases = [
         (5, 3, Duration::from_secs(1)),
@@ -206,7 +205,7 @@ fn decides_like_a_textbook_bucket_whose_rate_is_rounded_down_as_documented() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn decides_like_a_textbook_bucket_at_random_sizes_and_rates() {
     let mut random = Random::seeded(7);
     for seed in 1_000..1_500 {
@@ -235,7 +234,7 @@ fn for_random_refusals(seed: u64, mut check: impl FnMut(&TokenBucket, Tat, u64, 
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_one_nanosecond_before_retry_after() {
     for_random_refusals(11, |bucket, tat, cost, now, wait| {
         let early = bucket.take(tat, cost, at(now + wait - 1));
@@ -245,7 +244,7 @@ fn refuses_one_nanosecond_before_retry_after() {
     });
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn admits_exactly_at_retry_after() {
     for_random_refusals(12, |bucket, tat, cost, now, wait| {
         let in_time = bucket.take(tat, cost, at(now + wait));
@@ -253,7 +252,7 @@ fn admits_exactly_at_retry_after() {
     });
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn has_what_it_says_remains_and_not_one_more() {
     let mut random = Random::seeded(13);
     for step in 0..5_000 {
@@ -270,7 +269,7 @@ fn has_what_it_says_remains_and_not_one_more() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_cost_above_the_size_never_passes_and_takes_nothing() {
     let mut random = Random::seeded(14);
     for step in 0..5_000 {
@@ -288,7 +287,7 @@ fn a_cost_above_the_size_never_passes_and_takes_nothing() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn admits_its_whole_size_after_one_fill_time_and_not_a_token_more() {
     let mut random = Random::seeded(15);
     for step in 0..5_000 {
@@ -317,7 +316,7 @@ fn buckets_for_late_clocks() -> [TokenBucket; 5] {
     ]
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_interval_admits_more_than_size_plus_rate_whatever_the_order_of_clocks() {
     for (seed, bucket) in (21..).zip(buckets_for_late_clocks()) {
         let mut tat = Tat::FULL;
@@ -332,7 +331,7 @@ fn no_interval_admits_more_than_size_plus_rate_whatever_the_order_of_clocks() {
 }
 
 /// As above, on the shared record: whatever a refusal does to it must not be worth tokens.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_interval_of_a_shared_bucket_admits_more_than_size_plus_rate_whatever_the_order_of_clocks() {
     for (seed, bucket) in (31..).zip(buckets_for_late_clocks()) {
         let shared = Shared::new(bucket);
@@ -342,7 +341,7 @@ fn no_interval_of_a_shared_bucket_admits_more_than_size_plus_rate_whatever_the_o
 
 // === refund, adoption, limits of what can be represented =============================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refund_gives_back_exactly_what_was_taken() {
     let mut random = Random::seeded(41);
     let mut taken = 0;
@@ -367,7 +366,7 @@ fn a_refund_gives_back_exactly_what_was_taken() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refund_never_makes_a_bucket_more_than_full() {
     let bucket = ordinary();
     let full = bucket.refund(bucket.take(Tat::FULL, 3, at(SECOND)).unwrap().state, 1_000, at(0));
@@ -381,7 +380,7 @@ fn debt(tat: Tat, now: u64) -> u128 {
     u128::from(tat.to_bits().saturating_sub(now * TICKS))
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn another_rate_and_size_keep_the_tokens_that_were_taken() {
     let mut random = Random::seeded(42);
     for step in 0..10_000 {
@@ -406,7 +405,7 @@ fn another_rate_and_size_keep_the_tokens_that_were_taken() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn another_rate_and_size_there_and_back_lose_at_most_a_tick_each() {
     let mut random = Random::seeded(43);
     let mut kept = 0;
@@ -430,7 +429,7 @@ fn another_rate_and_size_there_and_back_lose_at_most_a_tick_each() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn five_tokens_taken_stay_five_tokens_taken() {
     let old = ordinary();
     let tat = old.take(Tat::FULL, 5, at(SECOND)).unwrap().state;
@@ -449,7 +448,7 @@ fn five_tokens_taken_stay_five_tokens_taken() {
     assert_eq!(remaining(bucket(2, 7, Duration::from_secs(9))), 0, "a slower one in which they do not fit");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_parameters_that_cannot_be_kept() {
     let day = Duration::from_secs(24 * 60 * 60);
     let nano = Duration::from_nanos(1);
@@ -481,7 +480,7 @@ fn refuses_parameters_that_cannot_be_kept() {
     check(1, u32::MAX, Duration::MAX, Err(Unrepresentable::TooSlow));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn fills_in_size_times_interval_over_rate() {
     let check = |max_tokens, tokens_per_fill, interval, expected| {
         assert_eq!(bucket(max_tokens, tokens_per_fill, interval).fill_time(), expected);
@@ -500,7 +499,7 @@ fn fills_in_size_times_interval_over_rate() {
 
 const GARBAGE: [u64; 6] = [0, 1, u64::MAX, u64::MAX - 1, 1 << 63, 0x5555_5555_5555_5555];
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_state_and_no_clock_make_it_panic() {
     let mut random = Random::seeded(51);
     let edges = [0, 1, u64::MAX, u64::MAX - 1, u64::MAX / TICKS, u64::MAX / TICKS + 1, 1 << 63];
@@ -518,7 +517,7 @@ fn no_state_and_no_clock_make_it_panic() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_state_is_worth_more_tokens_than_the_bucket_holds() {
     let mut random = Random::seeded(53);
     for step in 0..5_000 {
@@ -591,7 +590,7 @@ fn good_record() -> Vec<u8> {
     shared.proxy.record(KEY).unwrap()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_uncontended_take_costs_one_read_and_one_write() {
     let shared = Shared::new(ordinary());
     for _ in 0..3 {
@@ -600,7 +599,7 @@ fn an_uncontended_take_costs_one_read_and_one_write() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_costs_one_read_and_writes_nothing() {
     let shared = Shared::new(ordinary());
     shared.take(20, SECOND).unwrap();
@@ -612,14 +611,14 @@ fn a_refusal_costs_one_read_and_writes_nothing() {
     assert_eq!(shared.proxy.records(), before);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_creates_no_record() {
     let shared = Shared::new(ordinary());
     shared.take(21, SECOND).unwrap_err();
     assert_eq!(shared.proxy.records(), [].into());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refund_is_seen_by_every_worker() {
     let one = Shared::new(ordinary());
     let other = Shared::on(&one.proxy, ordinary());
@@ -673,7 +672,7 @@ fn race(bucket: TokenBucket, cost: u64, clocks: &[u64], steps: &[usize], expecte
     orders
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_workers_that_create_one_bucket_at_once_lose_no_debit() {
     let orders = race(bucket(4, 1, Duration::from_secs(1)), 1, &[SECOND; 2], &[3, 3], 4..=4);
     assert!(orders > 1_000, "{orders}");
@@ -681,20 +680,20 @@ fn two_workers_that_create_one_bucket_at_once_lose_no_debit() {
     race(bucket(20, 1, Duration::from_secs(1)), 1, &[SECOND; 2], &[3, 3], 6..=6);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn three_workers_that_create_one_bucket_at_once_lose_no_debit() {
     let orders = race(bucket(2, 1, Duration::from_secs(1)), 1, &[SECOND; 3], &[1, 1, 1], 2..=2);
     assert!(orders > 90, "{orders}");
     race(bucket(3, 1, Duration::from_secs(1)), 1, &[SECOND; 3], &[2, 1, 1], 3..=3);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_with_different_clocks_lose_no_debit() {
     // The worker whose clock is late finds the last token only if it comes first.
     race(bucket(4, 1, Duration::from_secs(1)), 1, &[SECOND, SECOND - 10 * MILLISECOND], &[3, 3], 3..=4);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn contention_without_end_is_given_up() {
     let loser = Shared::new(bucket(1_000, 1, Duration::from_secs(1)));
     let winner = Shared::on(&loser.proxy, bucket(1_000, 1, Duration::from_secs(1)));
@@ -713,7 +712,7 @@ fn contention_without_end_is_given_up() {
     assert_eq!(loser.remaining(SECOND), 1_000 - u64::from(MAX_ATTEMPTS), "the loser wrote nothing");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_last_attempt_may_still_win() {
     let late = Shared::new(bucket(1_000, 1, Duration::from_secs(1)));
     let early = Shared::on(&late.proxy, bucket(1_000, 1, Duration::from_secs(1)));
@@ -729,7 +728,7 @@ fn the_last_attempt_may_still_win() {
     assert_eq!(late.proxy.metric(CONFLICTS), u64::from(MAX_ATTEMPTS - 1));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_call_that_the_proxy_refuses_is_an_error_and_changes_nothing() {
     for call in ["shared_get", "shared_set"] {
         let shared = Shared::new(ordinary());
@@ -755,7 +754,7 @@ fn undecodable() -> Vec<Vec<u8>> {
     vec![vec![0], good[..1].to_vec(), shorter, longer, another_version, only_version, vec![0; good.len()], text]
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_limit_that_allows_takes_an_unreadable_record_for_a_full_bucket() {
     for bytes in undecodable() {
         let shared = Shared::new(ordinary());
@@ -767,7 +766,7 @@ fn a_limit_that_allows_takes_an_unreadable_record_for_a_full_bucket() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_limit_that_denies_takes_an_unreadable_record_for_an_empty_bucket() {
     for bytes in undecodable() {
         let shared = Shared::with(&MemoryHost::new(), ordinary(), FailureMode::Deny);
@@ -782,7 +781,7 @@ fn a_limit_that_denies_takes_an_unreadable_record_for_an_empty_bucket() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_record_of_other_parameters_is_converted_when_a_request_needs_it() {
     let old = Shared::new(ordinary());
     old.take(5, SECOND).unwrap();
@@ -810,19 +809,19 @@ fn check_promise_after_change(old: TokenBucket, taken: u64, new: TokenBucket, co
     assert!(in_time.is_ok(), "{context}: {in_time:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_slower_bucket_fills_at_its_own_rate_from_its_first_refusal_on() {
     check_promise_after_change(ordinary(), 20, bucket(20, 1, Duration::from_secs(1)), 1);
     check_promise_after_change(ordinary(), 15, bucket(20, 1, Duration::from_secs(60)), 10);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_faster_bucket_fills_at_its_own_rate_from_its_first_refusal_on() {
     check_promise_after_change(ordinary(), 20, bucket(20, 1_000, Duration::from_secs(1)), 1);
     check_promise_after_change(ordinary(), 15, bucket(20, 1_000, Duration::from_secs(1)), 10);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_smaller_bucket_of_the_same_rate_is_empty_from_its_first_refusal_on() {
     let large = bucket(100, 10, Duration::from_secs(1));
     check_promise_after_change(large, 90, ordinary(), 1);
@@ -847,7 +846,7 @@ fn check_recovery(shared: &Shared, bucket: &TokenBucket, now: u64, context: &str
     assert!(all.is_ok(), "{context}: full after one fill, but {all:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_steps_back_an_hour_costs_one_fill_and_not_an_hour() {
     for bucket in [ordinary(), bucket(1, 1, Duration::from_secs(1)), bucket(5, 7, Duration::from_secs(1))] {
         let shared = Shared::new(bucket);
@@ -856,7 +855,7 @@ fn a_clock_that_steps_back_an_hour_costs_one_fill_and_not_an_hour() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_steps_back_an_hour_admits_nothing_that_it_should_not() {
     let bucket = ordinary();
     for seed in 61..71 {
@@ -880,7 +879,7 @@ fn a_clock_that_steps_back_an_hour_admits_nothing_that_it_should_not() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_steps_forward_is_worth_one_full_bucket_at_most() {
     let shared = Shared::new(ordinary());
     shared.take(20, SECOND).unwrap();
@@ -888,7 +887,7 @@ fn a_clock_that_steps_forward_is_worth_one_full_bucket_at_most() {
     assert!(shared.take(1, SECOND + HOUR).is_err());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_state_in_the_far_future_is_an_empty_bucket() {
     let mut random = Random::seeded(54);
     let now = HOUR;
@@ -906,7 +905,7 @@ fn a_state_in_the_far_future_is_an_empty_bucket() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn random_bytes_admit_one_full_bucket_at_most_and_recover_in_one_fill() {
     let mut random = Random::seeded(55);
     let good = good_record();
@@ -929,7 +928,7 @@ fn random_bytes_admit_one_full_bucket_at_most_and_recover_in_one_fill() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_state_of_long_ago_is_a_full_bucket() {
     for writer in [ordinary(), bucket(3, 1_000_000_000, Duration::from_secs(1)), bucket(7, 1, Duration::from_secs(60))]
     {

@@ -16,7 +16,6 @@ use outrigger::shared::meter::{Denial, Meter};
 use outrigger::shared::single::Single;
 use outrigger::shared::table::{KeyHash, Table};
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const RECORD: &str = "outrigger/test/window/all";
 
@@ -84,7 +83,7 @@ fn greedy<const PARTS: usize, const SEEN: usize>() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_greedy_caller_never_gets_more_than_the_limit_and_nine_tenths_of_it() {
     greedy::<10, 11>();
     greedy::<20, 22>();
@@ -116,7 +115,7 @@ fn rhythms<const PARTS: usize, const SEEN: usize>() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_rhythm_gets_more_than_the_limit_in_any_interval() {
     rhythms::<10, 11>();
     rhythms::<20, 22>();
@@ -137,13 +136,13 @@ fn costs<const PARTS: usize, const SEEN: usize>() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn costs_count_as_many_requests() {
     costs::<10, 11>();
     costs::<20, 22>();
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn late_clocks_do_not_matter_where_there_is_a_sub_window_to_spare() {
     for seed in 301..=320 {
         let mut random = Random::seeded(seed);
@@ -165,7 +164,7 @@ fn late_clocks_do_not_matter_where_there_is_a_sub_window_to_spare() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn late_clocks_shorten_the_interval_by_no_more_than_they_are_late() {
     const LATEST: u64 = 10 * MILLISECOND;
     for seed in 31..=40 {
@@ -225,7 +224,7 @@ fn refusals<const PARTS: usize, const SEEN: usize>() {
     assert!(1_000 < refusals, "{refusals}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_names_the_exact_instant() {
     refusals::<10, 11>();
     refusals::<20, 22>();
@@ -246,13 +245,13 @@ fn remainders<const PARTS: usize, const SEEN: usize>() {
     });
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_remains_is_there_and_not_one_more() {
     remainders::<10, 11>();
     remainders::<20, 22>();
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_cost_above_the_limit_never_passes() {
     let window = window(10, SECOND);
     for cost in [11, u64::from(u32::MAX) + 1, u64::MAX] {
@@ -277,13 +276,13 @@ fn given_back<const PARTS: usize, const SEEN: usize>() {
     });
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_given_back_at_once_was_never_taken() {
     given_back::<10, 11>();
     given_back::<20, 22>();
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn nothing_is_remembered_after_the_interval_and_a_tenth() {
     for_random_states(44, |window: &Window, counts, now, _, context| {
         let forgotten = now + nanos(window.interval()) / 10 * 11;
@@ -311,13 +310,13 @@ fn bytes<const PARTS: usize, const SEEN: usize>() {
     assert_eq!(Ring::<PARTS, SEEN>::decode(&vec![0; Ring::<PARTS, SEEN>::SIZE]), Some(Counts::default()));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_state_is_its_bytes() {
     bytes::<10, 11>();
     bytes::<20, 22>();
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn refuses_parameters_that_cannot_be_kept() {
     let second = Duration::from_secs(1);
     assert_eq!(Window::new(0, second), None);
@@ -327,7 +326,7 @@ fn refuses_parameters_that_cannot_be_kept() {
     assert_eq!(Window::new(1, Duration::from_nanos(1)).unwrap().interval(), Duration::from_nanos(10), "rounded up");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_state_and_no_clock_make_it_panic() {
     let mut random = Random::seeded(46);
     let edges = [0, 1, u64::MAX, u64::MAX - 1, 1 << 63, SECOND];
@@ -369,7 +368,7 @@ impl Shared {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_clock_that_steps_back_costs_an_interval_at_most_and_admits_nothing_extra() {
     for (seed, step_back) in (51..).zip([SECOND / 2, 2 * SECOND, 9 * SECOND, 12 * SECOND, HOUR]) {
         let interval = 10 * SECOND;
@@ -397,7 +396,7 @@ fn a_clock_that_steps_back_costs_an_interval_at_most_and_admits_nothing_extra() 
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn garbage_in_the_record_does_no_harm_for_longer_than_an_interval() {
     let mut random = Random::seeded(56);
     for round in 0..500 {
@@ -418,7 +417,7 @@ fn garbage_in_the_record_does_no_harm_for_longer_than_an_interval() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn another_limit_takes_over_what_was_counted() {
     for seed in 61..=100 {
         let mut random = Random::seeded(seed);
@@ -453,7 +452,7 @@ fn another_limit_takes_over_what_was_counted() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_key_of_a_table_has_its_own_window() {
     let host = MemoryHost::new();
     let trouble = Trouble::default();
@@ -488,7 +487,7 @@ fn config(max_requests: u32, interval: &str, key: &str) -> String {
 
 const BY_USER: &str = r#""key": ["header:x-user"],"#;
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn several_workers_share_one_window() {
     for key in ["", BY_USER] {
         let workers = Sidecar::several(4, &config(30, "1s", key));
@@ -509,7 +508,7 @@ fn several_workers_share_one_window() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_says_when_there_is_room_and_what_the_policy_is() {
     let sidecar = Sidecar::new(&config(3, "1m", ""));
     assert_eq!(sidecar.admitted(5, &[]), 3);
@@ -524,7 +523,7 @@ fn a_refusal_says_when_there_is_room_and_what_the_policy_is() {
     assert_eq!(sidecar.admitted(5, &[]), 3);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_costs_two_shared_calls_and_a_refusal_one() {
     for key in ["", BY_USER] {
         let sidecar = Sidecar::new(&config(2, "1m", key));
@@ -538,7 +537,7 @@ fn a_request_costs_two_shared_calls_and_a_refusal_one() {
 }
 
 /// What leaves a queue is not counted, and what was counted at other times is, for as long as it must.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_leaves_a_queue_late_leaves_no_room_for_more_than_the_limit() {
     for key in ["", BY_USER] {
         for seed in 121..=140 {

@@ -17,7 +17,6 @@ use outrigger::retry::budget::Budget;
 use outrigger::retry::policy::Payment;
 use outrigger::retry::router;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 /// The default budget: a tenth of a retry per success, one a second, five at first.
 const THREE: &str = r#"{ "retries": [{ "max_attempts": 3, "retry_on": ["5xx", "reset", "unavailable"],
@@ -157,7 +156,7 @@ fn host_errors(sidecar: &Sidecar, call: &str) -> u64 {
 
 // === when what is paid for ===========================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_first_request_is_paid_for_in_advance_and_the_next_ones_when_they_fail() {
     let sidecar = both(THREE);
     let first = Request::begin(&sidecar);
@@ -175,7 +174,7 @@ fn the_first_request_is_paid_for_in_advance_and_the_next_ones_when_they_fail() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failed_answer_pays_for_the_next_attempt_and_a_good_one_gives_back_what_was_not_needed() {
     let sidecar = attended(THREE);
     let mut request = Request::begin(&sidecar);
@@ -196,7 +195,7 @@ fn a_failed_answer_pays_for_the_next_attempt_and_a_good_one_gives_back_what_was_
     assert_eq!((funds(&sidecar), decided(&sidecar, "made")), (3, 2));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_after_which_nobody_pays_is_marked_and_the_client_does_not_see_the_mark() {
     let sidecar = attended(THREE);
     for _ in 0..2 {
@@ -213,7 +212,7 @@ fn an_answer_after_which_nobody_pays_is_marked_and_the_client_does_not_see_the_m
     assert_eq!(sidecar.host.log_field(LogField::Reason), None, "nothing was refused");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_attempt_after_one_without_an_answer_is_refused_when_nobody_pays() {
     let sidecar = attended(THREE);
     let reached: Vec<u32> = (0..4).map(|_| Request::begin(&sidecar).run(None)).collect();
@@ -231,7 +230,7 @@ fn an_attempt_after_one_without_an_answer_is_refused_when_nobody_pays() {
     assert_eq!(decided(&sidecar, "made"), 5, "an attempt that was refused is none");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_the_router_would_not_retry_costs_nothing() {
     let sidecar = attended(THREE);
     let responses: [&[(&str, &str)]; 4] = [
@@ -258,7 +257,7 @@ fn what_the_router_would_not_retry_costs_nothing() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn attempts_side_by_side_are_always_paid_for_in_advance() {
     let hedged = r#"{ "retries": [{ "max_attempts": 3, "per_try_timeout": "100ms", "hedge": true }] }"#;
     let sidecar = both(hedged);
@@ -269,7 +268,7 @@ fn attempts_side_by_side_are_always_paid_for_in_advance() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_cannot_be_sent_twice_is_not_paid_for_one_by_one_either() {
     let sidecar = attended(THREE);
     let put = |length| [(":method", "PUT"), ("content-length", length)];
@@ -279,7 +278,7 @@ fn a_request_that_cannot_be_sent_twice_is_not_paid_for_one_by_one_either() {
     assert_eq!(Request::begin_with(&sidecar, &put("65536")).run(Some(BAD)), 3);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_an_instance_upstream_no_request_is_given_a_number() {
     let sidecar = Sidecar::new(THREE);
     sidecar.worker.register.join(Placement::Downstream);
@@ -292,7 +291,7 @@ fn without_an_instance_upstream_no_request_is_given_a_number() {
     assert_eq!(Request::begin(&sidecar).number, None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_attempt_that_succeeds_costs_two_calls_that_return_bytes() {
     let sidecar = attended(THREE);
     let mut request = Request::begin(&sidecar);
@@ -313,7 +312,7 @@ fn an_attempt_that_succeeds_costs_two_calls_that_return_bytes() {
 
 // === nobody there ====================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn requests_whose_attempts_nobody_saw_put_the_rule_on_probation_and_are_owed() {
     let sidecar = attended(THREE);
     let unseen: Vec<Request<'_>> = (0..10).map(|_| Request::begin(&sidecar)).collect();
@@ -340,7 +339,7 @@ fn requests_whose_attempts_nobody_saw_put_the_rule_on_probation_and_are_owed() {
     let _ = request.last_attempt(GOOD);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_probation_is_twice_as_long_as_the_one_before() {
     let attendance = Attendance::default();
     let mut now = Timestamp::from_nanos(SECOND);
@@ -362,7 +361,7 @@ fn each_probation_is_twice_as_long_as_the_one_before() {
     assert_eq!(expected, LONGEST_PROBATION);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_went_nowhere_says_nothing_about_who_sees_attempts() {
     let sidecar = attended(THREE);
     sidecar.host.set_unsent(true);
@@ -376,7 +375,7 @@ fn a_request_that_went_nowhere_says_nothing_about_who_sees_attempts() {
 }
 
 /// A route may retry what is marked.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_mark_that_did_not_hold_is_forgotten() {
     let sidecar = attended(THREE);
     let mut request = marked(&sidecar);
@@ -388,7 +387,7 @@ fn a_mark_that_did_not_hold_is_forgotten() {
     assert_eq!(decided(&sidecar, "no_budget"), before);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_mark_is_taken_off_though_the_answer_cannot_be_read() {
     let sidecar = attended(THREE);
     let request = marked(&sidecar);
@@ -397,7 +396,7 @@ fn a_mark_is_taken_off_though_the_answer_cannot_be_read() {
     assert_eq!(fields.remove, vec![router::LAST]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn attempts_of_requests_that_nobody_entered_pass() {
     let sidecar = attended(THREE);
     let closed = Request::begin(&sidecar);
@@ -415,7 +414,7 @@ fn attempts_of_requests_that_nobody_entered_pass() {
     assert_eq!(funds(&sidecar), 5);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_instance_upstream_that_is_alone_lets_everything_pass_and_counts_it() {
     let sidecar = Sidecar::new(r#"{ "placement": "upstream" }"#);
     sidecar.worker.register.join(Placement::Upstream);
@@ -425,7 +424,7 @@ fn an_instance_upstream_that_is_alone_lets_everything_pass_and_counts_it() {
 
 // === trouble =========================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn calls_that_fail_are_counted_and_cost_nobody_a_request() {
     let sidecar = attended(THREE);
     sidecar.host.break_call("request_number");
@@ -445,7 +444,7 @@ fn calls_that_fail_are_counted_and_cost_nobody_a_request() {
     let _ = request.end(GOOD);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_outlives_the_configuration_that_it_began_under() {
     let sidecar = attended(THREE);
     let mut request = Request::begin(&sidecar);
@@ -460,7 +459,7 @@ fn a_request_outlives_the_configuration_that_it_began_under() {
 
 /// Whatever requests do, over any interval: retries ≤ ratio × successes + min_per_second × time + cap, the cap being what ten
 /// seconds and the successes in them pay.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_interval_has_more_retries_than_the_budget_pays() {
     const CAP: f64 = 30.0;
     for seed in 1..=20 {

@@ -14,7 +14,6 @@ use outrigger::host::{End, LogField, Origin};
 use outrigger::monitor::names::Names;
 use outrigger::pipeline::Ticket;
 use outrigger::retry::usual::{AMPLE, MIN_SUCCESSES};
-use wasm_bindgen_test::wasm_bindgen_test;
 
 /// A breaker that opens with the third failure in a row, or when nearly all are slow; one probe.
 fn shop(breaker: &str, more: &str) -> Sidecar {
@@ -62,7 +61,7 @@ fn opens_early(sidecar: &Sidecar, origin: Origin, status: &str) -> bool {
 
 // === the client ======================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_services_time_runs_from_the_end_of_the_request() {
     let uploaded = |sidecar: &Sidecar, upload: u64, service: u64| {
         let mut ticket = sidecar.begin_upload(&POST);
@@ -83,7 +82,7 @@ fn the_services_time_runs_from_the_end_of_the_request() {
     assert_eq!(gauge(&sidecar), 3, "but the service is, if it takes that long itself");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_comes_before_the_end_of_the_request_took_no_time() {
     let sidecar = shop("", "");
     for _ in 0..30 {
@@ -95,7 +94,7 @@ fn an_answer_that_comes_before_the_end_of_the_request_took_no_time() {
     assert_eq!(ended(&sidecar.host, "other", "success"), 31);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failure_before_the_end_of_the_request_says_nothing_unless_nobody_could_be_reached() {
     for (origin, status, expected) in [
         (Origin::Service, "503", false),
@@ -114,7 +113,7 @@ fn a_failure_before_the_end_of_the_request_says_nothing_unless_nobody_could_be_r
 }
 
 /// Where nobody but the metric hears of it.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_unfinished_request_is_its_clients_in_the_metric_too() {
     let sidecar = Sidecar::new("{}");
     for (origin, outcome) in [(Origin::Service, "client_error"), (Origin::Unreachable, "failure")] {
@@ -125,7 +124,7 @@ fn an_unfinished_request_is_its_clients_in_the_metric_too() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_probe_has_a_minute_to_be_sent_and_then_the_time_of_any_probe() {
     let half_open = || {
         let sidecar = shop("", "");
@@ -156,7 +155,7 @@ fn a_probe_has_a_minute_to_be_sent_and_then_the_time_of_any_probe() {
     assert_eq!(gauge(&sidecar), 1, "a failure of a request that was never finished is given back");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_usual_is_told_by_the_services_time() {
     let sidecar = shop("", r#", "deadlines": [{ "header": "x-time" }]"#);
     for _ in 0..MIN_SUCCESSES {
@@ -180,7 +179,7 @@ fn times_out(sidecar: &Sidecar, millis: u64) {
     sidecar.host.set_origin(Origin::Service);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_leaves_hardly_any_time_learns_nothing_of_a_service_that_nobody_knows() {
     let ample = u64::try_from(AMPLE.as_millis()).unwrap();
     for rules in [r#", "retries": [{}]"#, r#", "deadlines": [{}]"#, r#", "deadlines": [{ "default": "1h" }]"#] {
@@ -194,7 +193,7 @@ fn who_leaves_hardly_any_time_learns_nothing_of_a_service_that_nobody_knows() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_leaves_less_time_than_nearly_all_need_learns_nothing() {
     let known = |successes: &[u64]| {
         let sidecar = shop("", r#", "deadlines": [{ "default": "1h" }]"#);
@@ -222,7 +221,7 @@ fn who_leaves_less_time_than_nearly_all_need_learns_nothing() {
 }
 
 /// Nor does a failure that has nothing to do with time, or a time that the rule gives.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_a_timeout_by_the_callers_own_deadline_is_the_callers() {
     let sidecar = shop("", r#", "deadlines": [{ "default": "50ms" }]"#);
     (0..3).for_each(|_| times_out(&sidecar, 60));
@@ -238,7 +237,7 @@ fn only_a_timeout_by_the_callers_own_deadline_is_the_callers() {
 
 // === the proxy =======================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_the_proxy_answers_without_asking_is_no_failure_and_what_nobody_answers_is() {
     for (origin, expected) in [
         (Origin::Service, true),
@@ -254,7 +253,7 @@ fn what_the_proxy_answers_without_asking_is_no_failure_and_what_nobody_answers_i
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_the_proxy_answers_without_asking_is_no_success_either() {
     // It does not end a run of failures.
     for status in ["200", "301", "404"] {
@@ -284,7 +283,7 @@ fn what_the_proxy_answers_without_asking_is_no_success_either() {
 }
 
 /// Who answered is asked of failures and probes; of a success no more than whether anybody was asked, which costs no bytes.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_success_costs_no_call_that_returns_bytes_for_it() {
     let sidecar = shop("", "");
     let calls = |status: &str| {
@@ -300,7 +299,7 @@ fn a_success_costs_no_call_that_returns_bytes_for_it() {
     assert_eq!(calls("501"), [1, 1, 0, 0]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn answers_of_the_proxy_pay_for_no_retry_and_are_not_usual() {
     let sidecar = Sidecar::new(r#"{ "retries": [{ "max_attempts": 3 }], "deadlines": [{ "header": "x-time" }] }"#);
     let account = || format!("{:?}", sidecar.worker.accounts.of("test/0").borrow());
@@ -326,7 +325,7 @@ fn answers_of_the_proxy_pay_for_no_retry_and_are_not_usual() {
     assert_eq!(refused, 4, "a hundred are usual; one is a trial");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_overflow_is_replaced_and_what_others_refuse_is_not() {
     let sidecar = shop("", r#", "on_failure": [{ "fallback": "sorry" }]"#);
     for (origin, expected) in
@@ -342,7 +341,7 @@ fn an_overflow_is_replaced_and_what_others_refuse_is_not() {
 
 // === the lists =======================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_breaker_fails_by_its_own_list() {
     for (list, status, expected) in [
         ("", "500", true),
@@ -370,7 +369,7 @@ fn a_breaker_fails_by_its_own_list() {
     assert!(closed(&sidecar), "a refusal that is marked as one is none");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_rule_for_failures_replaces_by_its_own_list() {
     for (list, status, expected) in [
         ("", "503", true),
@@ -386,7 +385,7 @@ fn a_rule_for_failures_replaces_by_its_own_list() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_budget_hears_of_failures_by_its_own_list() {
     let spendable = |list: &str| {
         let sidecar = Sidecar::new(&format!(r#"{{ "retries": [{{ {list} "max_attempts": 2 }}] }}"#));
@@ -416,7 +415,7 @@ fn begins(sidecar: &Sidecar, ticket: &mut Ticket) {
     let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, ticket);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_deadline_is_for_the_beginning_of_the_answer_unless_the_rule_says_end() {
     for (rule, due_after) in [
         (r#"{ "default": "1s" }"#, false),
@@ -443,7 +442,7 @@ fn a_deadline_is_for_the_beginning_of_the_answer_unless_the_rule_says_end() {
 }
 
 /// The library that counts it counts to the end.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn grpcs_own_deadline_is_for_all_of_a_call() {
     let sidecar = hurried("{}");
     let call = [(":method", "POST"), ("content-type", "application/grpc"), ("grpc-timeout", "2S")];
@@ -463,7 +462,7 @@ fn grpcs_own_deadline_is_for_all_of_a_call() {
     sidecar.end(ticket);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_whose_time_is_over_is_answered_and_counts_once() {
     let sidecar = hurried(r#"{ "default": "1s" }"#);
     for _ in 0..3 {
@@ -492,7 +491,7 @@ fn a_request_whose_time_is_over_is_answered_and_counts_once() {
     assert!(closed(&sidecar));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_takes_the_place_of_failures_takes_that_of_a_request_whose_time_is_over() {
     let sidecar = shop("", r#", "deadlines": [{ "default": "1s" }], "on_failure": [{ "fallback": "sorry" }]"#);
     let mut ticket = sidecar.begin(&[]).unwrap();
@@ -503,7 +502,7 @@ fn what_takes_the_place_of_failures_takes_that_of_a_request_whose_time_is_over()
     assert_eq!(ended(&sidecar.host, "other", "degraded"), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_deadline_runs_from_the_end_of_the_request() {
     let sidecar = hurried(r#"{ "default": "1s" }"#);
     let mut ticket = sidecar.begin_upload(&POST);
@@ -517,7 +516,7 @@ fn a_deadline_runs_from_the_end_of_the_request() {
 }
 
 /// By the route's timeout, or by that of a rule for retries. A client that reads slowly runs into them too.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_the_proxy_cuts_off_is_a_failure_to_its_client_and_says_nothing_of_the_service() {
     let sidecar = shop("", "");
     sidecar.host.set_timed_out(true);

@@ -12,7 +12,6 @@ use outrigger::host::{End, Host, LogField};
 use outrigger::monitor::names::Names;
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 /// The record of the breaker in these tests.
 const RECORD: &str = "outrigger/test/breaker/shop";
@@ -100,7 +99,7 @@ fn resumed(sidecar: &Sidecar, ticket: &mut Ticket) -> Option<Box<Reply>> {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
     let sidecar = shop();
     fail(&sidecar, 2);
@@ -112,7 +111,7 @@ fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
     assert_eq!((gauge(&sidecar), changes(&sidecar, "open", "consecutive_failures")), (3, 1));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_a_failure() {
     let response = |status: &'static str| vec![(":status", status)];
     let grpc = |code: &'static str| vec![(":status", "200"), ("grpc-status", code)];
@@ -147,7 +146,7 @@ fn what_is_a_failure() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_status_in_the_trailers_is_a_result_too() {
     for (code, expected) in [(14, true), (4, true), (0, false), (5, false)] {
         let sidecar = shop();
@@ -157,7 +156,7 @@ fn a_grpc_status_in_the_trailers_is_a_result_too() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_response_that_breaks_off_is_a_failure_and_a_client_that_leaves_is_nothing() {
     let half = |sidecar: &Sidecar, request: &[(&str, &str)]| {
         let mut ticket = sidecar.begin(request).unwrap();
@@ -183,7 +182,7 @@ fn a_response_that_breaks_off_is_a_failure_and_a_client_that_leaves_is_nothing()
 }
 
 /// Until the headers, from when the request went on: not until the body's end.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn slow_is_what_takes_long_until_the_headers() {
     let slow = |to_headers: u64, body: u64| {
         let document = document("", "", "")
@@ -227,7 +226,7 @@ fn opens_after(sidecar: &Sidecar, start: u64) -> Option<u64> {
     None
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_dead_stop_opens_it_before_the_first_request_ends() {
     let sidecar = slow_after_300("");
     let start = sidecar.now();
@@ -245,7 +244,7 @@ fn a_dead_stop_opens_it_before_the_first_request_ends() {
     assert_eq!(changes(&sidecar, "open", "slow_ratio"), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_answered_or_left_in_time_does_not_hang() {
     let headers_only = |sidecar: &Sidecar, response: &[(&str, &str)], ticket: &mut Ticket| {
         sidecar.host.set_response(response);
@@ -276,7 +275,7 @@ fn what_is_answered_or_left_in_time_does_not_hang() {
     assert_eq!(opens_after(&sidecar, sidecar.now()), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_attempt_that_is_given_up_sooner_is_slow_sooner() {
     let opens = |retries: &str, request: &[(&str, &str)]| {
         let sidecar = slow_after_300(retries);
@@ -295,7 +294,7 @@ fn an_attempt_that_is_given_up_sooner_is_slow_sooner() {
     assert!(300 < opens(&retries, &[(":path", "/orders"), (":method", "POST")]));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn other_operations_and_preflights_do_not_hear_of_it() {
     let sidecar = shop();
     (0..5).for_each(|_| drop(answered(&sidecar, &[], "503")));
@@ -313,7 +312,7 @@ fn other_operations_and_preflights_do_not_hear_of_it() {
     assert!(!is_open(&sidecar));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn of_several_breakers_the_first_that_applies_is_the_only_one() {
     let sidecar = Sidecar::new(
         r#"{ "breakers": [
@@ -331,7 +330,7 @@ fn of_several_breakers_the_first_that_applies_is_the_only_one() {
 
 // === what is told ====================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_says_who_refuses_and_when_to_come_again() {
     let sidecar = shop();
     trip(&sidecar);
@@ -352,7 +351,7 @@ fn a_refusal_says_who_refuses_and_when_to_come_again() {
     assert!(sidecar.begin(&ORDER).map(|ticket| sidecar.answer(ticket)).is_ok());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_call_is_told_in_its_own_words() {
     let sidecar = shop();
     trip(&sidecar);
@@ -361,7 +360,7 @@ fn a_grpc_call_is_told_in_its_own_words() {
     assert_eq!(header(&reply, "grpc-retry-pushback-ms"), Some("-1"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn its_own_fallback_goes_before_the_rules_stale_answer_and_that_before_the_rules_fallback() {
     const STALE: &str = r#"{ "stale": { "max_age": "10m" }, "fallback": "empty" }"#;
     const GOOD: [(&str, &str); 2] = [(":status", "200"), ("cache-control", "max-age=60")];
@@ -389,7 +388,7 @@ fn its_own_fallback_goes_before_the_rules_stale_answer_and_that_before_the_rules
 }
 
 /// A tunnel that gets a page would not know what to do with it.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_tunnel_is_refused_without_the_rules_fallback() {
     let sidecar = Sidecar::new(&document("", r#"{ "fallback": "empty" }"#, ""));
     trip(&sidecar);
@@ -399,7 +398,7 @@ fn a_tunnel_is_refused_without_the_rules_fallback() {
 
 // === metrics =========================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_change_is_counted_once_and_the_gauge_follows() {
     let workers = Sidecar::several(2, &document("", "", ""));
     let sidecar = &workers[0];
@@ -425,7 +424,7 @@ fn each_change_is_counted_once_and_the_gauge_follows() {
 }
 
 /// A new process begins with the gauges of the old one, but without its records.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_gauge_that_was_taken_over_is_set_right_by_the_first_request() {
     let sidecar = shop();
     sidecar.worker.metrics.set(&*sidecar.host, Names::default().breaker_state("shop"), 3).unwrap();
@@ -434,7 +433,7 @@ fn a_gauge_that_was_taken_over_is_set_right_by_the_first_request() {
 }
 
 /// A worker that begins anew knows nothing, but the record does.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_that_begins_anew_obeys_the_record() {
     let sidecar = shop();
     trip(&sidecar);
@@ -446,7 +445,7 @@ fn a_worker_that_begins_anew_obeys_the_record() {
 
 // === workers =========================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_trip_is_obeyed_by_all_workers_within_half_a_second() {
     let workers = Sidecar::several(4, &document("", "", ""));
     for worker in &workers {
@@ -459,7 +458,7 @@ fn a_trip_is_obeyed_by_all_workers_within_half_a_second() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn failures_of_several_workers_add_up() {
     let workers = Sidecar::several(3, &document("", "", ""));
     for worker in &workers {
@@ -470,7 +469,7 @@ fn failures_of_several_workers_add_up() {
 }
 
 /// As the demo does it: eight failures 0.3 s apart, on either of two workers, of which one has a success to publish.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_success_of_before_an_outage_does_not_keep_it_closed() {
     for turn in 0_u32..256 {
         let workers = Sidecar::several(2, &document("", "", "").replace("_failures\": 3", "_failures\": 5"));
@@ -488,7 +487,7 @@ fn a_success_of_before_an_outage_does_not_keep_it_closed() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn it_outlives_a_configuration() {
     let sidecar = shop();
     trip(&sidecar);
@@ -512,7 +511,7 @@ fn is_probing(sidecar: &Sidecar) -> bool {
     gauge(sidecar) == 1 && sidecar.begin(&ORDER).map(|ticket| sidecar.end(ticket)).is_err()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_probe_whose_client_leaves_is_given_back() {
     let sidecar = about_to_probe("");
     let probe = sidecar.begin(&ORDER).unwrap();
@@ -524,7 +523,7 @@ fn a_probe_whose_client_leaves_is_given_back() {
     assert_eq!(gauge(&sidecar), 2);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_probe_that_another_filter_refused_is_given_back() {
     let sidecar = about_to_probe("");
     let probe = sidecar.begin(&ORDER).unwrap();
@@ -533,7 +532,7 @@ fn a_probe_that_another_filter_refused_is_given_back() {
     assert!(!is_probing(&sidecar));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_limit_that_refuses_takes_no_probe() {
     let sidecar = about_to_probe(r#"{ "name": "flights", "concurrency": { "max_in_flight": 1 } }"#);
     let other = sidecar.begin(&[]).unwrap();
@@ -547,7 +546,7 @@ fn a_limit_that_refuses_takes_no_probe() {
 }
 
 /// A probe is claimed after the limits: what a request took of them that finds none is given back.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_finds_no_probe_keeps_nothing() {
     // Not taken in advance, so that one worker sees what the other leaves.
     let bucket = r#"{ "name": "tokens", "key": ["host"],
@@ -569,7 +568,7 @@ fn who_finds_no_probe_keeps_nothing() {
     workers[0].answer(probe);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failure_that_comes_after_the_probes_time_changes_nothing_and_the_loss_does() {
     let sidecar = about_to_probe("");
     let probe = sidecar.begin(&ORDER).unwrap();
@@ -582,7 +581,7 @@ fn a_failure_that_comes_after_the_probes_time_changes_nothing_and_the_loss_does(
     assert_eq!(changes(&sidecar, "open", "probe_failed"), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_late_success_does_not_close_it() {
     let sidecar = about_to_probe("");
     let probe = sidecar.begin(&ORDER).unwrap();
@@ -593,7 +592,7 @@ fn a_late_success_does_not_close_it() {
 }
 
 /// Headers are enough: a stream may last longer than a probe has.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_probe_is_settled_by_its_headers_and_once() {
     for (request, status) in
         [(&ORDER[..], "200"), (&CALL[..], "200"), (&[ORDER[0], ("upgrade", "websocket")][..], "101")]
@@ -612,7 +611,7 @@ fn a_probe_is_settled_by_its_headers_and_once() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failed_probe_opens_it_again() {
     let sidecar = about_to_probe("");
     assert_eq!(answered(&sidecar, &ORDER, "502"), None);
@@ -625,7 +624,7 @@ fn a_failed_probe_opens_it_again() {
 // === results count once ==============================================================================================
 
 /// A failure counts whether or not the client gets something better, and once.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_replaced_failure_counts_once() {
     let sidecar = Sidecar::new(&document("", r#"{ "fallback": "empty" }"#, ""));
     for number in 1..=3 {
@@ -642,7 +641,7 @@ fn a_replaced_failure_counts_once() {
     assert_eq!(ended(&sidecar.host, "place-order", "degraded"), 3);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn its_own_refusals_are_no_failures() {
     let sidecar = shop();
     trip(&sidecar);
@@ -657,7 +656,7 @@ fn its_own_refusals_are_no_failures() {
 }
 
 /// Sent before the trip, answered after it.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_of_before_the_trip_says_nothing_after_it() {
     let sidecar = shop();
     let early: Vec<Ticket> = (0..5).map(|_| sidecar.begin(&ORDER).unwrap()).collect();
@@ -669,7 +668,7 @@ fn an_answer_of_before_the_trip_says_nothing_after_it() {
     assert_eq!(sidecar.host.record(RECORD), record);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_record_that_cannot_be_used_admits_and_is_counted() {
     let sidecar = shop();
     trip(&sidecar);
@@ -711,7 +710,7 @@ fn room(sidecar: &Sidecar) -> usize {
     room
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_waits_is_refused_if_the_breaker_has_opened_meanwhile() {
     let sidecar = Sidecar::new(&document("", "", QUEUE));
     let sent: Vec<Ticket> = vec![sidecar.begin(&ORDER).unwrap()];
@@ -735,7 +734,7 @@ fn who_waits_is_refused_if_the_breaker_has_opened_meanwhile() {
     sent.into_iter().for_each(|ticket| sidecar.answer(ticket));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_waits_holds_no_probe_and_may_become_one() {
     let sidecar = Sidecar::new(&document("", "", QUEUE));
     trip(&Sidecar::on(&sidecar.host, &document("", "", "")));
@@ -757,7 +756,7 @@ fn who_waits_holds_no_probe_and_may_become_one() {
 }
 
 /// The time in the queue is not the service's.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_time_in_a_queue_is_not_slowness() {
     let document = document("", "", QUEUE)
         .replace("\"min_requests\": 1000", "\"min_requests\": 1")
@@ -907,7 +906,7 @@ fn future(records: &BTreeMap<String, Vec<u8>>, limit: &str, host: &MemoryHost) -
     decisions
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn whoever_refuses_a_request_leaves_no_trace_with_the_others() {
     let mut sums = [0; 3];
     for seed in 1..=30 {

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use crate::common::MemoryHost;
 use crate::common::sidecar::{SECOND, Sidecar, reason};
 use outrigger::pipeline::Decision;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
@@ -39,7 +38,7 @@ fn with<'a>(headers: Headers<'a>, more: Headers<'a>) -> Vec<(&'a str, &'a str)> 
     [headers, more].concat()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn preflights_pass_a_limit_whose_key_they_cannot_carry() {
     let window = |key: &str| limited(&format!(r#""key": {key}, {WINDOW}"#));
     let carried = [r#"["host"]"#, r#"["path"]"#, r#"["method"]"#, r#"["operation"]"#, r#"["client_ip"]"#];
@@ -59,21 +58,21 @@ fn preflights_pass_a_limit_whose_key_they_cannot_carry() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn preflights_count_in_limits_for_all_requests() {
     assert_eq!(admitted(&limited(WINDOW), &PREFLIGHT), 3);
     let bucket = r#""token_bucket": { "max_tokens": 4, "tokens_per_fill": 1, "fill_interval": "1h" }"#;
     assert_eq!(admitted(&limited(bucket), &PREFLIGHT), 4);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_looks_like_a_preflight_and_carries_the_key_counts_by_it() {
     let sidecar = limited(&format!(r#""key": ["header:x-user-id"], {WINDOW}"#));
     assert_eq!(admitted(&sidecar, &with(&PREFLIGHT, &[("x-user-id", "ann")])), 3);
     assert_eq!(admitted(&sidecar, &[("x-user-id", "ann")]), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn preflights_take_no_place_among_the_key_less_in_flight_and_do_not_queue_with_them() {
     let user = r#""key": ["header:x-user-id"]"#;
     let flights = limited(&format!(r#"{user}, "concurrency": {{ "max_in_flight": 1 }}"#));
@@ -98,7 +97,7 @@ fn hints(host: &MemoryHost, call: &str) -> u64 {
     host.metric(&format!("call=.={call};.;outrigger_host_errors_total"))
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_path_that_envoy_should_have_settled_is_counted_where_paths_matter() {
     let settings = ["normalize_path", "merge_slashes", "path_with_escaped_slashes_action"];
     let paths = ["/a/../orders", "//orders", "/a%2Forders"];
@@ -118,7 +117,7 @@ fn a_path_that_envoy_should_have_settled_is_counted_where_paths_matter() {
     assert_eq!(counts(by_path, "/orders;v=1?a=//../%2F"), [0; 3], "what follows the path is no path");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_header_of_a_key_in_several_lines_is_counted() {
     let sidecar = limited(&format!(r#""key": ["header:x-user-id", "header:x-shop"], {WINDOW}"#));
     let ask = |headers| sidecar.end(sidecar.begin(headers).unwrap_or_else(|_| panic!("each is the first of its key")));
@@ -130,7 +129,7 @@ fn a_header_of_a_key_in_several_lines_is_counted() {
 }
 
 /// Both cost what they say in counters and nothing else.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn to_look_at_spellings_takes_no_call_of_the_proxy() {
     let config = format!(
         r#"{{ "operations": [{{ "name": "orders", "match": {{ "paths": ["/orders"] }} }}],

@@ -8,7 +8,6 @@ use outrigger::host::{End, LogField};
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::reply::placed::Placed;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const SHOP: &str = r#"{
   "operations": [
@@ -44,7 +43,7 @@ fn status(sidecar: &Sidecar, request: &[(&str, &str)], status: &str) -> Option<R
 
 // === which failures are replaced =====================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failure_is_replaced_and_everything_else_left_alone() {
     let sidecar = shop(EMPTY);
     for failure in ["500", "502", "503", "504", "599"] {
@@ -66,7 +65,7 @@ fn a_failure_is_replaced_and_everything_else_left_alone() {
     assert_eq!(refused(&sidecar.host, "failure/reviews"), 0, "nobody was refused");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failure_that_no_rule_is_for_passes_and_leaves_no_trace_in_the_log() {
     let sidecar = shop(EMPTY);
     assert_eq!(status(&sidecar, &[(":path", "/orders")], "503"), None);
@@ -75,7 +74,7 @@ fn a_failure_that_no_rule_is_for_passes_and_leaves_no_trace_in_the_log() {
     assert_eq!(sidecar.host.log_field(LogField::Detail), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_statuses_of_a_rule_are_those_it_replaces() {
     let sidecar = shop(r#"{ "statuses": [502, "504"], "fallback": "sorry" }"#);
     for (failure, expected) in [("500", false), ("502", true), ("503", false), ("504", true)] {
@@ -85,7 +84,7 @@ fn the_statuses_of_a_rule_are_those_it_replaces() {
 }
 
 /// A rule is chosen by what the request is, before anybody knows how it ends.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_first_rule_for_the_request_is_the_only_one() {
     let sidecar = shop(
         r#"{ "operations": ["reviews"], "methods": ["POST"], "fallback": "sorry" },
@@ -101,7 +100,7 @@ fn the_first_rule_for_the_request_is_the_only_one() {
 }
 
 /// Another filter's refusal says nothing about the service, and whoever refused meant it.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failure_that_is_a_refusal_is_left_alone() {
     let sidecar = shop(EMPTY);
     let refusal = [(":status", "503"), ("x-envoy-ratelimited", "true")];
@@ -110,7 +109,7 @@ fn a_failure_that_is_a_refusal_is_left_alone() {
     assert_eq!(sidecar.host.log_field(LogField::Reason), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn tunnels_are_left_alone() {
     let sidecar = shop(r#"{ "fallback": "empty" }"#);
     let upgrade = [(":path", "/reviews/1"), ("upgrade", "websocket"), ("connection", "upgrade")];
@@ -123,7 +122,7 @@ fn tunnels_are_left_alone() {
     assert!(!names.iter().any(|name| name.contains("duration")), "{names:?}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_reply_that_is_served_is_not_judged_again() {
     let sidecar = shop(r#"{ "fallback": "sorry" }"#);
     let mut ticket = sidecar.begin(&REVIEWS).unwrap();
@@ -138,7 +137,7 @@ fn the_reply_that_is_served_is_not_judged_again() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_response_whose_status_cannot_be_read_passes() {
     let sidecar = shop(EMPTY);
     sidecar.host.break_call("response_status");
@@ -151,7 +150,7 @@ fn a_response_whose_status_cannot_be_read_passes() {
 
 // === gRPC ============================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_failure_in_the_headers_is_replaced_by_a_status() {
     let sidecar = shop(r#"{ "operations": ["reviews"], "fallback": "call" }"#);
     for (code, status) in [("14", "503"), ("4", "504")] {
@@ -171,14 +170,14 @@ fn a_grpc_failure_in_the_headers_is_replaced_by_a_status() {
     assert_eq!(ended(&sidecar.host, "reviews", "client_error"), 7);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_statuses_of_a_rule_choose_among_grpc_codes_by_what_they_stand_for() {
     let sidecar = shop(r#"{ "statuses": [504], "fallback": "call" }"#);
     let call = |code| replaced(&sidecar, &CALL, &[(":status", "200"), ("grpc-status", code)]).is_some();
     assert_eq!((call("14"), call("4")), (false, true));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_page_that_says_failure_is_one_to_a_grpc_call_too() {
     let sidecar = shop(EMPTY);
     let reply = status(&sidecar, &CALL, "503").unwrap();
@@ -190,7 +189,7 @@ fn a_page_that_says_failure_is_one_to_a_grpc_call_too() {
 }
 
 /// The client has the headers already. It is a failure all the same.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_failure_in_the_trailers_comes_too_late_and_counts() {
     let sidecar = shop(EMPTY);
     sidecar.host.set_grpc_status(Some(14));
@@ -201,7 +200,7 @@ fn a_grpc_failure_in_the_trailers_comes_too_late_and_counts() {
 }
 
 /// Without trailers the proxy makes up a status, `UNKNOWN` (2), from the 200 of the headers. That says nothing.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_stream_that_ends_before_its_trailers_failed_or_was_left() {
     for (broken_off, made_up, outcome) in
         [(false, None, "cancelled"), (false, Some(2), "cancelled"), (true, None, "failure"), (true, Some(2), "failure")]
@@ -228,7 +227,7 @@ fn broken_off(sidecar: &Sidecar, mut ticket: Ticket) {
     sidecar.end(ticket);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_response_that_the_service_breaks_off_is_a_failure_and_one_that_the_client_leaves_is_not() {
     let sidecar = shop(EMPTY);
     sidecar.host.set_broken_off(true);
@@ -244,7 +243,7 @@ fn a_response_that_the_service_breaks_off_is_a_failure_and_one_that_the_client_l
     assert_eq!((ended(&sidecar.host, "reviews", "failure"), ended(&sidecar.host, "reviews", "success")), (1, 3));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn how_a_whole_response_ended_is_not_asked() {
     let sidecar = shop(EMPTY);
     sidecar.host.take_calls();
@@ -278,7 +277,7 @@ fn keep(sidecar: &Sidecar, request: &[(&str, &str)], body: &str) {
     answer_in_parts(sidecar, ticket, &GOOD, &[body]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_rule_that_tells_requests_apart_by_something_else_does_not_find_what_the_one_before_it_kept() {
     let by = |part: &str| {
         let rule = format!(r#"{{ "operations": ["reviews"], "stale": {{ "max_age": "10m", "key": ["{part}"] }} }}"#);
@@ -293,7 +292,7 @@ fn a_rule_that_tells_requests_apart_by_something_else_does_not_find_what_the_one
     assert_eq!(status(&other, &user, "503"), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_another_filter_of_our_kind_made_up_is_no_good_answer() {
     for mark in [("x-outrigger-reason", "failure/reviews"), ("cache-status", "cdn; fwd=miss, outrigger; hit; ttl=-5")] {
         let sidecar = shop(STALE);
@@ -305,7 +304,7 @@ fn what_another_filter_of_our_kind_made_up_is_no_good_answer() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_one_origin_may_read_is_kept_for_that_origin() {
     let from = |origin| [(":path", "/reviews/17"), ("origin", origin)];
     let sidecar = shop(STALE);
@@ -320,7 +319,7 @@ fn an_answer_that_one_origin_may_read_is_kept_for_that_origin() {
 }
 
 /// Neither of the headers that tell of a body: HTTP/2 needs none, and the proxy takes one away.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_request_with_a_body_is_answered_is_nobody_elses() {
     let sidecar = shop(STALE);
     let (decision, ticket) = sidecar.ask_ending(End::Later, &REVIEWS);
@@ -334,7 +333,7 @@ fn what_a_request_with_a_body_is_answered_is_nobody_elses() {
     assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"all of them");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn server_sent_events_are_left_alone() {
     let sidecar = shop(STALE);
     let events = [(":path", "/reviews/17"), ("accept", "text/event-stream")];
@@ -347,7 +346,7 @@ fn server_sent_events_are_left_alone() {
 }
 
 /// As clients of the Model Context Protocol ask; what they get is told by the response.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_takes_events_among_others_is_an_ordinary_one() {
     for accept in ["application/json, text/event-stream", "text/event-stream;q=0", "text/event-stream, */*;q=0.1"] {
         let sidecar = shop(STALE);
@@ -362,7 +361,7 @@ fn a_request_that_takes_events_among_others_is_an_ordinary_one() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_last_good_answer_takes_the_place_of_a_failure() {
     let sidecar = shop(STALE);
     keep(&sidecar, &REVIEWS, "five stars");
@@ -382,7 +381,7 @@ fn the_last_good_answer_takes_the_place_of_a_failure() {
     assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_is_served_for_less_than_its_age_and_then_the_fallback() {
     let sidecar = shop(STALE);
     keep(&sidecar, &REVIEWS, "five stars");
@@ -393,7 +392,7 @@ fn an_answer_is_served_for_less_than_its_age_and_then_the_fallback() {
     assert_eq!(header(&status(&sidecar, &REVIEWS, "500").unwrap(), "content-type"), Some("application/json"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_an_answer_and_without_a_fallback_the_failure_passes() {
     let sidecar = shop(r#"{ "operations": ["reviews"], "stale": { "max_age": "10m" } }"#);
     assert_eq!(status(&sidecar, &REVIEWS, "503"), None);
@@ -404,14 +403,14 @@ fn without_an_answer_and_without_a_fallback_the_failure_passes() {
     assert!(status(&sidecar, &REVIEWS, "503").is_some());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn another_workers_answer_is_as_good() {
     let workers = Sidecar::several(2, &SHOP.replace("RULES", STALE));
     keep(&workers[0], &REVIEWS, "five stars");
     assert_eq!(status(&workers[1], &REVIEWS, "503").unwrap().body, b"five stars");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_the_same_request_gets_it() {
     let sidecar = shop(STALE);
     keep(&sidecar, &REVIEWS, "five stars");
@@ -432,7 +431,7 @@ fn only_the_same_request_gets_it() {
 }
 
 /// Identity in a header of the service's own: only what the service itself calls good for all is kept.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn nothing_without_explicit_freshness_is_kept() {
     let sidecar = shop(STALE);
     let bad: [&[(&str, &str)]; 8] = [
@@ -454,7 +453,7 @@ fn nothing_without_explicit_freshness_is_kept() {
     assert_eq!(sidecar.host.record_keys(), ["outrigger/seed"], "{:?}", sidecar.host.record_keys());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_body_comes_in_as_many_parts_as_it_likes() {
     let sidecar = shop(STALE);
     let parts: [&[&str]; 5] = [&[], &[""], &["", "five", " ", "stars", ""], &["five", " stars"], &["five stars"]];
@@ -467,7 +466,7 @@ fn a_body_comes_in_as_many_parts_as_it_likes() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_is_too_long_passes_and_is_not_kept() {
     let sidecar = shop(r#"{ "operations": ["reviews"], "stale": { "max_age": "10m", "max_bytes": 4096 } }"#);
     let long = "x".repeat(2_000);
@@ -480,7 +479,7 @@ fn an_answer_that_is_too_long_passes_and_is_not_kept() {
 }
 
 /// As many as a worker may have on their way, all lost, and another round of them.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_never_ends_gives_its_place_back() {
     let sidecar = shop(STALE);
     for round in 0..3 {
@@ -508,7 +507,7 @@ fn an_answer_that_never_ends_gives_its_place_back() {
 }
 
 /// What cannot be read is not kept, and passes.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_body_that_the_proxy_does_not_hand_out_is_not_kept() {
     for call in ["response_body", "response_headers", "shared_set", "shared_get", "random"] {
         let sidecar = shop(STALE);
@@ -529,7 +528,7 @@ fn a_body_that_the_proxy_does_not_hand_out_is_not_kept() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn requests_that_no_rule_is_for_cost_nothing_of_it() {
     let calls = |rules: &str| {
         let sidecar = shop(rules);
@@ -544,7 +543,7 @@ fn requests_that_no_rule_is_for_cost_nothing_of_it() {
 }
 
 /// Of whatever operation the write is: a rule that keeps what is read is seldom one for what is written.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_write_that_succeeds_gives_up_what_is_kept_of_its_address_and_of_those_that_its_answer_names() {
     let write = |method: &'static str, path: &'static str| [(":method", method), (":path", path)];
     let none: &[(&str, &str)] = &[];
@@ -582,7 +581,7 @@ fn a_write_that_succeeds_gives_up_what_is_kept_of_its_address_and_of_those_that_
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_page_that_has_gone_is_not_served_in_the_next_outage() {
     for gone in ["404", "410", "301"] {
         let sidecar = shop(STALE);
@@ -592,7 +591,7 @@ fn a_page_that_has_gone_is_not_served_in_the_next_outage() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_page_of_another_origin_gets_what_it_can_read() {
     const RULES: &str = r#"{ "operations": ["reviews"], "fallback": "readable", "stale": { "max_age": "10m" } }"#;
     let document = SHOP.replace("RULES", RULES).replace(
@@ -626,7 +625,7 @@ fn a_page_of_another_origin_gets_what_it_can_read() {
 }
 
 /// An answer in demand is written now and then, not each time.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_answer_that_was_just_kept_is_not_kept_again() {
     let sidecar = shop(STALE);
     keep(&sidecar, &REVIEWS, "five stars");
@@ -658,7 +657,7 @@ fn headers_of(placed: &Placed) -> Vec<(String, String)> {
 }
 
 /// Or filters in front, such as Envoy's CORS filter, do not see what takes its place.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failed_response_becomes_the_fallback_and_nothing_of_the_failure_stays() {
     let sidecar = shop(EMPTY);
     let response = [
@@ -697,7 +696,7 @@ fn a_failed_response_becomes_the_fallback_and_nothing_of_the_failure_stays() {
     assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_cannot_become_the_reply_is_replaced_by_it() {
     let sidecar = shop(EMPTY);
     let head = [&REVIEWS[..], &[(":method", "HEAD")]].concat();
@@ -726,7 +725,7 @@ fn what_cannot_become_the_reply_is_replaced_by_it() {
     assert!(matches!(becomes(&sidecar, &REVIEWS, &failed, End::Later), Answer::Replace(_)));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_length_is_told_where_the_response_told_one_or_asked_for_no_body() {
     let sidecar = shop(EMPTY);
     let length =
@@ -741,7 +740,7 @@ fn a_length_is_told_where_the_response_told_one_or_asked_for_no_body() {
     assert_eq!(length(&head, &[(":status", "503")], End::Here), told);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_failed_call_becomes_headers_with_a_status() {
     let sidecar = shop(EMPTY);
     let response =
@@ -763,7 +762,7 @@ fn a_failed_call_becomes_headers_with_a_status() {
 }
 
 /// One read of the response's headers more, and that only of a failure.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_is_changed_in_place_costs_one_call_more() {
     let sidecar = shop(EMPTY);
     let calls = |end| {
@@ -777,7 +776,7 @@ fn what_is_changed_in_place_costs_one_call_more() {
 
 // === nobody asks =====================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn where_nobody_needs_the_outcome_it_is_not_read() {
     let document = r#"{
         "operations": [{ "name": "reviews", "tier": "P3", "match": { "paths": ["/reviews/*"] } }],

@@ -7,7 +7,6 @@ use crate::common::sidecar::{Sidecar, ended, header, reason, served as told};
 use outrigger::config::Config;
 use outrigger::degrade::template::{Filling, Slot, Template, UnknownSlot};
 use outrigger::reply::Reply;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 /// The reply to a request for reviews when a switch gives them up with this fallback, but for its name.
 fn served(fallback: &str, headers: &[(&str, &str)]) -> Reply {
@@ -33,7 +32,7 @@ fn values<'a>(reply: &'a Reply, name: &str) -> Vec<&'a str> {
 
 // === templates =======================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn reason_operation_and_request_id_are_filled_in() {
     let text = r#""status": 503, "text": "%REASON% refused %OPERATION% (%REQUEST_ID%)%REASON%""#;
     let id = ("x-request-id", "6f1c0a5e-1f5d-4b0e-9a43-0a7d1c2b3e4f");
@@ -42,7 +41,7 @@ fn reason_operation_and_request_id_are_filled_in() {
     assert_eq!(body(r#""status": 503, "text": "[%REQUEST_ID%]""#, &[]), "[]", "who has none is told none");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn json_is_filled_in_wherever_it_has_text() {
     let json = r#""status": 503, "json": { "why": "%REASON%", "%OPERATION%": [1, null, { "id": "%REQUEST_ID%" }] }"#;
     let document: serde_json::Value = serde_json::from_str(&body(json, &[("x-request-id", "abc")])).unwrap();
@@ -51,7 +50,7 @@ fn json_is_filled_in_wherever_it_has_text() {
 }
 
 /// Whatever a client calls itself: no text, JSON or HTML can be broken out of, and no log line.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_id_cannot_break_out_of_what_stands_around_it() {
     let json = r#""status": 503, "json": { "id": "%REQUEST_ID%" }"#;
     let hostile = [
@@ -73,7 +72,7 @@ fn a_request_id_cannot_break_out_of_what_stands_around_it() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_id_is_cut_at_128_characters() {
     let text = r#""status": 503, "text": "%REQUEST_ID%""#;
     for (length, shown) in [(127, 127), (128, 128), (129, 128), (100_000, 128)] {
@@ -81,7 +80,7 @@ fn a_request_id_is_cut_at_128_characters() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn random_bytes_in_a_request_id_leave_json_json() {
     let template = Template::parse(r#"{"id":"%REQUEST_ID%"}"#).unwrap();
     let mut random = Random::seeded(11);
@@ -92,7 +91,7 @@ fn random_bytes_in_a_request_id_leave_json_json() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_percent_sign_that_begins_no_word_is_one() {
     let plain =
         ["%", "%%", "100%", "5 % of 10 %", "%lower%", "% REASON%", "%REASON", "REASON%", "%C3%A4%20", "%Reason%"];
@@ -114,7 +113,7 @@ fn a_percent_sign_that_begins_no_word_is_one() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_word_that_is_no_slot_is_an_error() {
     for (text, word) in
         [("%START_TIME%", "START_TIME"), ("a %REASONS% b", "REASONS"), ("%_%", "_"), ("%REASON%%OPS%", "OPS")]
@@ -123,7 +122,7 @@ fn a_word_that_is_no_slot_is_an_error() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_template_needs_is_known_and_nothing_else_is_kept() {
     let template = Template::parse("%REASON% %REQUEST_ID%").unwrap();
     assert!(template.has(Slot::Reason) && template.has(Slot::RequestId) && !template.has(Slot::Operation));
@@ -133,7 +132,7 @@ fn what_a_template_needs_is_known_and_nothing_else_is_kept() {
 
 // === plain replies ===================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_content_type_is_that_of_the_body_unless_it_is_said() {
     let content_type = |fallback: &str| header(&served(fallback, &[]), "content-type").map(str::to_owned);
     assert_eq!(content_type(r#""status": 503, "json": []"#).as_deref(), Some("application/json"));
@@ -144,7 +143,7 @@ fn the_content_type_is_that_of_the_body_unless_it_is_said() {
     assert_eq!(values(&served(html, &[]), "content-type").len(), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_reply_without_content_has_neither_body_nor_type() {
     let reply = served(r#""status": 204"#, &[]);
     assert_eq!((reply.status, reply.body.len()), (204, 0));
@@ -152,7 +151,7 @@ fn a_reply_without_content_has_neither_body_nor_type() {
     assert_eq!(headers, ["x-outrigger-reason"]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn its_own_time_to_come_again_goes_before_the_refusals() {
     let retry_after = |fallback: &str| values(&served(fallback, &[]), "retry-after").join("+");
     assert_eq!(retry_after(r#""status": 503"#), "60", "the switch's");
@@ -162,7 +161,7 @@ fn its_own_time_to_come_again_goes_before_the_refusals() {
     assert_eq!(retry_after(r#""status": 200, "retry_after": "2s""#), "2");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_what_does_not_pass_for_the_real_answer_is_marked_against_retries() {
     for (status, mark) in
         [(200, None), (204, None), (299, None), (302, Some("true")), (404, Some("true")), (503, Some("true"))]
@@ -198,7 +197,7 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_origin_that_is_allowed_may_read_it() {
     let exposed = some("retry-after,x-outrigger-reason");
     for origin in ["https://shop.example.com", "https://m.example.com"] {
@@ -212,7 +211,7 @@ fn an_origin_that_is_allowed_may_read_it() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn any_other_origin_may_not() {
     let almost = [
         "https://evil.example",
@@ -233,13 +232,13 @@ fn any_other_origin_may_not() {
 }
 
 /// A cache must not serve what it got without an origin to who has one.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_an_origin_it_says_only_that_it_would_differ() {
     assert_eq!(cors(CORS, None), [None, None, None, some("origin")]);
     assert_eq!(cors(r#""status": 503"#, Some("https://shop.example.com")), [None, None, None, None]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_the_fallback_itself_varies_by_stays() {
     let vary = |value: &str| {
         let fallback = format!(r#"{CORS}, "headers": {{ "Vary": "{value}" }}"#);
@@ -251,7 +250,7 @@ fn what_the_fallback_itself_varies_by_stays() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn limits_and_breakers_serve_them_too() {
     let sidecar = Sidecar::new(&format!(
         r#"{{
@@ -269,7 +268,7 @@ fn limits_and_breakers_serve_them_too() {
 // === JSON as it was written ==========================================================================================
 
 /// What reads it knows better than we what its numbers, keys and spaces mean.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_json_body_is_sent_as_it_was_written() {
     for json in [
         r#"{"id":123456789012345678901234567890,"price":1.10,"e":1E+2,"tiny":0.1000000000000000055511151231257827}"#,
@@ -293,7 +292,7 @@ fn a_json_body_is_sent_as_it_was_written() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_equal_keys_of_a_json_body_are_an_error_with_the_place() {
     let error = |json: &str| {
         let document = format!(r#"{{ "fallbacks": [{{ "name": "f", "status": 503, "json": {json} }}] }}"#);
@@ -349,7 +348,7 @@ fn takes_the_place(fallback: &str, method: &str) -> bool {
 }
 
 /// Or a write that was lost would be told to be done.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_fallback_that_says_success_is_for_reading_unless_it_says_otherwise() {
     const WRITES: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     for success in [r#""status": 200, "text": "prepared""#, r#""status": 299, "text": "prepared""#] {
@@ -366,7 +365,7 @@ fn a_fallback_that_says_success_is_for_reading_unless_it_says_otherwise() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_has_no_fallback_for_its_method_gets_the_standard_refusal_and_nothing_is_counted_as_served() {
     let sidecar = Sidecar::new(
         r#"{ "switches": [{ "name": "s", "active": true, "fallback": "f" }],
@@ -384,7 +383,7 @@ fn who_has_no_fallback_for_its_method_gets_the_standard_refusal_and_nothing_is_c
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_client_gets_a_status_and_a_sentence() {
     let statuses = [
         (r#""status": 200, "json": {}"#, 14),
@@ -403,7 +402,7 @@ fn a_grpc_client_gets_a_status_and_a_sentence() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn grpc_web_is_a_page_to_us() {
     let reply = served(r#""status": 200, "json": {}"#, &[("content-type", "application/grpc-web+proto")]);
     assert_eq!((reply.status, reply.body.as_slice()), (200, b"{}".as_slice()));

@@ -11,7 +11,6 @@ use outrigger::monitor::metrics::Metrics;
 use outrigger::monitor::trouble::CALLS;
 #[cfg(not(target_arch = "wasm32"))]
 use outrigger::operation::path::Unsettled;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 use crate::common::sidecar::{MILLISECOND, Sidecar};
 use crate::common::{MemoryHost, Random};
@@ -67,7 +66,7 @@ fn expect<const N: usize>(names: &BTreeSet<String>, metric: &str, labels: [&str;
     assert_eq!(named(names, metric), labels.iter().map(|it| it.to_string()).collect(), "{metric}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_policy_has_its_counters_and_no_other() {
     let host = MemoryHost::new();
     let names = foretell(SHOP, &host);
@@ -129,20 +128,20 @@ fn each_policy_has_its_counters_and_no_other() {
     assert!(names.iter().all(|name| host.metric(name) == 0), "and all at 0");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_empty_configuration_has_little_to_tell() {
     let names = foretell("{}", &MemoryHost::new());
     assert_eq!(names.len(), 1 + CALLS.len(), "{names:?}");
 }
 
 /// Whatever happens, it was foretold.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_alert_is_about_a_counter_that_was_not_there() {
     whatever_happens(SHOP);
 }
 
 /// Metrics of two filters are told apart by the scope, if there is one.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn all_that_a_filter_counts_carries_the_scope_that_is_configured() {
     let scoped = SHOP.replacen('{', r#"{ "scope": "inner", "retries": [{ "budget": { "min_per_second": 1 } }],"#, 1);
     for (document, scope) in [(SHOP, None), (scoped.as_str(), Some("scope=.=inner;.;"))] {

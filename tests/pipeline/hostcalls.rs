@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use crate::common::sidecar::{MILLISECOND, Sidecar, pass_until};
 use outrigger::host::End;
 use outrigger::pipeline::Decision;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 /// The table as it was when somebody last looked at it and found it good.
 const EXPECTED: &str = include_str!("hostcalls.txt");
@@ -141,7 +140,7 @@ fn measure(name: &str, configuration: &str) -> BTreeMap<&'static str, usize> {
         .collect()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn every_call_of_the_proxy_is_accounted_for() {
     let mut table = String::new();
     for (name, configuration) in configurations() {
@@ -158,7 +157,7 @@ fn every_call_of_the_proxy_is_accounted_for() {
 }
 
 /// The budget, which the table above could slowly outgrow.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_request_that_goes_on_costs_more_than_it_may() {
     for (name, configuration) in configurations() {
         let calls = measure(name, &configuration);

@@ -11,7 +11,6 @@ use outrigger::monitor::metrics::Metrics;
 use outrigger::monitor::names::Names;
 use outrigger::shared::uses::{BEAT, EXPIRY};
 use outrigger::worker::Worker;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 use crate::common::{MemoryHost, Random};
 
@@ -94,7 +93,7 @@ fn beats_of_expiry() -> u32 {
     EXPIRY.div_duration_f64(BEAT).ceil() as u32 + 1
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_machine_that_is_thrown_away_shows_nothing() {
     let host = MemoryHost::new();
     let mut canary = Machine::default();
@@ -105,7 +104,7 @@ fn a_machine_that_is_thrown_away_shows_nothing() {
     assert!(host.take_calls().is_empty());
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_update_is_complete_when_the_last_worker_has_drained() {
     let host = MemoryHost::new();
     let mut machines = proxy(&host, &on());
@@ -122,7 +121,7 @@ fn an_update_is_complete_when_the_last_worker_has_drained() {
     assert!(host.metric_names().contains(&switch_on("a")), "one that is off is there, and says so");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_switch_that_is_off_from_the_beginning_is_seen() {
     let host = MemoryHost::new();
     // A new process begins with the gauges of the old one.
@@ -132,7 +131,7 @@ fn a_switch_that_is_off_from_the_beginning_is_seen() {
 }
 
 /// The clean-up of the old machines comes last, whatever they know.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_module_that_is_replaced_leaves_what_the_new_one_uses() {
     let host = MemoryHost::new();
     let mut old = proxy(&host, &on());
@@ -145,7 +144,7 @@ fn a_module_that_is_replaced_leaves_what_the_new_one_uses() {
     assert_eq!(gauges(&host), [1, 1, 0]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_module_that_is_replaced_takes_along_what_the_new_one_does_not_use() {
     let host = MemoryHost::new();
     let mut old = proxy(&host, &on());
@@ -155,14 +154,14 @@ fn a_module_that_is_replaced_takes_along_what_the_new_one_does_not_use() {
     assert_eq!(gauges(&host), [0, 0, 1]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_filter_that_is_removed_leaves_nothing() {
     let host = MemoryHost::new();
     proxy(&host, &on()).iter_mut().for_each(|machine| machine.give_up(&host, 0));
     assert_eq!(gauges(&host), [0, 0, 0]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn two_listeners_have_a_say_each() {
     let host = MemoryHost::new();
     let mut machines = proxy(&host, &on());
@@ -179,7 +178,7 @@ fn two_listeners_have_a_say_each() {
 }
 
 /// A machine that traps takes nothing back.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_trapped_machine_used_is_in_use_no_longer_than_its_successor_uses_it() {
     let host = MemoryHost::new();
     let [main, trapped, other] = proxy(&host, &on());
@@ -196,7 +195,7 @@ fn what_a_trapped_machine_used_is_in_use_no_longer_than_its_successor_uses_it() 
 }
 
 /// The update comes right after the trap, before anybody can know of it.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_only_a_trapped_machine_used_is_found_out() {
     let host = MemoryHost::new();
     let [main, trapped, other] = proxy(&host, &on());
@@ -213,7 +212,7 @@ fn what_only_a_trapped_machine_used_is_found_out() {
 }
 
 /// Modules of an earlier release, and machines under another VM id, know nothing of the record.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_stranger_writes_last_lasts_for_a_beat() {
     let host = MemoryHost::new();
     let machines = proxy(&host, &on());
@@ -225,7 +224,7 @@ fn what_a_stranger_writes_last_lasts_for_a_beat() {
 }
 
 /// A breaker that was open when it was removed is not open for ever, and one that is there still is not closed by clean-up.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_state_of_a_breaker_is_shown_as_long_as_it_is_configured() {
     let guarded = config(r#"{ "breakers": [{ "name": "b", "trip": { "consecutive_failures": 1 } }] }"#);
     let host = MemoryHost::new();
@@ -245,7 +244,7 @@ fn the_state_of_a_breaker_is_shown_as_long_as_it_is_configured() {
 }
 
 /// Filters of different scopes have switches of their own, also if they are called the same.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_scope_has_gauges_of_its_own() {
     let host = MemoryHost::new();
     let scoped = |scope: &str, active: bool| {
@@ -266,7 +265,7 @@ fn each_scope_has_gauges_of_its_own() {
 }
 
 /// Between beats nobody is called.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_beat_costs_two_calls_for_the_record_and_one_for_each_gauge() {
     let host = MemoryHost::new();
     let machine = Machine::started(&host, &on());
@@ -285,7 +284,7 @@ fn a_beat_costs_two_calls_for_the_record_and_one_for_each_gauge() {
     );
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_record_that_nobody_wrote_is_replaced_and_counted() {
     for garbage in [&b"x"[..], &[1; 17], &[1; 40], &[0xff; 200]] {
         let host = MemoryHost::new();
@@ -298,7 +297,7 @@ fn a_record_that_nobody_wrote_is_replaced_and_counted() {
 }
 
 /// Without shared data each machine speaks for itself, and the next beat tries again.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_the_record_what_is_in_use_is_shown_all_the_same() {
     let host = MemoryHost::new();
     host.break_call("shared_get");
@@ -313,7 +312,7 @@ fn without_the_record_what_is_in_use_is_shown_all_the_same() {
 }
 
 /// Against a model: after a while without changes a gauge is 1 if any living machine uses it, and 0 otherwise.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn however_machines_come_and_go_the_gauges_settle() {
     let mut random = Random::seeded(8);
     let documents: Vec<Rc<Config>> = (0..8_u32)

@@ -12,7 +12,6 @@ use outrigger::limit::quota::FieldEdits;
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::worker::Worker;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -100,7 +99,7 @@ const GLOBAL: &str = r#"{
   "limits": [{ "name": "all", "token_bucket": { "max_tokens": 3, "tokens_per_fill": 1, "fill_interval": "1s" } }]
 }"#;
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_empty_document_forwards_and_counts() {
     for document in ["", "{}", "  \n"] {
         let sidecar = Sidecar::new(document);
@@ -110,7 +109,7 @@ fn an_empty_document_forwards_and_counts() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn admits_the_burst_then_the_rate() {
     let sidecar = Sidecar::new(GLOBAL);
     assert_eq!(sidecar.admitted(10, &get("/")), 3);
@@ -118,7 +117,7 @@ fn admits_the_burst_then_the_rate() {
     assert_eq!(sidecar.admitted(10, &get("/")), 2);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_share_one_bucket() {
     let first = Sidecar::new(GLOBAL);
     let second = first.another(GLOBAL);
@@ -127,7 +126,7 @@ fn workers_share_one_bucket() {
     assert_eq!(first.admitted(1, &get("/")), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_says_when_and_why_and_that_nobody_should_retry() {
     let sidecar = Sidecar::new(GLOBAL);
     sidecar.admitted(3, &get("/"));
@@ -150,7 +149,7 @@ fn a_refusal_says_when_and_why_and_that_nobody_should_retry() {
     assert_eq!(sidecar.host.log_field(LogField::Reason).as_deref(), Some("limit/all"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_refusal_is_resource_exhausted_and_pushes_back() {
     let sidecar = Sidecar::new(GLOBAL);
     sidecar.admitted(3, &get("/"));
@@ -163,7 +162,7 @@ fn a_grpc_refusal_is_resource_exhausted_and_pushes_back() {
     assert_eq!(reply.body, b"refused by limit/all");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_quota_that_fills_within_a_second_has_no_window() {
     let config = GLOBAL.replace(r#""tokens_per_fill": 1"#, r#""tokens_per_fill": 100"#);
     let sidecar = Sidecar::new(&config);
@@ -173,7 +172,7 @@ fn a_quota_that_fills_within_a_second_has_no_window() {
     assert_eq!(header(&reply, "ratelimit"), Some(r#""all";r=0;t=1"#));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_monitor_switches_off_is_not_shown() {
     let monitor =
         r#""monitor": { "access_log": false, "reason_header": false, "ratelimit_headers": "none" }, "limits""#;
@@ -189,7 +188,7 @@ fn what_monitor_switches_off_is_not_shown() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_above_the_capacity_is_refused_without_a_promise() {
     let config = GLOBAL.replace(r#""limits": [{"#, r#""limits": [{ "cost": "header:x-cost","#);
     let sidecar = Sidecar::new(&config);
@@ -203,7 +202,7 @@ fn a_request_above_the_capacity_is_refused_without_a_promise() {
     assert_eq!(sidecar.admitted(5, &get("/")), 3, "the refused took nothing");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_malformed_cost_is_one_and_counted() {
     let config = GLOBAL.replace(r#""limits": [{"#, r#""limits": [{ "cost": "header:x-cost","#);
     let sidecar = Sidecar::new(&config);
@@ -224,7 +223,7 @@ const TWO: &str = r#"{
   ]
 }"#;
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refused_request_takes_nothing_from_the_limits_that_admitted_it() {
     let sidecar = Sidecar::new(TWO);
     let mut alice = get("/").to_vec();
@@ -241,7 +240,7 @@ fn a_refused_request_takes_nothing_from_the_limits_that_admitted_it() {
     assert_eq!(sidecar.admitted(2, &bob), 2, "alice did not use up what bob shares with her");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_key_has_its_own_bucket() {
     let sidecar = Sidecar::new(&TWO.replace(r#""max_tokens": 5"#, r#""max_tokens": 1000"#));
     for user in 0..50 {
@@ -253,13 +252,13 @@ fn each_key_has_its_own_bucket() {
     assert_eq!(sidecar.admitted(5, &get("/")), 2, "requests without the key share a bucket");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_without_the_key_passes_if_so_configured() {
     let sidecar = Sidecar::new(&TWO.replace(r#""key":"#, r#""missing": "skip", "key":"#));
     assert_eq!(sidecar.admitted(10, &get("/")), 5, "only the wide limit applies");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_shadow_limit_counts_what_the_enforced_ones_admit_and_refuses_nothing() {
     let config = r#"{ "limits": [
         { "name": "shadow", "enforced": false,
@@ -272,7 +271,7 @@ fn a_shadow_limit_counts_what_the_enforced_ones_admit_and_refuses_nothing() {
     assert_eq!(sidecar.metric("reason=.=limit/real;.;enforced=.=true;.;outrigger_refusals_total"), 5);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn limits_apply_by_operation_tier_and_method() {
     let config = r#"{
       "operations": [
@@ -329,7 +328,7 @@ fn field(name: &'static str, value: &str) -> (&'static str, String) {
     (name, value.to_owned())
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_admitted_client_is_told_its_quotas_the_strictest_first() {
     let policy = field("ratelimit-policy", r#""narrow";q=4;w=600, "wide";q=9;w=32400"#);
     assert_eq!(told("ietf", &[]), [field("ratelimit", r#""narrow";r=3, "wide";r=8"#), policy]);
@@ -341,7 +340,7 @@ fn an_admitted_client_is_told_its_quotas_the_strictest_first() {
     assert_eq!(told("none", &[]), []);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_the_service_says_of_its_quotas_is_kept_the_stricter_first() {
     let of = |style, service: &[(&str, &str)], name| {
         told(style, service).into_iter().find(|(it, _)| *it == name).map(|(_, value)| value)
@@ -358,7 +357,7 @@ fn what_the_service_says_of_its_quotas_is_kept_the_stricter_first() {
     assert_eq!(replaced.remove, ["x-ratelimit-reset"], "the service's instant is not ours");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_can_speak_the_older_fields() {
     let sidecar = Sidecar::new(&QUOTAS.replace("STYLE", "x-ratelimit"));
     sidecar.admitted(4, &get("/"));
@@ -370,7 +369,7 @@ fn a_refusal_can_speak_the_older_fields() {
     assert!((600..=660).contains(&reset), "{reset}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn of_several_refusals_the_one_that_lasts_longest_is_told_whatever_the_order() {
     let limits = [
         r#"{ "name": "hour", "key": ["path"],
@@ -409,7 +408,7 @@ fn refused_with(fallback: &str, grpc: bool) -> Reply {
     reply
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_fallback_is_served_as_configured_with_what_the_limit_knows() {
     let fallback =
         r#"{ "name": "f", "status": 503, "headers": { "Cache-Control": "no-store" }, "json": { "a": [1] } }"#;
@@ -422,7 +421,7 @@ fn a_fallback_is_served_as_configured_with_what_the_limit_knows() {
     assert_eq!(header(&reply, "ratelimit"), Some(r#""all";r=0;t=3600"#));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_fallback_sets_is_not_set_again() {
     let fallback = r#"{ "name": "f", "status": 429, "text": "slow down", "retry_after": "30s",
                         "headers": { "content-type": "text/x-mine", "RateLimit": "mine" } }"#;
@@ -432,7 +431,7 @@ fn what_a_fallback_sets_is_not_set_again() {
     assert_eq!(header(&reply, "retry-after"), Some("30"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_fallback_that_says_success_does_not_speak_of_retries() {
     let reply = refused_with(r#"{ "name": "f", "status": 200, "json": { "reviews": [] } }"#, false);
     assert_eq!(reply.status, 200);
@@ -441,7 +440,7 @@ fn a_fallback_that_says_success_does_not_speak_of_retries() {
     assert_eq!(header(&reply, "x-outrigger-reason"), Some("limit/all"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_fallback_on_grpc_becomes_a_status() {
     let cases = [
         (r#"{ "name": "f", "status": 200, "text": "x" }"#, 14),
@@ -456,7 +455,7 @@ fn a_fallback_on_grpc_becomes_a_status() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn outcomes_follow_the_response() {
     let outcome =
         |outcome: &str| format!("operation=.=other;.;tier=.=P1;.;outcome=.={outcome};.;outrigger_requests_total");
@@ -479,7 +478,7 @@ fn outcomes_follow_the_response() {
     assert_eq!(sidecar.metric(&outcome("cancelled")), 1, "the client left before there was a response");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_outcome_is_that_of_the_end_of_the_stream() {
     let cases = [
         (Some(0), "success"),
@@ -497,7 +496,7 @@ fn a_grpc_outcome_is_that_of_the_end_of_the_stream() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn durations_are_of_forwarded_requests_without_long_streams() {
     let name = "operation=.=other;.;outrigger_request_duration_milliseconds";
     let sidecar = Sidecar::new("{}");
@@ -511,7 +510,7 @@ fn durations_are_of_forwarded_requests_without_long_streams() {
     assert_eq!(sidecar.metric(name), 25);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn headers_that_are_ours_alone_are_removed() {
     let sidecar = Sidecar::new("{}");
     let mut request = get("/").to_vec();
@@ -522,7 +521,7 @@ fn headers_that_are_ours_alone_are_removed() {
     sidecar.filter.on_done(&*sidecar.host, &sidecar.worker, ticket);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn scopes_do_not_share_and_the_same_scope_does() {
     let host = MemoryHost::new();
     let one = Sidecar::on(Rc::clone(&host), GLOBAL, "root/inbound");
@@ -536,7 +535,7 @@ fn scopes_do_not_share_and_the_same_scope_does() {
     assert_eq!(second.admitted(9, &get("/")), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn state_outlives_a_configuration_and_keeps_what_was_taken() {
     let old = Sidecar::new(GLOBAL);
     assert_eq!(old.admitted(9, &get("/")), 3);
@@ -548,7 +547,7 @@ fn state_outlives_a_configuration_and_keeps_what_was_taken() {
 }
 
 /// For as long as old connections are drained, both configurations see traffic.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_tightened_limit_holds_at_once_and_for_the_old_configuration_too() {
     let limits = [
         (r#""token_bucket": { "max_tokens": 1000, "tokens_per_fill": 1, "fill_interval": "1h" }"#, "1000", "20"),
@@ -568,7 +567,7 @@ fn a_tightened_limit_holds_at_once_and_for_the_old_configuration_too() {
 }
 
 /// An idle connection of the old configuration may send its first request after the new one has served.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_old_configuration_that_begins_late_does_not_undo_the_new_one() {
     let old = GLOBAL.replace(r#""max_tokens": 3"#, r#""max_tokens": 1000"#);
     let new = Sidecar::new(GLOBAL);
@@ -583,7 +582,7 @@ fn an_old_configuration_that_begins_late_does_not_undo_the_new_one() {
 }
 
 /// Lowered while many requests are in flight, the limit is kept as soon as these allow, and shuts nobody out.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_lowered_concurrency_limit_takes_hold_as_requests_end() {
     let config =
         |most: u32| format!(r#"{{ "limits": [{{ "name": "a", "concurrency": {{ "max_in_flight": {most} }} }}] }}"#);
@@ -612,7 +611,7 @@ fn a_lowered_concurrency_limit_takes_hold_as_requests_end() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_changed_interval_does_not_shut_a_window_while_both_configurations_serve() {
     let config = |interval: &str| {
         format!(r#"{{ "limits": [{{ "name": "a", "window": {{ "max_requests": 100, "interval": "{interval}" }} }}] }}"#)
@@ -629,7 +628,7 @@ fn a_changed_interval_does_not_shut_a_window_while_both_configurations_serve() {
     assert!((750..=1000).contains(&admitted), "{admitted}");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn metrics_are_defined_once_per_worker() {
     let old = Sidecar::new(GLOBAL);
     old.admitted(9, &get("/"));
@@ -643,7 +642,7 @@ fn metrics_are_defined_once_per_worker() {
 }
 
 /// Both failure modes, for each way in which the shared state can be out of reach.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn unusable_state_follows_the_failure_mode_and_is_counted() {
     for (mode, admitted) in [("allow", 4), ("deny", 0)] {
         for call in ["shared_get", "shared_set"] {
@@ -663,7 +662,7 @@ fn unusable_state_follows_the_failure_mode_and_is_counted() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_refusal_for_want_of_state_makes_no_promise() {
     let sidecar = Sidecar::new(&GLOBAL.replace(r#""token_bucket""#, r#""failure_mode": "deny", "token_bucket""#));
     sidecar.host.break_call("shared_get");
@@ -674,7 +673,7 @@ fn a_refusal_for_want_of_state_makes_no_promise() {
     assert_eq!(header(&reply, "x-outrigger-reason"), Some("limit/all"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn no_single_broken_call_stops_a_request() {
     let calls = [
         "request_headers",
@@ -698,7 +697,7 @@ fn no_single_broken_call_stops_a_request() {
 
 /// The budget: one byte-returning call for the request (one more for the client's address), one for the response, and few
 /// scalar ones; shared data apart.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_stays_within_its_budget_of_host_calls() {
     const BYTES_ON_REQUEST: [&str; 4] = ["request_headers", "peer_address", "direction", "random"];
     const BYTES_ON_RESPONSE: [&str; 3] = ["response_status", "response_header", "grpc_status"];

@@ -20,7 +20,6 @@ use outrigger::reply::Reply;
 use outrigger::retry::budget::Budget;
 use outrigger::retry::router;
 use outrigger::shared::roster::{BEAT, EXPIRY};
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const SHOP: &str = r#"{
   "operations": [
@@ -133,7 +132,7 @@ fn usually(sidecar: &Sidecar, request: &[(&str, &str)], millis: u64) {
 
 // === what the router is told =========================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_may_be_retried_goes_on_with_all_that_the_router_must_know() {
     let sidecar = shop(THREE, "");
     let all = [
@@ -164,7 +163,7 @@ fn a_request_that_may_be_retried_goes_on_with_all_that_the_router_must_know() {
 }
 
 /// Otherwise a route's own policy would retry what must not be repeated.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_may_not_be_retried_is_told_so_and_counted_by_the_reason() {
     let sidecar = shop(THREE, "");
     let none = ["x-envoy-max-retries: 0", "x-envoy-upstream-rq-timeout-ms: 1000"];
@@ -187,7 +186,7 @@ fn a_request_that_may_not_be_retried_is_told_so_and_counted_by_the_reason() {
 }
 
 /// A retry of it would be Envoy's 507 in place of what the service said.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_with_a_large_body_is_told_to_have_no_retries_and_counted() {
     let put = with(&ORDER, ":method", "PUT");
     let (large, small) = (with(&put, "content-length", "400000"), with(&put, "content-length", "400"));
@@ -210,7 +209,7 @@ fn a_request_with_a_large_body_is_told_to_have_no_retries_and_counted() {
     assert_eq!([&small, &large, &put].map(|request| retries(&named, request)), [1, 1, 1]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_long_stream_has_neither_retries_nor_a_timeout() {
     let sidecar = shop(THREE, DEADLINE);
     let timed =
@@ -236,7 +235,7 @@ fn a_long_stream_has_neither_retries_nor_a_timeout() {
 /// As clients of the Model Context Protocol ask.
 const EITHER: (&str, &str) = ("accept", "application/json, text/event-stream");
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_takes_events_among_others_has_retries_and_a_deadline_for_when_its_answer_begins() {
     let sidecar = shop(THREE, DEADLINE);
     let (edits, ticket) = edited(&sidecar, &with(&ORDER, EITHER.0, EITHER.1));
@@ -258,7 +257,7 @@ fn a_request_that_takes_events_among_others_has_retries_and_a_deadline_for_when_
     never.end(ticket);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_is_a_long_stream_when_its_response_is_one() {
     let duration =
         |sidecar: &Sidecar| sidecar.host.metric("operation=.=place-order;.;outrigger_request_duration_milliseconds");
@@ -286,7 +285,7 @@ fn a_request_is_a_long_stream_when_its_response_is_one() {
     assert_eq!((calls(&either), calls(&ORDER), calls(&with(&ORDER, "accept", "*/*"))), (Some(1), None, None));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_client_tells_the_router_is_removed_wherever_a_rule_is_for_the_request() {
     let mut request: Vec<(&str, &str)> = ORDER.to_vec();
     request.extend(router::CONTROL.map(|name| (name, "7")));
@@ -315,7 +314,7 @@ fn what_a_client_tells_the_router_is_removed_wherever_a_rule_is_for_the_request(
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_first_rule_for_a_request_is_the_only_one() {
     let sidecar = shop(
         r#"{ "operations": ["place-order"], "methods": ["POST"], "timeout": "1s", "max_attempts": 1 },
@@ -343,7 +342,7 @@ const X: &str = "x-request-timeout-ms";
 const ENVOY: &str = "x-envoy-expected-rq-timeout-ms";
 const GRPC: &str = "grpc-timeout";
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_smallest_time_counts_and_is_passed_on_where_the_caller_said_it() {
     let sidecar = shop("", DEADLINE);
     let check = |given: &[(&str, &str)], expected: &[&str]| {
@@ -366,7 +365,7 @@ fn the_smallest_time_counts_and_is_passed_on_where_the_caller_said_it() {
 }
 
 /// They hold for retried operations too, whatever their own timeout, which is never extended by them.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_rule_for_retries_reads_what_callers_proxies_say() {
     let time = |lines: Vec<String>, name: &str| lines.into_iter().find(|it| it.starts_with(name));
     let all = |lines| time(lines, router::TIMEOUT);
@@ -386,7 +385,7 @@ fn a_rule_for_retries_reads_what_callers_proxies_say() {
     assert_eq!(each(told(&shop("{}", DEADLINE), &ORDER)), attempt(3000));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_without_time_is_refused_at_once_and_nobody_may_repeat_it() {
     let sidecar = Sidecar::new(&document(
         THREE,
@@ -411,7 +410,7 @@ fn a_request_without_time_is_refused_at_once_and_nobody_may_repeat_it() {
     assert_eq!(reason(&refusal(&sidecar, &ORDER)), "limit/all", "the refused took nothing of it");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_has_less_time_than_its_operation_takes_is_refused_but_for_one_a_second() {
     let sidecar = shop("", DEADLINE);
     usually(&sidecar, &ORDER, 200);
@@ -436,7 +435,7 @@ fn a_request_that_has_less_time_than_its_operation_takes_is_refused_but_for_one_
 }
 
 /// Failures are often fast, and what another rule is for says nothing about what this one is for.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_successes_that_a_rule_is_for_tell_what_is_usual() {
     let little = with(&ORDER, X, "1");
     let learn = |sidecar: &Sidecar, request: &[(&str, &str)], response: &[(&str, &str)], millis: u64| {
@@ -481,7 +480,7 @@ fn queued(sidecar: &Sidecar, request: &[(&str, &str)], millis: u64) -> Ticket {
     ticket
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_wait_is_taken_off_the_time_and_the_budget_is_asked_after_it() {
     let sidecar = Sidecar::new(&document(THREE, DEADLINE, QUEUE));
     sidecar.end(edited(&sidecar, &ORDER).1);
@@ -511,7 +510,7 @@ fn a_wait_is_taken_off_the_time_and_the_budget_is_asked_after_it() {
     sidecar.answer(ticket);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_has_waited_too_long_is_refused_and_keeps_nothing() {
     let sidecar = Sidecar::new(&document(
         THREE,
@@ -539,7 +538,7 @@ fn who_has_waited_too_long_is_refused_and_keeps_nothing() {
     assert_eq!(refused(&sidecar.host, "deadline"), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_still_has_a_millisecond_goes_on() {
     let sidecar = Sidecar::new(&document("", DEADLINE, QUEUE));
     sidecar.end(edited(&sidecar, &ORDER).1);
@@ -553,7 +552,7 @@ fn who_still_has_a_millisecond_goes_on() {
 }
 
 /// To wait first and be refused then is worse than to be refused.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn nobody_waits_who_would_have_too_little_time_after_it() {
     let sidecar = Sidecar::new(&document("", DEADLINE, QUEUE));
     usually(&sidecar, &ORDER, 200);
@@ -570,7 +569,7 @@ fn nobody_waits_who_would_have_too_little_time_after_it() {
 
 // === the budget ======================================================================================================
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_burst_of_requests_cannot_overdraw_the_account() {
     let sidecar = shop(THREE, "");
     let mut tickets = Vec::new();
@@ -599,7 +598,7 @@ fn a_burst_of_requests_cannot_overdraw_the_account() {
 }
 
 /// What is left of the five tokens, whatever becomes of a request for which two were set aside.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_was_set_aside_comes_back_however_the_request_ends() {
     type End = fn(&Sidecar, Ticket);
     let cases: [(&str, Option<u32>, End, u32); 10] = [
@@ -658,7 +657,7 @@ fn what_was_set_aside_comes_back_however_the_request_ends() {
     assert_eq!(sidecar.host.metric("call=.=attempts;.;outrigger_host_errors_total"), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn whoever_refuses_a_request_leaves_the_account_as_it_is() {
     let limit = |max: u32| {
         format!(
@@ -687,7 +686,7 @@ fn whoever_refuses_a_request_leaves_the_account_as_it_is() {
 }
 
 /// A breaker that admits a probe and no more refuses when the limits have admitted already.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn whoever_finds_no_probe_after_a_wait_set_nothing_aside() {
     let breaker = r#""breakers": [{ "name": "shop", "trip": { "consecutive_failures": 1 } }],"#;
     let sidecar = Sidecar::new(&document(THREE, "", &format!("{QUEUE}{breaker}")));
@@ -704,7 +703,7 @@ fn whoever_finds_no_probe_after_a_wait_set_nothing_aside() {
     assert_eq!((reason(&reply), account(&sidecar)), ("breaker/shop", untouched));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn successes_pay_whether_or_not_they_might_have_been_retried() {
     let rule = THREE.replacen('{', r#"{ "budget": { "ratio": 0.5, "min_per_second": 0 }, "#, 1);
     let sidecar = shop(&rule, "");
@@ -732,7 +731,7 @@ fn successes_pay_whether_or_not_they_might_have_been_retried() {
 }
 
 /// A failure that was replaced is one to the service, even if the client sees a success.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_replaced_failure_does_not_pay() {
     let more = r#""on_failure": [{ "fallback": "empty" }], "fallbacks": [{ "name": "empty", "status": 200 }],"#;
     let sidecar = Sidecar::new(&document(THREE, "", more));
@@ -751,7 +750,7 @@ fn a_replaced_failure_does_not_pay() {
     assert_eq!(account(&sidecar), account(&plain));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_call_that_fails_in_its_trailers_does_not_pay_either() {
     let accounts = [0, 14].map(|status| {
         let sidecar = shop(THREE, "");
@@ -767,7 +766,7 @@ fn a_grpc_call_that_fails_in_its_trailers_does_not_pay_either() {
     assert_eq!(accounts, [10, 0]);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_account_outlives_a_configuration_and_belongs_to_its_rule() {
     let two = |first: &str| {
         document(&format!(r#"{{ "operations": ["reviews"], {first} }}, {{ "max_attempts": 5 }}"#), "", "")
@@ -789,7 +788,7 @@ fn an_account_outlives_a_configuration_and_belongs_to_its_rule() {
 }
 
 /// Nothing would be seen of the service while whatever stands behind the deadline takes the trials for itself.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_trial_that_is_not_sent_on_is_left_to_the_next_request() {
     let little = with(&ORDER, X, "100");
     let is_trial = |sidecar: &Sidecar| match sidecar.ask(&little) {
@@ -840,7 +839,7 @@ fn a_trial_that_is_not_sent_on_is_left_to_the_next_request() {
     sidecar.end(last);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_retry_that_would_come_too_late_is_not_paid_for() {
     let sidecar = shop(THREE, DEADLINE);
     usually(&sidecar, &ORDER, 200);
@@ -868,7 +867,7 @@ fn fail(sidecar: &Sidecar) -> u32 {
 }
 
 /// What time pays is the sidecar's, and is divided by those who are there.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_share_what_time_pays_and_those_who_go_leave_theirs() {
     const STEP: u64 = 100 * MILLISECOND;
     let config = document(&THREE.replacen('{', r#"{ "budget": { "ratio": 0, "min_per_second": 2 }, "#, 1), "", "");
@@ -919,7 +918,7 @@ fn random_request(workers: &[Sidecar], random: &mut Random, pause: u64, excess: 
 }
 
 /// In any interval of any run, whichever worker a request comes to.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_bound_holds_for_all_workers_together() {
     for seed in 1..=10 {
         let mut random = Random::seeded(seed);
@@ -936,7 +935,7 @@ fn the_bound_holds_for_all_workers_together() {
 }
 
 /// The same where so little comes that workers take each other for gone.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_bound_holds_for_workers_that_are_seldom_needed() {
     for seed in 1..=10 {
         let mut random = Random::seeded(seed);
@@ -951,7 +950,7 @@ fn the_bound_holds_for_workers_that_are_seldom_needed() {
 }
 
 /// Each would find itself alone, or nearly so.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn workers_that_come_back_together_spend_what_is_theirs_together() {
     let workers = Sidecar::several(8, &document(THREE, "", ""));
     let host = &workers[0].host;
@@ -982,7 +981,7 @@ fn workers_that_come_back_together_spend_what_is_theirs_together() {
     assert_eq!(workers[0].worker.sharers.last(), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_worker_is_told_of_the_others_within_a_beat_and_of_their_end_when_they_expire() {
     let workers = Sidecar::several(2, &document(THREE, "", ""));
     let alive = || [workers[0].worker.roster.alive(), workers[1].worker.roster.alive()];
@@ -1031,7 +1030,7 @@ fn bytes_returned(sidecar: &Sidecar, request: &[(&str, &str)], answer: &[(&str, 
     BYTES.iter().flat_map(times).collect()
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn only_requests_that_a_rule_is_for_cost_a_call_more_and_only_if_they_may_be_retried() {
     let ok = [(":status", "200")];
     let http = ["request_headers", "response_status"];

@@ -17,7 +17,6 @@ use outrigger::reply::Reply;
 use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::meter::Meter;
 use outrigger::time::Timestamp;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 /// One limit of a random set.
 #[derive(Clone, Debug)]
@@ -287,14 +286,14 @@ fn assert_longest<'a>(reply: &Reply, refusals: impl Iterator<Item = (&'a Rule, &
     assert!(longest <= Some(lasts(reply)), "{context}: {} is not the longest", named.name);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_is_admitted_if_each_limit_would_admit_it_and_otherwise_changes_no_state() {
     for seed in 1..=150 {
         all_or_nothing(seed, 40);
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_order_of_limits_decides_nothing() {
     for seed in 201..=300 {
         let mut random = Random::seeded(seed);
@@ -338,7 +337,7 @@ fn passing(count: u32, kind: usize) -> Policy {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_one_client_is_refused_is_not_taken_from_the_others() {
     for shared in 0..4 {
         for own in 0..4 {
@@ -384,7 +383,7 @@ fn what_one_client_is_refused_is_not_taken_from_the_others() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn who_is_refused_by_a_later_limit_has_evicted_nobody() {
     for mode in ["allow", "deny"] {
         for own in 0..3 {
@@ -421,7 +420,7 @@ fn who_is_refused_by_a_later_limit_has_evicted_nobody() {
 
 // === cost ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_cost_takes_that_much_of_every_kind() {
     for kind in 0..4 {
         for keyed in [false, true] {
@@ -440,7 +439,7 @@ fn a_cost_takes_that_much_of_every_kind() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn an_absurd_cost_is_refused_without_a_promise_or_counts_as_one() {
     for kind in 0..4 {
         for keyed in [false, true] {
@@ -469,7 +468,7 @@ fn an_absurd_cost_is_refused_without_a_promise_or_counts_as_one() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_request_that_never_passes_is_not_told_to_come_again() {
     for kind in 0..4 {
         for keyed in [false, true] {
@@ -493,7 +492,7 @@ fn a_request_that_never_passes_is_not_told_to_come_again() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_malformed_cost_counts_as_one_when_reasons_are_compared_too() {
     let rule =
         |name: &str, policy, keyed, priced| Rule { name: name.to_owned(), policy, keyed, enforced: true, priced };
@@ -509,7 +508,7 @@ fn a_malformed_cost_counts_as_one_when_reasons_are_compared_too() {
 
 // === shadow mode ===
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_shadow_queue_holds_nobody() {
     let rule =
         |name: &str, policy, enforced| Rule { name: name.to_owned(), policy, keyed: false, enforced, priced: false };
@@ -524,7 +523,7 @@ fn a_shadow_queue_holds_nobody() {
     assert_eq!(sidecar.worker.waiting.get(), 0);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_shadow_limit_does_not_count_what_an_enforced_queue_refuses_for_want_of_time() {
     let rule =
         |name: &str, policy, enforced| Rule { name: name.to_owned(), policy, keyed: false, enforced, priced: false };
@@ -544,7 +543,7 @@ fn a_shadow_limit_does_not_count_what_an_enforced_queue_refuses_for_want_of_time
     assert_eq!(shadow.shadow_refusals(&sidecar.host), 1);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_shadow_limit_that_is_full_takes_nothing_more() {
     for kind in 0..4 {
         let shadow =

@@ -6,7 +6,6 @@ use crate::common::sidecar::{Sidecar, ended, header, reason, refused, served};
 use outrigger::host::LogField;
 use outrigger::pipeline::Decision;
 use outrigger::reply::Reply;
-use wasm_bindgen_test::wasm_bindgen_test;
 
 const SHOP: &str = r#"{
   "operations": [
@@ -46,7 +45,7 @@ fn refusal(config: &str, headers: &[(&str, &str)]) -> (Sidecar, Reply) {
 
 const REVIEWS: [(&str, &str); 1] = [(":path", "/reviews/17")];
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_first_switch_that_is_on_and_applies_gives_up_the_request() {
     let switches = r#"[
         { "name": "off", "active": false },
@@ -72,7 +71,7 @@ fn the_first_switch_that_is_on_and_applies_gives_up_the_request() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_switch_that_selects_nothing_selects_everything_and_one_that_is_off_nothing() {
     assert_eq!(given_up(r#"[{ "name": "closed", "active": true }]"#, &[]), Some("switch/closed".to_owned()));
     assert_eq!(given_up(r#"[{ "name": "closed", "active": false }]"#, &[]), None);
@@ -81,7 +80,7 @@ fn a_switch_that_selects_nothing_selects_everything_and_one_that_is_off_nothing(
 }
 
 /// The documented example: who reads is served, who writes is told to come back.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn read_only_is_a_switch_of_methods() {
     let switches = r#"[{ "name": "read-only", "active": true, "operations": ["place-order"],
                          "methods": ["POST", "PUT", "PATCH", "DELETE"], "fallback": "sorry" }]"#;
@@ -94,7 +93,7 @@ fn read_only_is_a_switch_of_methods() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_preflight_passes_and_only_a_true_one() {
     let closed = r#"[{ "name": "closed", "active": true }]"#;
     let options = (":method", "OPTIONS");
@@ -106,7 +105,7 @@ fn a_preflight_passes_and_only_a_true_one() {
     }
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn limits_apply_to_preflights_all_the_same() {
     let sidecar = Sidecar::new(&shop(r#"[{ "name": "closed", "active": true }]"#));
     let preflight = [(":method", "OPTIONS"), ("origin", "https://a.example"), ("access-control-request-method", "GET")];
@@ -115,7 +114,7 @@ fn limits_apply_to_preflights_all_the_same() {
     assert!(reason(&reply).starts_with("limit/"), "{}", reason(&reply));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn without_a_fallback_the_reply_is_the_standard_one() {
     let (sidecar, reply) = refusal(&shop(r#"[{ "name": "closed", "active": true }]"#), &REVIEWS);
     assert_eq!(reply.status, 503);
@@ -139,7 +138,7 @@ fn without_a_fallback_the_reply_is_the_standard_one() {
     assert_eq!(sidecar.host.log_field(LogField::Detail), None);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_grpc_call_is_told_in_its_own_words() {
     let grpc = [(":method", "POST"), (":path", "/reviews/17"), ("content-type", "application/grpc+proto")];
     let (_, reply) = refusal(&shop(r#"[{ "name": "closed", "active": true }]"#), &grpc);
@@ -158,7 +157,7 @@ fn a_grpc_call_is_told_in_its_own_words() {
     assert_eq!(reply.grpc_status, 8);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn a_fallback_takes_the_place_of_the_standard_reply() {
     let (sidecar, reply) = refusal(&shop(r#"[{ "name": "s", "active": true, "fallback": "no-reviews" }]"#), &REVIEWS);
     assert_eq!((reply.status, reply.body.as_slice()), (200, br#"{ "reviews": [] }"#.as_slice()));
@@ -174,7 +173,7 @@ fn a_fallback_takes_the_place_of_the_standard_reply() {
     assert_eq!(header(&reply, "x-envoy-ratelimited"), Some("true"));
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn each_refusal_is_counted_once_and_the_request_as_degraded() {
     let switches = r#"[{ "name": "a", "active": true, "operations": ["reviews"] }, { "name": "b", "active": true }]"#;
     let sidecar = Sidecar::new(&shop(switches));
@@ -190,7 +189,7 @@ fn each_refusal_is_counted_once_and_the_request_as_degraded() {
 }
 
 /// The filter's own reply comes back to it as a response.
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn the_own_reply_is_not_taken_for_the_services() {
     let sidecar = Sidecar::new(&shop(r#"[{ "name": "s", "active": true }]"#));
     let (decision, ticket) = sidecar.ask(&REVIEWS);
@@ -204,7 +203,7 @@ fn the_own_reply_is_not_taken_for_the_services() {
     assert_eq!(sidecar.host.records().len(), 0, "no breaker heard of it");
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn what_a_switch_refuses_costs_neither_limits_nor_breakers_anything() {
     let sidecar = Sidecar::new(&shop(r#"[{ "name": "s", "active": true, "tiers": ["P3"] }]"#));
     for _ in 0..5 {
@@ -222,7 +221,7 @@ fn what_a_switch_refuses_costs_neither_limits_nor_breakers_anything() {
     sidecar.answer(ticket);
 }
 
-#[wasm_bindgen_test(unsupported = test)]
+#[test]
 fn header_and_access_log_can_be_turned_off() {
     let document = SHOP.replace("SWITCHES", r#"[{ "name": "s", "active": true }]"#);
     let document = document.replace("MONITOR", r#"{ "reason_header": false, "access_log": false }"#);
