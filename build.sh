@@ -147,8 +147,8 @@ native_tests() {
 
 # In Node.js. Optimised a little, which takes less time than it saves.
 wasm_tests() {
-  heading "The engine's tests as wasm32"
   get_wasi
+  heading "The engine's tests as wasm32"
   local wasm=()
   for name in "${wasm_tests[@]}"; do wasm+=(--test "$name"); done
   WASI_SHIM=$wasi_shim CARGO_TARGET_WASM32_WASIP1_RUNNER="node $root/tests/wasi.mjs" CARGO_PROFILE_TEST_OPT_LEVEL=1 \
@@ -156,10 +156,10 @@ wasm_tests() {
 }
 
 scenarios() { # scenarios [FILTER...]
-  heading "Scenarios on a real Envoy"
   get_envoy
   get_promtool
   get_pyyaml
+  heading "Scenarios on a real Envoy"
   # More at once than there are cores: most of their time they wait. Those that measure have the machine to themselves.
   ENVOY=$ENVOY PROMTOOL=$PROMTOOL PYYAML=$PYYAML OUTRIGGER_WASM=$module OUTRIGGER_TRAP_WASM=$trap_module \
     cargo test --locked --test "$envoy_test" -- --test-threads "$scenarios_at_once" "$@"

@@ -288,9 +288,9 @@ async fn a_hundred_thousand_paths_cost_no_more_memory_than_a_few_thousand() {
             "direct_response": { "body": { "inline_string": body } },
             "response_headers_to_add": [fresh],
         }))
-        .failing_with("x-fail", 503)
         .quiet()
-        .filter(Filter::new(&policy(json!({ "max_age": "10m", "max_bytes": 1_048_576 }))));
+        .filter(Filter::new(&policy(json!({ "max_age": "10m", "max_bytes": 1_048_576 }))))
+        .failing_with("x-fail", 503);
     let envoy = turn.start(Bootstrap::new(listener).concurrency(4)).await;
     let mut wires = envoy.wires(CONNECTIONS).await;
     let mut memory = Vec::new();

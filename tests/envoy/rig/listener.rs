@@ -68,16 +68,15 @@ impl Listener {
         self
     }
 
-    /// Answers requests that have this header with this status itself.
+    /// With Envoy's fault injection behind the filters that were added before: requests that have this header fail with this status.
+    #[allow(dead_code, reason = "the bench shares this module")]
     pub(crate) fn failing_with(mut self, header: &str, status: u16) -> Self {
-        let marked = json!([{ "name": header, "present_match": true }]);
-        self.routes.insert(
-            0,
-            json!({
-                "match": { "prefix": "/", "headers": marked },
-                "direct_response": { "status": status, "body": { "inline_string": "failed" } },
-            }),
-        );
+        let fault = json!({
+            "headers": [{ "name": header, "present_match": true }],
+            "abort": { "http_status": status, "percentage": { "numerator": 100 } },
+        });
+        let config = any("envoy.extensions.filters.http.fault.v3.HTTPFault", fault);
+        self.filters.push(json!({ "name": "envoy.filters.http.fault", "typed_config": config }));
         self
     }
 
