@@ -75,10 +75,12 @@ fn answered(host: &dyn Host, plan: &Plan, ticket: &mut Ticket, status: u16) -> R
     let fails = plan.failures.contains(status);
     let is_judged = plan.is_guarded() || ticket.interest != Interest::Nothing;
     let is_early = failures::FIRST <= status && ticket.upload == Upload::Underway;
-    let origin = match () {
-        () if is_early || ticket.is_probe() || (fails && is_judged) => host.origin()?,
-        () if !fails && matches!(ticket.breaker, Guard::Passed(..)) && !was_sent(host, ticket)? => Origin::Elsewhere,
-        () => Origin::Service,
+    let origin = if is_early || ticket.is_probe() || (fails && is_judged) {
+        host.origin()?
+    } else if !fails && matches!(ticket.breaker, Guard::Passed(..)) && !was_sent(host, ticket)? {
+        Origin::Elsewhere
+    } else {
+        Origin::Service
     };
     // The client did its part, or what failed has nothing to do with that.
     let is_fair = ticket.upload == Upload::Complete || !fails;
