@@ -384,10 +384,10 @@ fn pass(ticket: &Ticket, mut fields: FieldEdits) -> Answer {
     Answer::Pass(fields)
 }
 
-/// Has the response become the reply, if it can.
+/// Has the response become the reply where that is called for.
 fn place(host: &dyn Host, worker: &Worker, reply: Reply, ticket: &Ticket, end: End) -> Answer {
     let wants = ticket.memory.as_deref().map_or(Wants::Body, |memory| memory.caller.wants);
-    if Placed::is_possible(&reply, wants, end) {
+    if Placed::is_called_for(&reply, wants, end) {
         match host.response_headers() {
             Ok(response) => return Answer::Become(Box::new(Placed::new(reply, &response, wants))),
             Err(error) => worker.trouble.host_error(host, error),

@@ -87,9 +87,14 @@ impl Reply {
 
     /// Adds a header unless there is one of that name already.
     pub fn add_missing_header(&mut self, name: &'static str, value: String) {
-        if !self.headers.iter().any(|(it, _)| it == name) {
+        if !self.has_header(name) {
             self.headers.push((Cow::Borrowed(name), value));
         }
+    }
+
+    /// Whether there is a header of that name.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(it, _)| it == name)
     }
 
     /// Keeps the caller's Envoy and gRPC library from trying again at once, and says when to. A reply that is taken for the

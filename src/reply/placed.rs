@@ -1,8 +1,11 @@
 //! A reply in place of a response that is on its way.
 //!
-//! The proxy can drop a response and send a reply of ours, past all filters that stand before this one: CORS, gRPC-Web,
-//! compression and other modules never see it. So, wherever it can be done, the response itself is changed: its headers
-//! are exchanged, and its body as it comes. That asks for one read of its headers more.
+//! The proxy can drop a response and send a reply of ours, at once and whole, but past all filters that stand before this one: CORS,
+//! gRPC-Web, compression and other modules never see it. Or the response itself is changed: its headers are exchanged, and
+//! its body as it comes. Those filters see that, but the reply ends only when the response does, and a service that fails
+//! may leave that open. So a response is changed where it ends with its headers, and where the client could not use the
+//! reply otherwise: a page of another origin without what a CORS filter adds, a client of gRPC-Web untranslated. It asks for
+//! one read of the response's headers more.
 
 use std::borrow::Cow;
 
@@ -10,6 +13,8 @@ use crate::headers::Headers;
 use crate::host::End;
 use crate::operation::request::Request;
 use crate::reply::{Protocol, Reply};
+
+const ALLOW_ORIGIN: &str = "access-control-allow-origin";
 
 /// What a response becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub struct Placed {
 pub enum Wants {
     /// As of most requests.
     Body,
+    /// The same, for a page of another origin, which has to be allowed to read it.
+    PageBody,
     /// As of a `HEAD`.
     HeadersOnly,
     /// Its status at least: a call of gRPC-Web that a filter in front has translated to gRPC. Such clients take the status from headers,
@@ -41,19 +48,24 @@ impl Wants {
         if request.grpc && request.headers.get("x-grpc-web").is_some() {
             return Self::Status;
         }
-        Self::Body
+        match request.headers.get("origin") {
+            Some(_) => Self::PageBody,
+            None => Self::Body,
+        }
     }
 }
 
 impl Placed {
-    /// Whether a response whose headers end it, or do not, can become the reply.
+    /// Whether a response whose headers end it, or do not, is to become the reply.
     ///
     /// A response that ends with its headers cannot be given a body. A gRPC client takes the status only from headers that end
     /// the response, and what follows cannot be taken away, only emptied.
-    pub fn is_possible(reply: &Reply, wants: Wants, end: End) -> bool {
+    pub fn is_called_for(reply: &Reply, wants: Wants, end: End) -> bool {
         match (reply.protocol, end) {
-            (Protocol::Http, End::Later) | (Protocol::Grpc, End::Here) => true,
+            (Protocol::Grpc, End::Here) => true,
             (Protocol::Http, End::Here) => reply.body.is_empty() || wants == Wants::HeadersOnly,
+            // What says itself who may read it needs no filter in front.
+            (Protocol::Http, End::Later) => wants == Wants::PageBody && !reply.has_header(ALLOW_ORIGIN),
             (Protocol::Grpc, End::Later) => wants == Wants::Status,
         }
     }

@@ -13,6 +13,7 @@ use crate::rig::filter::Filter;
 use crate::rig::grpc_upstream::GrpcUpstream;
 use crate::rig::listener::Listener;
 use crate::rig::policy::supply;
+use crate::rig::raw_upstream::RawUpstream;
 use crate::rig::turn::Turn;
 use crate::rig::upstream::{Manner, Upstream};
 use crate::rig::wire::Wire;
@@ -118,6 +119,30 @@ async fn where_a_failure_has_no_body_the_fallbacks_own_cors_fills_in() {
         assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE), "{answer:?}");
         let answer = from_page(&client, "/reviews/1", &[("x-answer-status", "503")]).await;
         assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE), "and once where both know it: {answer:?}");
+    }
+}
+
+/// A service that dies in the middle of its error page is just what a fallback is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_breaks_off_or_never_comes_breaks_off_no_reply() {
+    let turn = Turn::shared().await;
+    let mut fallback = nothing();
+    fallback["cors"] = json!({ "allow_origin": [PAGE] });
+    let begun = [
+        "HTTP/1.1 503 Service Unavailable\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n",
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 10\r\n\r\n",
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 10\r\n\r\nabcde",
+    ];
+    for said in begun {
+        let upstream = RawUpstream::hang_up(said).await;
+        let listener = Listener::to(upstream.cluster()).filter(Filter::new(&policy(fallback.clone())));
+        let envoy = turn.start(Bootstrap::new(listener)).await;
+        for client in [envoy.client(), Client::http2(envoy.address())] {
+            for answer in [client.get("/reviews/1").await, from_page(&client, "/reviews/1", &[]).await] {
+                assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"reviews":[]}"#), "{said}: {answer:?}");
+                assert_eq!(answer.reason(), Some("failure/reviews"));
+            }
+        }
     }
 }
 

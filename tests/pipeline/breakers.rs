@@ -632,7 +632,7 @@ fn a_replaced_failure_counts_once() {
         let mut ticket = sidecar.begin(&ORDER).unwrap();
         sidecar.host.set_response(&[(":status", "503")]);
         let answer = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
-        assert!(matches!(answer, Answer::Become(_)));
+        assert!(matches!(answer, Answer::Replace(_)));
         // The reply comes by as if it were the service's.
         sidecar.host.set_response(&[(":status", "200")]);
         assert_eq!(sidecar.replacement(ticket, &[(":status", "200")]), None);

@@ -128,7 +128,7 @@ fn the_reply_that_is_served_is_not_judged_again() {
     let mut ticket = sidecar.begin(&REVIEWS).unwrap();
     sidecar.host.set_response(&[(":status", "500")]);
     let first = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
-    assert!(matches!(first, Answer::Become(_)));
+    assert!(matches!(first, Answer::Replace(_)));
     // The reply comes by, with a status of its own.
     assert_eq!(sidecar.replacement(ticket, &[(":status", "503")]), None);
     assert_eq!(
@@ -642,6 +642,8 @@ fn an_answer_that_was_just_kept_is_not_kept_again() {
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
+const PAGE: [(&str, &str); 1] = [("origin", "https://page.example")];
+
 /// What becomes of a failed response with these headers, which end it or not.
 fn becomes(sidecar: &Sidecar, request: &[(&str, &str)], response: &[(&str, &str)], end: End) -> Answer {
     let mut ticket = sidecar.begin(request).unwrap();
@@ -676,7 +678,7 @@ fn a_failed_response_becomes_the_fallback_and_nothing_of_the_failure_stays() {
         ("x-request-id", "i-1"),
         ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
     ];
-    let Answer::Become(placed) = becomes(&sidecar, &REVIEWS, &response, End::Later) else {
+    let Answer::Become(placed) = becomes(&sidecar, &[&REVIEWS[..], &PAGE].concat(), &response, End::Later) else {
         panic!("it was to be changed in place");
     };
     let body = br#"{ "reviews": [], "why": "failure/reviews i-1" }"#;
@@ -702,10 +704,16 @@ fn what_cannot_become_the_reply_is_replaced_by_it() {
     let head = [&REVIEWS[..], &[(":method", "HEAD")]].concat();
     let call = [&CALL[..], &[("x-request-id", "i")]].concat();
     let web = [&CALL[..], &[("x-grpc-web", "1")]].concat();
+    let page = [&REVIEWS[..], &PAGE].concat();
     let (failed, unavailable) = ([(":status", "503")], [(":status", "200"), ("grpc-status", "14")]);
-    let cases: [(Pairs<'_>, Pairs<'_>, End, bool); 8] = [
-        (&REVIEWS, &failed, End::Later, true),
+    let cases: [(Pairs<'_>, Pairs<'_>, End, bool); 11] = [
+        // It might never end, and the reply with it.
+        (&REVIEWS, &failed, End::Later, false),
+        (&head, &failed, End::Later, false),
+        // A page could not read the reply otherwise.
+        (&page, &failed, End::Later, true),
         // It cannot be given a body.
+        (&page, &failed, End::Here, false),
         (&REVIEWS, &failed, End::Here, false),
         (&head, &failed, End::Here, true),
         (&call, &unavailable, End::Here, true),
@@ -722,7 +730,7 @@ fn what_cannot_become_the_reply_is_replaced_by_it() {
     }
     // Nor if its headers cannot be read.
     sidecar.host.break_call("response_headers");
-    assert!(matches!(becomes(&sidecar, &REVIEWS, &failed, End::Later), Answer::Replace(_)));
+    assert!(matches!(becomes(&sidecar, &page, &failed, End::Later), Answer::Replace(_)));
 }
 
 #[test]
@@ -734,8 +742,9 @@ fn a_length_is_told_where_the_response_told_one_or_asked_for_no_body() {
             other => panic!("{other:?}"),
         };
     let told = Some(("content-length".to_owned(), "47".to_owned()));
-    assert_eq!(length(&REVIEWS, &[(":status", "503"), ("content-length", "9")], End::Later), told);
-    assert_eq!(length(&REVIEWS, &[(":status", "503")], End::Later), None, "there may be trailers and no body");
+    let page = [&REVIEWS[..], &PAGE].concat();
+    assert_eq!(length(&page, &[(":status", "503"), ("content-length", "9")], End::Later), told);
+    assert_eq!(length(&page, &[(":status", "503")], End::Later), None, "there may be trailers and no body");
     let head = [&REVIEWS[..], &[(":method", "HEAD")]].concat();
     assert_eq!(length(&head, &[(":status", "503")], End::Here), told);
 }
@@ -767,7 +776,7 @@ fn what_is_changed_in_place_costs_one_call_more() {
     let sidecar = shop(EMPTY);
     let calls = |end| {
         sidecar.host.take_calls();
-        let _ = becomes(&sidecar, &REVIEWS, &[(":status", "503")], end);
+        let _ = becomes(&sidecar, &[&REVIEWS[..], &PAGE].concat(), &[(":status", "503")], end);
         sidecar.host.take_calls().get("response_headers").copied()
     };
     let _ = calls(End::Later);

@@ -738,7 +738,7 @@ fn a_replaced_failure_does_not_pay() {
     for _ in 0..100 {
         let (_, ticket) = edited(&sidecar, &ORDER);
         sidecar.host.set_attempts(Some(1));
-        assert!(matches!(sidecar.answer_with(ticket, &UNAVAILABLE), Answer::Become(_)));
+        assert!(matches!(sidecar.answer_with(ticket, &UNAVAILABLE), Answer::Replace(_)));
     }
     assert_eq!(ended(&sidecar.host, "place-order", "degraded"), 100);
     let plain = shop(THREE, "");
