@@ -1,5 +1,8 @@
 //! From a document whose fields are good to a configuration that is good: names are resolved, alternatives chosen,
 //! defaults filled in.
+//!
+//! What reads a list is not inlined: all of them would make one function of 20 KB, and a proxy keeps memory by the size of the
+//! biggest function that it compiled.
 
 mod degrade;
 mod fallback;
@@ -141,6 +144,7 @@ fn client_ip(given: Option<document::ClientIp>) -> Result<ClientIp, ConfigError>
     Ok(client_ip)
 }
 
+#[inline(never)]
 fn operations(given: Vec<document::Operation>) -> Result<Vec<Operation>, ConfigError> {
     let mut names = Names::new("operations");
     let mut operations = Vec::with_capacity(given.len() + 1);
@@ -230,6 +234,7 @@ fn needs_outer_blank(pattern: &Pattern) -> bool {
     }
 }
 
+#[inline(never)]
 fn limits(given: Vec<document::Limit>, known: &Known<'_>) -> Result<Vec<LimitSpec>, ConfigError> {
     let mut names = Names::new("limits");
     let mut limits = Vec::with_capacity(given.len());
