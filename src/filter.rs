@@ -111,9 +111,11 @@ impl Filter {
 impl Plan {
     fn new(operation: usize, config: &Config, scope: &str, worker: &Worker) -> Self {
         let name = config.operations.get(operation).map_or("", |it| &it.name);
-        let mut limits = including(operation, &config.limits, |spec| &spec.selection);
+        let is_enforced = |index: &usize| config.limits.get(*index).is_some_and(|spec| spec.enforced);
+        let limits = including(operation, &config.limits, |spec| &spec.selection);
         // Shadow limits count only what the others admit.
-        limits.sort_by_key(|index| config.limits.get(*index).is_some_and(|spec| !spec.enforced));
+        let (mut limits, mut shadow): (Vec<_>, Vec<_>) = limits.into_iter().partition(is_enforced);
+        limits.append(&mut shadow);
         let on_failure = including(operation, &config.on_failure, |spec| &spec.selection);
         let breakers = including(operation, &config.breakers, |spec| &spec.selection);
         let retries = including(operation, &config.retries, |spec| &spec.selection);

@@ -31,7 +31,7 @@
 //! # Code map
 //!
 //! Folders are the playbook: [`limit`], [`degrade`], [`retry`], [`monitor`]. Beside them stand what a request is
-//! ([`operation`], [`headers`]), what workers share ([`shared`]) or keep ([`worker`]), how it is described
+//! ([`operation`], [`headers`]), what workers share ([`shared`]) or keep ([`worker`], [`sorted`]), how it is described
 //! ([`config`]) and put to work ([`filter`]), the one request path ([`pipeline`]), and the boundary: [`host`] and its
 //! implementation for Envoy, `envoy`. Among an upstream's filters the module sees attempts, not requests, and all that it
 //! does there is in [`attempt`].
@@ -65,5 +65,6 @@ pub mod pipeline;
 pub mod reply;
 pub mod retry;
 pub mod shared;
+pub mod sorted;
 pub mod time;
 pub mod worker;

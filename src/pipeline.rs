@@ -325,7 +325,7 @@ impl Filter {
     }
 
     /// What an admitted client is told about its quotas. What the service itself says stays.
-    fn quota_fields(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> FieldEdits {
+    fn quota_fields(&self, host: &dyn Host, worker: &Worker, ticket: &Ticket) -> FieldEdits {
         if !self.monitor.ratelimit_headers_on_success {
             return FieldEdits::default();
         }

@@ -1,11 +1,12 @@
 //! From a document whose fields are good to a configuration that is good: names are resolved, alternatives chosen,
 //! defaults filled in.
+//!
+//! What reads a list is not inlined: all of them would make one function of 20 KB, and a proxy keeps memory by the size of the
+//! biggest function that it compiled.
 
 mod degrade;
 mod fallback;
 mod retry;
-
-use std::collections::BTreeSet;
 
 use super::document::{self, Document};
 use super::error::ConfigError;
@@ -29,6 +30,7 @@ use crate::operation::path::Parameters;
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::selection::Selection;
 use crate::operation::{HeaderMatcher, Matcher, OTHER, Operation, Tier};
+use crate::sorted;
 
 /// Keys that a limit keeps apart unless it says otherwise.
 const DEFAULT_MAX_KEYS: u32 = 4096;
@@ -142,6 +144,7 @@ fn client_ip(given: Option<document::ClientIp>) -> Result<ClientIp, ConfigError>
     Ok(client_ip)
 }
 
+#[inline(never)]
 fn operations(given: Vec<document::Operation>) -> Result<Vec<Operation>, ConfigError> {
     let mut names = Names::new("operations");
     let mut operations = Vec::with_capacity(given.len() + 1);
@@ -231,6 +234,7 @@ fn needs_outer_blank(pattern: &Pattern) -> bool {
     }
 }
 
+#[inline(never)]
 fn limits(given: Vec<document::Limit>, known: &Known<'_>) -> Result<Vec<LimitSpec>, ConfigError> {
     let mut names = Names::new("limits");
     let mut limits = Vec::with_capacity(given.len());
@@ -276,15 +280,15 @@ fn select(
             Ok(operations.iter().enumerate().filter_map(of_tier).collect())
         }
         (Some(names), None) => {
-            let mut selected = BTreeSet::new();
+            let mut selected = Vec::new();
             for (entry, name) in names.0.iter().enumerate() {
                 let Some(index) = operations.iter().position(|operation| operation.name == *name) else {
                     let place = format!("{path}.operations[{entry}]");
                     return Err(ConfigError::at(place, format!("{}, is not the name of an operation", quoted(name))));
                 };
-                selected.insert(index);
+                sorted::insert(&mut selected, index);
             }
-            Ok(selected.into_iter().collect())
+            Ok(selected)
         }
     }
 }
@@ -401,16 +405,17 @@ fn failures(given: Option<NonEmpty<FailureStatus>>, path: impl FnOnce() -> Strin
 /// The names of one list, which must differ.
 struct Names {
     list: &'static str,
-    seen: BTreeSet<String>,
+    /// In order.
+    seen: Vec<String>,
 }
 
 impl Names {
     fn new(list: &'static str) -> Self {
-        Self { list, seen: BTreeSet::new() }
+        Self { list, seen: Vec::new() }
     }
 
     fn add(&mut self, index: usize, name: &str) -> Result<(), ConfigError> {
-        if self.seen.insert(name.to_owned()) {
+        if sorted::insert(&mut self.seen, name.to_owned()) {
             return Ok(());
         }
         let place = format!("{}[{index}].name", self.list);

@@ -4,13 +4,13 @@
 //! user wants to hear of. Besides, a parser of text is generic over what it makes: to have it make one type, and to read
 //! everything else from that (see `reader`), is what keeps the module small.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
 use super::path::Path;
+use crate::sorted;
 
 /// A JSON value.
 #[derive(Debug)]
@@ -54,10 +54,10 @@ impl Node {
                 node.check_names(path).map(|()| path.leave(outside))
             }),
             Self::Object(fields) => {
-                let mut names = BTreeSet::new();
+                let mut names = Vec::new();
                 fields.iter().try_for_each(|(name, node)| {
                     let outside = path.enter_field(name);
-                    if !names.insert(name) {
+                    if !sorted::insert(&mut names, name) {
                         return Err(format!("{name:?}, is the name of an earlier field too"));
                     }
                     node.check_names(path).map(|()| path.leave(outside))

@@ -4,7 +4,6 @@
 //! there any more, or not yet, do nothing.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::abi;
@@ -15,6 +14,7 @@ use super::streams::Streams;
 use super::timer::Timer;
 use crate::config::Config;
 use crate::host::End;
+use crate::sorted::SortedMap;
 use crate::worker::Worker;
 
 /// What becomes of a stream after a callback.
@@ -31,7 +31,7 @@ pub(super) enum Flow {
 pub(super) struct Machine {
     worker: Rc<Worker>,
     /// Root contexts, with the configuration that each has taken up.
-    roots: RefCell<BTreeMap<u32, Option<Rc<Installed>>>>,
+    roots: RefCell<SortedMap<u32, Option<Rc<Installed>>>>,
     streams: Streams,
 }
 

@@ -8,6 +8,7 @@
 //! A worker may hold more than it has in flight, in reserve; see [`shares`](crate::shared::shares).
 
 use crate::shared::roster::WorkerId;
+use crate::sorted;
 
 /// What one worker holds for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +96,9 @@ impl Concurrency {
 
 /// How many keys but this one have shares.
 fn other_tags(shares: &[Share], tag: u32) -> usize {
-    let mut tags: Vec<u32> = shares.iter().map(|share| share.tag).filter(|it| *it != tag).collect();
-    tags.sort_unstable();
-    tags.dedup();
+    let mut tags = Vec::new();
+    for share in shares.iter().filter(|share| share.tag != tag) {
+        sorted::insert(&mut tags, share.tag);
+    }
     tags.len()
 }

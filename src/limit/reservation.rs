@@ -123,12 +123,16 @@ impl Reservation {
     }
 
     /// How the limits stand that admitted the request, the one that leaves least first.
-    pub fn standings<'l>(&mut self, limits: &'l [Limit]) -> SmallVec<[Standing<'l>; 4]> {
-        self.standings.sort_by_key(|(_, left)| *left);
-        let standing = |(index, left): &(usize, u64)| {
-            Some(Standing { limit: limits.get(*index)?, remaining: Some(*left), reset: None })
-        };
-        self.standings.iter().filter_map(standing).collect()
+    pub fn standings<'l>(&self, limits: &'l [Limit]) -> SmallVec<[Standing<'l>; 4]> {
+        let mut standings = SmallVec::new();
+        for (index, left) in &self.standings {
+            let Some(limit) = limits.get(*index) else {
+                continue;
+            };
+            let place = standings.partition_point(|it: &Standing<'_>| it.remaining <= Some(*left));
+            standings.insert(place, Standing { limit, remaining: Some(*left), reset: None });
+        }
+        standings
     }
 
     /// The queue of the limit with this index, of which something was taken.

@@ -11,6 +11,7 @@ use crate::host::{Host, HostError};
 use crate::monitor::names::Names;
 use crate::shared::roster::WorkerId;
 use crate::shared::uses::{self, BEAT, Standing};
+use crate::sorted;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -97,9 +98,10 @@ impl InUse {
     }
 
     fn sign(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<Standing, HostError> {
-        let mut names: Vec<String> = self.uses.borrow().iter().map(|it| it.gauge.clone()).collect();
-        names.sort_unstable();
-        names.dedup();
+        let mut names = Vec::new();
+        for used in self.uses.borrow().iter() {
+            sorted::insert(&mut names, used.gauge.clone());
+        }
         if names.is_empty() && self.off.borrow().is_empty() && self.me.get().is_none() {
             return Ok(Standing::default());
         }

@@ -28,9 +28,9 @@
 //! use, or [with the configuration](super::foretold).
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 
 use crate::host::{Host, HostError, MetricId, MetricKind};
+use crate::sorted::SortedMap;
 
 /// What `outrigger_fallbacks_total` calls an answer that was kept.
 pub const STALE: &str = "stale";
@@ -38,7 +38,7 @@ pub const STALE: &str = "stale";
 /// The metrics that one worker has defined, by name.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    defined: RefCell<BTreeMap<String, MetricId>>,
+    defined: RefCell<SortedMap<String, MetricId>>,
 }
 
 impl Metrics {

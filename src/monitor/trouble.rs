@@ -4,12 +4,12 @@
 //! what, at most once in [`LOG_INTERVAL`] per kind and worker, so that a proxy in trouble is not drowned in its own log.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use crate::host::{Host, HostError, MetricKind};
 use crate::monitor::metrics::{self, Metrics};
+use crate::sorted::SortedMap;
 use crate::time::Timestamp;
 
 /// The least time between two log lines of one kind of trouble in one worker.
@@ -53,7 +53,7 @@ pub const CALLS: [&str; 27] = [
 #[derive(Debug, Default)]
 pub struct Trouble {
     metrics: Metrics,
-    logged: RefCell<BTreeMap<&'static str, Timestamp>>,
+    logged: RefCell<SortedMap<&'static str, Timestamp>>,
 }
 
 impl Trouble {

@@ -1,14 +1,15 @@
 //! What a worker keeps for a shared record, whichever configuration uses it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
+
+use crate::sorted::SortedMap;
 
 /// One `T` per record, made when it is first asked for. Outlives configurations, so that the state that a worker keeps
 /// beside a record is one, like the record.
 #[derive(Debug)]
 pub struct ByKey<T> {
-    map: RefCell<BTreeMap<String, Rc<T>>>,
+    map: RefCell<SortedMap<String, Rc<T>>>,
 }
 
 impl<T> Default for ByKey<T> {
@@ -20,7 +21,7 @@ impl<T> Default for ByKey<T> {
 impl<T: Default> ByKey<T> {
     /// What is kept for the record.
     pub fn of(&self, key: &str) -> Rc<T> {
-        Rc::clone(self.map.borrow_mut().entry(key.to_owned()).or_default())
+        self.map.borrow_mut().get_or_insert_with(key, Rc::default)
     }
 
     /// Whether anything kept is so.

@@ -6,13 +6,13 @@
 //! the latest parameters hold for both, and a record is converted once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::limit::concurrency::Concurrency;
 use crate::limit::leaky_bucket::LeakyBucket;
 use crate::limit::token_bucket::TokenBucket;
 use crate::limit::window::{LeasedWindow, Window};
+use crate::sorted::SortedMap;
 
 /// Parameters that a later configuration may change.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl<M: Copy> From<M> for Live<M> {
 /// The latest parameters of one kind of meter in one worker, by the key of the record.
 #[derive(Debug)]
 pub struct Latest<M: Copy> {
-    by_key: RefCell<BTreeMap<String, Live<M>>>,
+    by_key: RefCell<SortedMap<String, Live<M>>>,
 }
 
 impl<M: Copy> Default for Latest<M> {
@@ -52,7 +52,7 @@ impl<M: Copy> Latest<M> {
 
     /// What holds for the record: what was announced last, or `meter` if nothing was.
     pub fn of(&self, key: &str, meter: M) -> Live<M> {
-        self.by_key.borrow_mut().entry(key.to_owned()).or_insert_with(|| Live::from(meter)).clone()
+        self.by_key.borrow_mut().get_or_insert_with(key, || Live::from(meter))
     }
 }
 

@@ -36,22 +36,48 @@ pub fn update<R>(
     key: &str,
     mut step: impl FnMut(&mut Vec<u8>) -> Step<R>,
 ) -> Result<R, HostError> {
+    let mut answer = None;
+    repeat(host, trouble, what, key, &mut |bytes| match step(bytes) {
+        Step::Keep(it) => {
+            answer = Some(it);
+            Step::Keep(())
+        }
+        Step::Write(it) => {
+            answer = Some(it);
+            Step::Write(())
+        }
+    })?;
+    // There is one: what was done was a step's word.
+    answer.ok_or(CONTENDED)
+}
+
+/// [`update`] without the answer: the step that went through has kept it. Not generic, so that the module has it once and not
+/// for each kind of step.
+fn repeat(
+    host: &dyn Host,
+    trouble: &Trouble,
+    what: &'static str,
+    key: &str,
+    step: &mut dyn FnMut(&mut Vec<u8>) -> Step<()>,
+) -> Result<(), HostError> {
     for _ in 0..MAX_ATTEMPTS {
         let (mut bytes, expected) = match host.shared_get(key)? {
             Some(record) => (record.bytes, Expected::Unchanged(record.version)),
             None => (Vec::new(), Expected::Absent),
         };
-        let answer = match step(&mut bytes) {
-            Step::Keep(answer) => return Ok(answer),
-            Step::Write(answer) => answer,
-        };
+        if step(&mut bytes) == Step::Keep(()) {
+            return Ok(());
+        }
         match host.shared_set(key, &bytes, expected)? {
-            Written::Done => return Ok(answer),
+            Written::Done => return Ok(()),
             Written::Conflict => trouble.conflict(host, what),
         }
     }
-    Err(HostError { call: "shared_set_contended", status: CAS_MISMATCH })
+    Err(CONTENDED)
 }
+
+/// Other workers won every attempt.
+const CONTENDED: HostError = HostError { call: "shared_set_contended", status: CAS_MISMATCH };
 
 /// The proxy-wasm status of a conditional write whose condition did not hold.
 const CAS_MISMATCH: u32 = 8;

@@ -5,9 +5,9 @@
 //! gives it to the next request that comes to it. So a place is never lost, and no instant is given twice.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 
 use crate::shared::table::KeyHash;
+use crate::sorted;
 use crate::time::Timestamp;
 
 /// The most places that are kept per limit. More leave at once only from a queue that nobody else waits in.
@@ -19,7 +19,8 @@ type Place = (u64, Timestamp, u64);
 /// The vacant places that one worker knows of one limit.
 #[derive(Debug, Default)]
 pub struct Vacancies {
-    places: RefCell<BTreeSet<Place>>,
+    /// In order.
+    places: RefCell<Vec<Place>>,
 }
 
 impl Vacancies {
@@ -27,15 +28,13 @@ impl Vacancies {
     /// configuration update, may lie further ahead than anybody waits now.
     pub fn take(&self, key: KeyHash, cost: u64, now: Timestamp, latest: Timestamp) -> Option<Timestamp> {
         let mut places = self.places.borrow_mut();
-        let place = *places.range((key.0, now, 0)..=(key.0, latest, u64::MAX)).find(|place| place.2 == cost)?;
-        places.remove(&place);
-        Some(place.1)
+        let index = find(&places, cost, (key.0, now, 0), (key.0, latest, u64::MAX))?;
+        Some(places.remove(index).1)
     }
 
     /// Whether there is such a place.
     pub fn has(&self, key: KeyHash, cost: u64, now: Timestamp, latest: Timestamp) -> bool {
-        let places = self.places.borrow();
-        places.range((key.0, now, 0)..=(key.0, latest, u64::MAX)).any(|place| place.2 == cost)
+        find(&self.places.borrow(), cost, (key.0, now, 0), (key.0, latest, u64::MAX)).is_some()
     }
 
     /// Keeps the place until its instant, if there is room.
@@ -45,7 +44,14 @@ impl Vacancies {
             places.retain(|place| now <= place.1);
         }
         if places.len() < CAPACITY && now <= instant {
-            places.insert((key.0, instant, cost));
+            sorted::insert(&mut places, (key.0, instant, cost));
         }
     }
+}
+
+/// Where the first place for the cost is, of those from `first` to `last`.
+fn find(places: &[Place], cost: u64, first: Place, last: Place) -> Option<usize> {
+    let before = places.partition_point(|place| *place < first);
+    let mut between = places.iter().enumerate().skip(before).take_while(|(_, place)| **place <= last);
+    between.find(|(_, place)| place.2 == cost).map(|(index, _)| index)
 }

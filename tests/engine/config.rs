@@ -1290,6 +1290,21 @@ fn refuses_names_that_are_taken() {
     accepts("/limits/0/name", r#""other""#);
 }
 
+/// In falling order, the worst for a list that is kept in order.
+#[test]
+fn finds_the_one_name_that_is_taken_among_ten_thousand() {
+    let mut names: Vec<String> = (0..10_000).rev().map(|number| format!("op-{number:05}")).collect();
+    let config = |names: &[String]| {
+        let operations: Vec<Value> =
+            names.iter().map(|name| serde_json::json!({"name": name, "match": {"methods": ["GET"]}})).collect();
+        Config::parse(&serde_json::to_vec(&serde_json::json!({"operations": operations})).unwrap())
+    };
+    assert_eq!(config(&names).unwrap().operations.len(), 10_001, "these and `other`");
+    names.push("op-04711".to_owned());
+    let expected = r#"operations[10000].name: "op-04711", is the name of an earlier entry too"#;
+    assert_eq!(config(&names).unwrap_err().to_string(), expected);
+}
+
 #[test]
 fn refuses_references_to_nothing() {
     let rule = "is not the name of an operation";

@@ -16,6 +16,7 @@ mod metastable;
 mod notices;
 mod operation;
 mod retry;
+mod sorted;
 mod stale;
 mod table;
 mod token_bucket;

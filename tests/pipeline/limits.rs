@@ -311,7 +311,11 @@ fn told(style: &str, service: &[(&str, &str)]) -> Vec<(&'static str, String)> {
 }
 
 fn edits_of_response(style: &str, service: &[(&str, &str)]) -> FieldEdits {
-    let sidecar = Sidecar::new(&QUOTAS.replace("STYLE", style));
+    edits_of_policy(&QUOTAS.replace("STYLE", style), service)
+}
+
+fn edits_of_policy(policy: &str, service: &[(&str, &str)]) -> FieldEdits {
+    let sidecar = Sidecar::new(policy);
     let (_, mut ticket) = sidecar.ask(&get("/"));
     let mut response = vec![(":status", "200")];
     response.extend(service);
@@ -338,6 +342,14 @@ fn an_admitted_client_is_told_its_quotas_the_strictest_first() {
     ];
     assert_eq!(told("x-ratelimit", &[]), expected);
     assert_eq!(told("none", &[]), []);
+}
+
+#[test]
+fn limits_that_leave_the_same_are_told_in_the_order_of_the_document() {
+    let policy = QUOTAS.replace("STYLE", "ietf").replace(r#""max_tokens": 9"#, r#""max_tokens": 4"#);
+    let edits = edits_of_policy(&policy, &[]);
+    let told = edits.set.iter().find(|(name, _)| *name == "ratelimit").map(|(_, value)| value.as_str());
+    assert_eq!(told, Some(r#""wide";r=3, "narrow";r=3"#));
 }
 
 #[test]

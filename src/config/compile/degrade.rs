@@ -9,6 +9,7 @@ use crate::degrade::failure::FailureSpec;
 use crate::degrade::stale;
 use crate::degrade::switch::SwitchSpec;
 
+#[inline(never)]
 pub(super) fn switches(given: Vec<document::Switch>, known: &Known<'_>) -> Result<Vec<SwitchSpec>, ConfigError> {
     let mut names = Names::new("switches");
     let mut switches = Vec::with_capacity(given.len());
@@ -36,6 +37,7 @@ fn is_active(switch: &document::Switch, path: &str) -> Result<bool, ConfigError>
     }
 }
 
+#[inline(never)]
 pub(super) fn breakers(given: Vec<document::Breaker>, known: &Known<'_>) -> Result<Vec<BreakerSpec>, ConfigError> {
     let mut names = Names::new("breakers");
     let mut breakers = Vec::with_capacity(given.len());
@@ -76,6 +78,7 @@ fn breaker(given: &document::Breaker, path: &str) -> Result<Breaker, ConfigError
         .map_err(|Invalid { setting, rule }| ConfigError::at(format!("{path}.{setting}"), format!("must {rule}")))
 }
 
+#[inline(never)]
 pub(super) fn on_failure(given: Vec<document::OnFailure>, known: &Known<'_>) -> Result<Vec<FailureSpec>, ConfigError> {
     let mut rules = Vec::with_capacity(given.len());
     for (index, rule) in given.into_iter().enumerate() {

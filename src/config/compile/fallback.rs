@@ -9,6 +9,7 @@ use crate::degrade::cors::Cors;
 use crate::degrade::fallback::Fallback;
 use crate::degrade::template::{Template, UnknownSlot};
 
+#[inline(never)]
 pub(super) fn fallbacks(given: Vec<document::Fallback>) -> Result<Vec<Fallback>, ConfigError> {
     let mut names = Names::new("fallbacks");
     let mut fallbacks = Vec::with_capacity(given.len());

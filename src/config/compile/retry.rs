@@ -17,6 +17,7 @@ const DEFAULT_MAX_ATTEMPTS: u32 = 2;
 /// What is retried unless the rule says otherwise.
 const DEFAULT_RETRY_ON: [&str; 4] = ["5xx", "reset", "connect-failure", "unavailable"];
 
+#[inline(never)]
 pub(super) fn retries(given: Vec<document::Retry>, known: &Known<'_>) -> Result<Vec<RetrySpec>, ConfigError> {
     let mut rules = Vec::with_capacity(given.len());
     for (index, rule) in given.into_iter().enumerate() {
@@ -103,6 +104,7 @@ fn budget(given: &document::Budget, path: &str) -> Result<Budget, ConfigError> {
     })
 }
 
+#[inline(never)]
 pub(super) fn deadlines(given: Vec<document::Deadline>, known: &Known<'_>) -> Result<Vec<DeadlineSpec>, ConfigError> {
     let mut rules = Vec::with_capacity(given.len());
     for (index, rule) in given.into_iter().enumerate() {

@@ -179,16 +179,16 @@ impl Index {
             return Place::Reserved(Turn { slot: free, generation });
         }
         let mut candidates: Vec<_> = self.slots.iter_mut().enumerate().filter(|(_, slot)| may_go(slot)).collect();
-        candidates.sort_by_key(|(_, slot)| (rank(slot, wish), slot.instant));
         let mut leaving = Vec::new();
-        for (index, slot) in candidates {
-            if 0 < excess || leaving.is_empty() {
-                excess = excess.saturating_sub(slot.charge());
-                leaving.push((index, slot));
-            }
-        }
-        if 0 < excess || leaving.is_empty() {
-            return Place::Full;
+        // One by one, because few have to go, and code that sorts is heavy.
+        while 0 < excess || leaving.is_empty() {
+            let first = candidates.iter().enumerate().min_by_key(|(_, (_, slot))| (rank(slot, wish), slot.instant));
+            let Some((place, _)) = first else {
+                return Place::Full;
+            };
+            let (index, slot) = candidates.remove(place);
+            excess = excess.saturating_sub(slot.charge());
+            leaving.push((index, slot));
         }
         let give_up = |(index, slot): (usize, &mut Slot)| {
             slot.state = State::Dead;

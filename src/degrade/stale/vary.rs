@@ -1,9 +1,8 @@
 //! Which request headers an answer depends on.
 
-use std::collections::BTreeSet;
-
 use crate::degrade::stale::cache_control::is_token;
 use crate::headers::Headers;
+use crate::sorted;
 
 /// The most bytes that the names may have, commas included. An answer that depends on more is not kept.
 pub(super) const MAX_NAMES: usize = 200;
@@ -21,23 +20,23 @@ impl Vary {
     /// `None` if the answer depends on more than the request's headers (`*`), if the field is malformed, or if it is longer
     /// than [`MAX_NAMES`].
     pub(super) fn of_response(response: &Headers) -> Option<Self> {
-        let mut names = BTreeSet::new();
+        let mut names = Vec::new();
         for element in response.all("vary").flat_map(|line| line.split(|byte| *byte == b',')) {
             let name = element.trim_ascii();
             if name == b"*" || !name.iter().all(|byte| is_token(*byte)) {
                 return None;
             }
             if !name.is_empty() {
-                names.insert(String::from_utf8(name.to_ascii_lowercase()).ok()?);
+                sorted::insert(&mut names, String::from_utf8(name.to_ascii_lowercase()).ok()?);
             }
         }
         if response.get("content-encoding").is_some() {
-            names.insert("accept-encoding".to_owned());
+            sorted::insert(&mut names, "accept-encoding".to_owned());
         }
         if response.get("access-control-allow-origin").is_some_and(|origin| origin != b"*") {
-            names.insert("origin".to_owned());
+            sorted::insert(&mut names, "origin".to_owned());
         }
-        let joined = names.into_iter().collect::<Vec<_>>().join(",");
+        let joined = names.join(",");
         (joined.len() <= MAX_NAMES).then_some(Self(joined))
     }
 
