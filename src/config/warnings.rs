@@ -23,6 +23,10 @@ pub(super) fn of(config: &Config) -> Vec<Warning> {
     finder.policies("on_failure", Acts::First, &|index| Some(&config.on_failure.get(index)?.selection));
     finder.policies("retries", Acts::First, &|index| Some(&config.retries.get(index)?.selection));
     finder.policies("deadlines", Acts::First, &|index| Some(&config.deadlines.get(index)?.selection));
+    finder.fallbacks("limits", &|index| config.limits.get(index).map(|it| (&it.selection, it.fallback)));
+    finder.fallbacks("switches", &|index| config.switches.get(index).map(|it| (&it.selection, it.fallback)));
+    finder.fallbacks("breakers", &|index| config.breakers.get(index).map(|it| (&it.selection, it.fallback)));
+    finder.fallbacks("on_failure", &|index| config.on_failure.get(index).map(|it| (&it.selection, it.fallback)));
     finder.stale();
     finder.retries();
     if config.monitor.ratelimit_headers_on_success && config.monitor.ratelimit_headers == RateLimitHeaders::None {
@@ -121,6 +125,25 @@ impl Finder<'_> {
         }
         let left = acts == Acts::All || self.reaches(selection, &|operation, it| is_left(earlier, operation, it));
         (!left).then_some("earlier entries of the list take them all")
+    }
+
+    /// Fallbacks that answer none of the requests of the policies of a list.
+    fn fallbacks<'s>(&mut self, list: &str, policy: &dyn Fn(usize) -> Option<(&'s Selection, Option<usize>)>) {
+        let mut index = 0;
+        while let Some((selection, fallback)) = policy(index) {
+            if let Some(fallback) = fallback.and_then(|it| self.config.fallbacks.get(it))
+                && !self.reaches(selection, &|_, methods| {
+                    methods.is_none_or(|it| it.iter().any(|method| fallback.is_for_method(method)))
+                })
+            {
+                let problem = match fallback.methods.is_empty() {
+                    true => "answers calls of gRPC only: with a 2xx it is for GET and HEAD, unless it has methods",
+                    false => "answers none of the requests: they have none of its methods",
+                };
+                self.add(format!("{list}[{index}].fallback"), problem);
+            }
+            index += 1;
+        }
     }
 
     /// Only what anybody may ask for is kept, and only answers to `GET`.

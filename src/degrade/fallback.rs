@@ -82,10 +82,16 @@ impl Fallback {
         if says_success && stream::is_long(request) {
             return false;
         }
-        if !self.methods.is_empty() {
-            return self.methods.iter().any(|method| method.as_bytes() == request.method);
+        let is_told_otherwise = request.grpc && self.methods.is_empty();
+        is_told_otherwise || std::str::from_utf8(request.method).is_ok_and(|method| self.is_for_method(method))
+    }
+
+    /// Whether it may answer requests of the method, leaving aside calls of gRPC.
+    pub fn is_for_method(&self, method: &str) -> bool {
+        if self.methods.is_empty() {
+            return 300 <= self.status || ["GET", "HEAD"].iter().any(|it| it.eq_ignore_ascii_case(method));
         }
-        !says_success || request.grpc || matches!(request.method, b"GET" | b"HEAD")
+        self.methods.iter().any(|it| it.eq_ignore_ascii_case(method))
     }
 
     /// Whether a browser shows the reply to the page that asks; always, unless it is of another origin.

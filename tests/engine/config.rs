@@ -2175,6 +2175,23 @@ fn warns_of_fields_that_come_to_nothing() {
 }
 
 #[test]
+fn warns_of_fallbacks_that_answer_nobody() {
+    let check = |fallback: &str, policies: &str, expected: &[&str]| {
+        let rest = format!(r#", "fallbacks": [{{ "name": "f", {fallback} }}], {policies}"#);
+        assert_eq!(warnings("", &rest), expected, "{rest}");
+    };
+    let switch = r#""switches": [{ "name": "s", "operations": ["orders"], "fallback": "f" }]"#;
+    let told =
+        "switches[0].fallback: answers calls of gRPC only: with a 2xx it is for GET and HEAD, unless it has methods";
+    check(r#""status": 200"#, switch, &[told]);
+    check(r#""status": 503"#, switch, &[]);
+    check(r#""status": 200, "methods": ["post"]"#, switch, &[]);
+    let other = "on_failure[0].fallback: answers none of the requests: they have none of its methods";
+    check(r#""status": 503, "methods": ["PUT"]"#, r#""on_failure": [{ "tiers": ["P3"], "fallback": "f" }]"#, &[other]);
+    check(r#""status": 200"#, r#""on_failure": [{ "operations": ["orders", "reviews"], "fallback": "f" }]"#, &[]);
+}
+
+#[test]
 fn warns_of_stars_that_are_no_wildcards() {
     let star = "has a \"*\" that stands for itself: as a wildcard it is the first or the last character";
     let more = r#", { "name": "it", "match": { "hosts": ["shop.*.com", "*.a.org", "*"], "paths": ["/a/*/b", "/a/*", "/{*}/b", "*/*"] } }"#;
