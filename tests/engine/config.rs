@@ -2207,7 +2207,13 @@ fn warns_of_stars_that_are_no_wildcards() {
 fn what_does_all_that_it_says_is_not_warned_of() {
     assert_eq!(nothing().warnings(), []);
     let found: Vec<String> = baseline().warnings().iter().map(ToString::to_string).collect();
-    assert_eq!(found, ["monitor.ratelimit_headers_on_success: means nothing while ratelimit_headers is \"none\""]);
+    let told = "answers calls of gRPC only: with a 2xx it is for GET and HEAD, unless it has methods";
+    let meant = "means nothing while ratelimit_headers is \"none\"";
+    assert_eq!(
+        found,
+        [format!("on_failure[1].fallback: {told}"), format!("monitor.ratelimit_headers_on_success: {meant}")],
+        "what the baseline has to show that it is accepted"
+    );
 }
 
 #[test]
