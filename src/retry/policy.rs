@@ -174,6 +174,9 @@ pub struct Advice<'p> {
     pub retries: u32,
     /// After how long an attempt is given up, or another made beside it.
     pub per_try: Option<Duration>,
+    /// The time for all attempts until the answer begins, where the filter is to keep it: the router's would cut off a stream
+    /// that has begun.
+    pub to_begin: Option<Duration>,
     /// Why it has none, if that is worth counting.
     pub decision: Option<Decision>,
     /// Headers to be set on it.
@@ -311,19 +314,20 @@ impl RetryPolicy {
             },
         };
         let per_try = if 0 < retries { self.per_try(total) } else { None };
+        let to_begin = if time.bound == Bound::Beginning { self.timeout } else { None };
         let mut fields = self.fields(eligibility, retries, time);
         if payment == Payment::OneByOne && 0 < retries {
             // Nor as the route says: to refuse an attempt ends the request, which another attempt may be about to answer.
             fields.push((router::HEDGE, Cow::Borrowed("false")));
         }
-        Advice { payment, set_aside, retries, per_try, decision, fields }
+        Advice { payment, set_aside, retries, per_try, to_begin, decision, fields }
     }
 
     fn fields(&self, eligibility: Eligibility, retries: u32, time: Time) -> SmallVec<[Field<'_>; 6]> {
         let (total, left) = match (eligibility, time.bound) {
             (Eligibility::LongStream, _) => (None, None),
             (_, Bound::Answer) => (self.timeout, time.left),
-            // The router's time for all attempts would cut off a stream that has begun.
+            // The filter keeps the time for all attempts; the next hop is told of it.
             (_, Bound::Beginning) => (None, shorter(self.timeout, time.left)),
         };
         let mut fields = SmallVec::new();

@@ -276,6 +276,11 @@ async fn a_request_that_takes_events_among_others_has_fallbacks_retries_and_a_de
     let mut policy = policy(nothing());
     policy["deadlines"] = json!([{ "default": "1s" }]);
     policy["retries"] = json!([{ "max_attempts": 2, "retry_on": ["5xx"], "operations": ["other"] }]);
+    let timed = json!({ "name": "timed", "match": { "paths": ["/timed/*"] } });
+    policy["operations"].as_array_mut().expect("a list").push(timed);
+    policy["deadlines"][0]["operations"] = json!(["reviews", "other"]);
+    let timed = json!({ "operations": ["timed"], "max_attempts": 3, "retry_on": ["5xx", "reset"], "timeout": "1s" });
+    policy["retries"].as_array_mut().expect("a list").push(timed);
     let listener = Listener::to(upstream.cluster()).filter(Filter::new(&policy));
     let envoy = turn.start(Bootstrap::new(listener)).await;
     let client = envoy.client();
@@ -291,15 +296,34 @@ async fn a_request_that_takes_events_among_others_has_fallbacks_retries_and_a_de
     assert_eq!(late.status, 504, "a deadline");
     assert!(started.elapsed() < Duration::from_secs(10), "not the route's");
 
-    // What has begun goes on: half a page, and the rest of it long after the deadline.
+    upstream.behave("/timed/out", Manner::Late(Duration::from_secs(3)));
+    for accept in [EITHER.1, "application/json"] {
+        let started = std::time::Instant::now();
+        let late = client.get_with("/timed/out", EITHER.0, accept).await;
+        assert_eq!(late.status, 504, "{accept}");
+        let took = started.elapsed();
+        assert!(Duration::from_millis(950) < took && took < Duration::from_millis(1_900), "{took:?}: {accept}");
+    }
+    // One each, or a retry that Envoy begins in the very moment.
+    assert!(upstream.count("/timed/out") <= 3, "{} attempts", upstream.count("/timed/out"));
+
+    // What has begun goes on: half a page, and the rest of it long after the deadline, or the time of the rule for retries.
     upstream.behave("/events", Manner::Breaking);
+    upstream.behave("/timed/events", Manner::Breaking);
+    for path in ["/events", "/timed/events"] {
+        assert_goes_on(&envoy, path).await;
+    }
+}
+
+/// Half of a stream of events comes, and it lasts.
+async fn assert_goes_on(envoy: &Envoy, path: &str) {
     let mut wire = Wire::connect(envoy.address()).await;
     let lines = format!("{}: {}\r\nx-answer-header: content-type=text/event-stream\r\n", EITHER.0, EITHER.1);
-    wire.send(crate::rig::wire::request("/events", lines)).await;
+    wire.send(crate::rig::wire::request(path, lines)).await;
     assert_eq!(wire.head().await.status, 200);
     wire.read(5_000).await;
     let cut = tokio::time::timeout(Duration::from_secs(3), wire.rest()).await;
-    assert!(cut.is_err(), "Envoy cut the stream off at its deadline: {} bytes", cut.unwrap_or_default().len());
+    assert!(cut.is_err(), "Envoy cut {path} off at its deadline: {} bytes", cut.unwrap_or_default().len());
 }
 
 // === the service's last word =========================================================================================
