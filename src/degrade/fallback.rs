@@ -83,9 +83,9 @@ impl Fallback {
             return false;
         }
         if !self.methods.is_empty() {
-            return self.methods.iter().any(|method| method.as_bytes() == request.method);
+            return self.methods.iter().any(|method| request.has_method(method));
         }
-        !says_success || request.grpc || matches!(request.method, b"GET" | b"HEAD")
+        !says_success || request.grpc || request.has_one_of(&["GET", "HEAD"])
     }
 
     /// Whether a browser shows the reply to the page that asks; always, unless it is of another origin.

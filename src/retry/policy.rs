@@ -49,6 +49,9 @@ pub const MAX_ATTEMPTS: u32 = 5;
 /// is told otherwise; 64 KiB is what Linkerd repeats.
 pub const DEFAULT_MAX_BODY_BYTES: u32 = 64 << 10;
 
+/// The methods that do no more if a request is sent twice (RFC 9110, section 9.2.2).
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+
 /// What Envoy's router waits at most before the first retry, if the route does not say otherwise.
 pub const BACKOFF: Duration = Duration::from_millis(25);
 
@@ -202,7 +205,7 @@ impl Decision {
 
 impl Failures {
     fn of(request: &Request<'_>) -> Self {
-        if request.grpc || request.method == b"POST" { Self::HttpOrGrpc } else { Self::Http }
+        if request.grpc || request.has_method("POST") { Self::HttpOrGrpc } else { Self::Http }
     }
 }
 
@@ -280,7 +283,9 @@ impl RetryPolicy {
 
     /// Whether some request with this method may be repeated.
     pub fn may_ever_repeat(&self, method: &str) -> bool {
-        is_idempotent(method.as_bytes()) || self.idempotency_key.is_some() || !self.grpc_methods.is_empty()
+        IDEMPOTENT.iter().any(|it| it.eq_ignore_ascii_case(method))
+            || self.idempotency_key.is_some()
+            || !self.grpc_methods.is_empty()
     }
 
     /// Decides about a request that goes on now, and sets tokens aside for its retries. `workers` as in
@@ -357,7 +362,7 @@ impl RetryPolicy {
     fn may_repeat(&self, request: &Request<'_>) -> Repetition {
         let harmless = match request.grpc {
             true => self.grpc_methods.iter().any(|method| method.as_bytes() == request.path),
-            false => is_idempotent(request.method) || self.has_key(request),
+            false => request.has_one_of(&IDEMPOTENT) || self.has_key(request),
         };
         if harmless { Repetition::Harmless } else { Repetition::Harmful }
     }
@@ -400,10 +405,6 @@ fn is_retry(request: &Request<'_>) -> bool {
 
 fn count(request: &Request<'_>, name: &str) -> Option<u32> {
     std::str::from_utf8(request.headers.get(name)?).ok()?.parse().ok()
-}
-
-fn is_idempotent(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

@@ -65,10 +65,10 @@ const IS_RETRY: Eligibility = Eligibility::Ineligible(Decision::IsRetry);
 
 #[test]
 fn idempotent_methods_are_retried_and_others_with_a_key() {
-    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "get", "Delete"] {
         assert_eq!(eligibility(&policy(), method, "/", &[]), HTTP, "{method}");
     }
-    for method in ["POST", "PATCH", "get", "LOCK", ""] {
+    for method in ["POST", "PATCH", "patch", "LOCK", ""] {
         assert_eq!(eligibility(&policy(), method, "/", &[]), NOT_IDEMPOTENT, "{method}");
         let key = |value| [("idempotency-key", value)];
         let expected = if method == "POST" { ELIGIBLE } else { HTTP };

@@ -366,6 +366,31 @@ async fn what_the_service_says_later_of_an_address_counts() {
     envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
 }
 
+/// Envoy lets small letters pass over HTTP/2, and the service takes them for capitals.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_in_small_letters_is_a_get_and_no_write() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let mut policy = policy(nothing());
+    policy["fallbacks"][0]["methods"] = json!(["get"]);
+    policy["retries"] = json!([{ "methods": ["get"], "max_attempts": 2, "retry_on": ["5xx"] }]);
+    let listener = Listener::to(upstream.cluster()).filter(Filter::new(&policy));
+    let envoy = turn.start(Bootstrap::new(listener)).await;
+    let http2 = Client::http2(envoy.address());
+    let ask = |method: &str, path: &str| http2.request(method.parse().expect("a method"), path);
+
+    for (requests, method) in ["get", "GET"].into_iter().enumerate() {
+        let failed = send(ask(method, "/reviews/none").header("x-answer-status", "503")).await;
+        assert_eq!(failed.reason(), Some("failure/reviews"), "{method}: {failed:?}");
+        assert_eq!(upstream.count("/reviews/none"), 2 * (requests + 1), "{method}: a retry each");
+    }
+    let other = ask("get", "/orders").header("x-answer-header", "location=/reviews/1");
+    assert!(survives(&envoy, "/reviews/1", other).await, "no write");
+    let write = ask("delete", "/reviews/2").header("x-answer-status", "204").header("x-answer-size", "0");
+    assert!(!survives(&envoy, "/reviews/2", write).await, "a write");
+    assert!(!envoy.log().contains("retries nothing"), "{}", envoy.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_304_renews_what_it_confirms() {
     let turn = Turn::shared().await;
