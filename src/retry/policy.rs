@@ -383,7 +383,7 @@ impl RetryPolicy {
 }
 
 /// Whether a retry could not end in time however soon the first attempt fails: it would be work for nobody. (A retry that comes
-/// later is ended by the router when the time is up.)
+/// later is ended when the time is up.)
 fn is_futile((usual, total): (Duration, Duration)) -> bool {
     total < usual.saturating_add(BACKOFF)
 }
