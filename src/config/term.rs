@@ -16,7 +16,7 @@ use crate::operation::pattern::{InvalidPath, PathPattern, Pattern};
 /// The largest size, rate and cost of a bucket.
 pub(super) const MAX_TOKENS: u32 = 1_000_000_000;
 
-/// A method, in any case.
+/// A method, in capitals however it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Method(pub(super) String);
 
@@ -24,7 +24,7 @@ impl<'de> Deserialize<'de> for Method {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match is_token(&text) {
-            true => Ok(Self(text)),
+            true => Ok(Self(text.to_ascii_uppercase())),
             false => Err(de::Error::custom(format_args!("{}, must be a method such as \"GET\"", quoted(&text)))),
         }
     }

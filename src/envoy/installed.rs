@@ -78,9 +78,8 @@ impl Installed {
         }
     }
 
-    /// The record of what was said of this scope.
     fn record(&self, what: &str) -> String {
-        format!("outrigger/{}/said/{what}", self.config.scope.as_deref().unwrap_or(&self.plugin))
+        notice::record(self.config.scope.as_deref(), &self.plugin, what)
     }
 
     fn shares_scope(&self, other: &Self) -> bool {

@@ -200,15 +200,15 @@ fn hash_header(headers: &Headers, name: &str, hasher: &mut SipHasher13) -> Prese
     let Some(first) = lines.next() else {
         return Present::No;
     };
-    let is_list = !name.starts_with(':');
-    if lines.next().is_none() && !(is_list && first.contains(&b',')) {
+    let shape = Shape::of(name);
+    if lines.next().is_none() && !(shape == Shape::List && first.contains(&b',')) {
         return hash_bytes(Some(first), hasher);
     }
     let mut length = 0_usize;
-    each_entry(headers, name, is_list, &mut |entry| length = length.saturating_add(entry.len()).saturating_add(1));
+    each_entry(headers, name, shape, &mut |entry| length = length.saturating_add(entry.len()).saturating_add(1));
     write_length(length.saturating_sub(1), hasher);
     let mut separator: &[u8] = b"";
-    each_entry(headers, name, is_list, &mut |entry| {
+    each_entry(headers, name, shape, &mut |entry| {
         hasher.write(separator);
         hasher.write(entry);
         separator = b",";
@@ -216,9 +216,29 @@ fn hash_header(headers: &Headers, name: &str, hasher: &mut SipHasher13) -> Prese
     Present::Yes
 }
 
-fn each_entry(headers: &Headers, name: &str, is_list: bool, look: &mut dyn FnMut(&[u8])) {
+/// What the lines of a field are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Parts of one list, with commas between the entries.
+    List,
+    /// One entry each.
+    Lines,
+}
+
+impl Shape {
+    fn of(name: &str) -> Self {
+        if name.starts_with(':') { Self::Lines } else { Self::List }
+    }
+}
+
+fn each_entry(headers: &Headers, name: &str, shape: Shape, look: &mut dyn FnMut(&[u8])) {
     for line in headers.all(name) {
-        let entries = line.split(|byte| is_list && *byte == b',').map(<[u8]>::trim_ascii);
-        entries.filter(|entry| !is_list || !entry.is_empty()).for_each(&mut *look);
+        match shape {
+            Shape::Lines => look(line.trim_ascii()),
+            Shape::List => {
+                let entries = line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                entries.filter(|entry| !entry.is_empty()).for_each(&mut *look);
+            }
+        }
     }
 }

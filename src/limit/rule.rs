@@ -8,7 +8,7 @@ use crate::limit::cost::{Cost, Priced};
 use crate::limit::counter::{Admission, Counter, Kept, Place};
 use crate::limit::key::KeySpec;
 use crate::limit::policy::Policy;
-use crate::limit::waiting::Queue;
+use crate::limit::waiting::{self, Queue};
 use crate::monitor::metrics::Handle;
 use crate::monitor::names::Names;
 use crate::monitor::reason::{Enforcement, Reason};
@@ -69,8 +69,8 @@ pub struct Limit {
     counter: Counter,
     reason: Reason,
     names: Names,
-    /// Among the limits in whose queues requests of this worker wait.
-    number: usize,
+    /// What tells its queues from those of other limits.
+    digest: u64,
     waits: Handle,
     evictions_lossless: Handle,
     evictions_lossy: Handle,
@@ -121,7 +121,7 @@ impl Limit {
             counter: Counter::new(spec.policy, &spec.place(scope), worker),
             reason: Reason::new("limit", &spec.name, names),
             names: names.clone(),
-            number: worker.waiting.limit(&format!("{scope}/{}", spec.name)),
+            digest: waiting::limit(&format!("{scope}/{}", spec.name)),
             spec,
             waits: Handle::default(),
             evictions_lossless: Handle::default(),
@@ -169,7 +169,7 @@ impl Limit {
 
     /// The queue of a request that took this.
     pub fn queue(&self, debit: Debit) -> Queue {
-        Queue { limit: self.number, key: debit.key }
+        Queue { limit: self.digest, key: debit.key }
     }
 
     /// Gives back what [`Limit::take`] took of a request that was not forwarded. A failure is counted; the units then stay

@@ -11,6 +11,9 @@
 //! more than its share when others come takes no place until enough of its requests have gone on.
 
 use std::cell::{Cell, RefCell};
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
 
 use crate::shared::table::KeyHash;
 
@@ -20,11 +23,11 @@ pub const MAX_WAITING: usize = 1024;
 /// The places of a worker.
 pub const PLACES: usize = 2 * MAX_WAITING;
 
-/// One queue: a limit, by its [number](Waiting::limit), and a key of it.
+/// One queue: a limit, and a key of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
-    /// Number of the limit.
-    pub limit: usize,
+    /// The limit, by its [digest](limit).
+    pub limit: u64,
     /// What it counts apart; some constant for a limit without keys.
     pub key: KeyHash,
 }
@@ -35,19 +38,17 @@ pub struct Waiting {
     taken: Cell<usize>,
     /// Queues in which somebody waits, and how many: no more than there are places.
     queues: RefCell<Vec<(Queue, usize)>>,
-    limits: RefCell<Vec<String>>,
+}
+
+/// What tells the limit whose state is kept under this name from others, over configurations: a digest, so that nothing is kept
+/// of limits that are gone. Of names that operators choose no two will have the same.
+pub fn limit(name: &str) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(name.as_bytes());
+    hasher.finish()
 }
 
 impl Waiting {
-    /// The number of the limit whose state is kept under this name.
-    pub fn limit(&self, name: &str) -> usize {
-        let mut limits = self.limits.borrow_mut();
-        limits.iter().position(|known| known == name).unwrap_or_else(|| {
-            limits.push(name.to_owned());
-            limits.len() - 1
-        })
-    }
-
     /// How many requests wait.
     pub fn get(&self) -> usize {
         self.taken.get()

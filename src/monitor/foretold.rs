@@ -5,6 +5,8 @@
 //! its labels are known then. What is left out is counted by the request and for nobody to be called about: requests by
 //! outcome and retries of every operation, and lost races.
 
+use std::cell::Cell;
+
 use crate::config::Config;
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::breaker::state::Transition;
@@ -16,19 +18,20 @@ use crate::monitor::reason;
 use crate::monitor::trouble;
 use crate::operation::selection::Selection;
 
-/// Defines all of them. One that is there already keeps its value.
+/// Defines all of them. One that is there already keeps its value. One that cannot be defined keeps no other from it.
 ///
 /// # Errors
 ///
-/// The proxy refused to define one.
+/// The proxy refused to define some: how it refused the last.
 pub fn define(host: &dyn Host, metrics: &Metrics, config: &Config) -> Result<(), HostError> {
     let names = Names::of(config.scope.as_deref());
-    let foretold = Foretold { host, metrics, config, names };
-    foretold.counter(metrics::config_rejected_total())?;
-    trouble::CALLS.iter().try_for_each(|call| foretold.counter(metrics::host_errors_total(call)))?;
-    foretold.limits()?;
-    foretold.degradation()?;
-    foretold.failures()
+    let foretold = Foretold { host, metrics, config, names, refused: Cell::new(None) };
+    foretold.counter(metrics::config_rejected_total());
+    trouble::CALLS.iter().for_each(|call| foretold.counter(metrics::host_errors_total(call)));
+    foretold.limits();
+    foretold.degradation();
+    foretold.failures();
+    foretold.refused.take().map_or(Ok(()), Err)
 }
 
 /// The counters of one configuration.
@@ -37,74 +40,73 @@ struct Foretold<'a> {
     metrics: &'a Metrics,
     config: &'a Config,
     names: Names,
+    refused: Cell<Option<HostError>>,
 }
 
 impl Foretold<'_> {
-    fn counter(&self, name: String) -> Result<(), HostError> {
-        self.metrics.id(self.host, MetricKind::Counter, name).map(drop)
-    }
-
-    fn fallback(&self, fallback: Option<usize>, reason: &str) -> Result<(), HostError> {
-        match fallback.and_then(|index| self.config.fallbacks.get(index)) {
-            Some(fallback) => self.counter(self.names.fallbacks_total(&fallback.name, reason)),
-            None => Ok(()),
+    fn counter(&self, name: String) {
+        if let Err(error) = self.metrics.id(self.host, MetricKind::Counter, name) {
+            self.refused.set(Some(error));
         }
     }
 
-    fn limits(&self) -> Result<(), HostError> {
+    fn fallback(&self, fallback: Option<usize>, reason: &str) {
+        if let Some(fallback) = fallback.and_then(|index| self.config.fallbacks.get(index)) {
+            self.counter(self.names.fallbacks_total(&fallback.name, reason));
+        }
+    }
+
+    fn limits(&self) {
         for limit in &self.config.limits {
             let reason = reason::text("limit", &limit.name);
             if !limit.enforced {
-                self.counter(self.names.refusals_total(&reason, "false"))?;
+                self.counter(self.names.refusals_total(&reason, "false"));
             } else {
-                self.counter(self.names.refusals_total(&reason, "true"))?;
-                self.fallback(limit.fallback, &reason)?;
+                self.counter(self.names.refusals_total(&reason, "true"));
+                self.fallback(limit.fallback, &reason);
             }
             // Those of a concurrency limit make room for nobody.
             if limit.key.is_some() && !matches!(limit.policy, Policy::Concurrency(_)) {
-                self.counter(self.names.table_evictions_total(&limit.name, "lossless"))?;
-                self.counter(self.names.table_evictions_total(&limit.name, "lossy"))?;
+                self.counter(self.names.table_evictions_total(&limit.name, "lossless"));
+                self.counter(self.names.table_evictions_total(&limit.name, "lossy"));
             }
         }
-        Ok(())
     }
 
-    fn degradation(&self) -> Result<(), HostError> {
+    fn degradation(&self) {
         // Those that are off too: a switch is thrown by an update, and refuses with the next request.
         for switch in &self.config.switches {
             let reason = reason::text("switch", &switch.name);
-            self.counter(self.names.refusals_total(&reason, "true"))?;
-            self.fallback(switch.fallback, &reason)?;
+            self.counter(self.names.refusals_total(&reason, "true"));
+            self.fallback(switch.fallback, &reason);
         }
         for breaker in &self.config.breakers {
             let reason = reason::text("breaker", &breaker.name);
-            self.counter(self.names.refusals_total(&reason, "true"))?;
-            self.fallback(breaker.fallback, &reason)?;
+            self.counter(self.names.refusals_total(&reason, "true"));
+            self.fallback(breaker.fallback, &reason);
             for transition in Transition::ALL.iter().filter(|it| breaker.breaker.may_make(**it)) {
                 let (to, cause) = (transition.to(), transition.cause());
-                self.counter(self.names.breaker_transitions_total(&breaker.name, to, cause))?;
+                self.counter(self.names.breaker_transitions_total(&breaker.name, to, cause));
             }
         }
         // A caller's proxy says how long it waits, and a rule for retries reads it too.
         if !self.config.deadlines.is_empty() || !self.config.retries.is_empty() {
-            self.counter(self.names.refusals_total(reason::DEADLINE, "true"))?;
+            self.counter(self.names.refusals_total(reason::DEADLINE, "true"));
         }
-        Ok(())
     }
 
     /// What is served in place of failures, and of refusals by breakers without a fallback of their own.
-    fn failures(&self) -> Result<(), HostError> {
+    fn failures(&self) {
         for rule in &self.config.on_failure {
             let failures = self.included(&rule.selection).map(|(_, name)| reason::text("failure", name));
             let breakers = self.config.breakers.iter().filter(|it| self.meets(&rule.selection, it));
             for reason in failures.chain(breakers.map(|it| reason::text("breaker", &it.name))) {
                 if rule.stale.is_some() {
-                    self.counter(self.names.fallbacks_total(metrics::STALE, &reason))?;
+                    self.counter(self.names.fallbacks_total(metrics::STALE, &reason));
                 }
-                self.fallback(rule.fallback, &reason)?;
+                self.fallback(rule.fallback, &reason);
             }
         }
-        Ok(())
     }
 
     /// The operations of a selection.

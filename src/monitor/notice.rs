@@ -10,6 +10,15 @@ use siphasher::sip::SipHasher13;
 
 use crate::host::{Expected, Host, Written};
 
+/// The record of what was said of the plugin's configuration. Its own, even where plugins share a scope: one must not take
+/// the place of the other, or each worker would say both again.
+pub fn record(scope: Option<&str>, plugin: &str, what: &str) -> String {
+    match scope {
+        Some(scope) => format!("outrigger/{scope}/said/{what}/{plugin}"),
+        None => format!("outrigger/{plugin}/said/{what}"),
+    }
+}
+
 /// Logs the lines unless they are what was logged last for the record. If that cannot be told, they are logged.
 pub fn tell(host: &dyn Host, record: &str, lines: &[impl fmt::Display]) {
     if is_news(host, record, lines) {

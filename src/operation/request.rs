@@ -85,9 +85,15 @@ impl<'h> Request<'h> {
         request
     }
 
-    /// Whether this is its method. Envoy lets small letters pass over HTTP/2, and many a service takes them for capitals.
+    /// Whether this is its method, in any case. Envoy lets small letters pass over HTTP/2, and many a service takes them for
+    /// capitals. Not for what Envoy itself does by a method, tunnels and answers without a body: it knows capitals only.
     pub fn has_method(&self, method: &str) -> bool {
         self.method.eq_ignore_ascii_case(method.as_bytes())
+    }
+
+    /// Whether one of these is its method.
+    pub fn has_one_of(&self, methods: &[&str]) -> bool {
+        methods.iter().any(|method| self.has_method(method))
     }
 
     /// Whether a browser asks, before the request proper, whether it may send it (Fetch standard, CORS-preflight request).

@@ -205,6 +205,7 @@ impl Filter {
             let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
             let advice = rule.advise(host, worker, eligibility, Time { left, usual, bound: ticket.bound() }, now);
             ticket.per_try = advice.per_try;
+            ticket.to_begin = advice.to_begin;
             ticket.retry = match eligibility {
                 Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended(worker) => {
                     let attempts = Attempts::new(Rc::clone(rule), failures, advice.payment, advice.set_aside);

@@ -45,6 +45,8 @@ pub struct Ticket {
     pub(super) interest: Interest,
     /// After how long an attempt at it is given up for another.
     pub(super) per_try: Option<Duration>,
+    /// The time that its rule for retries gives all attempts until the answer begins, if the filter keeps it.
+    pub(super) to_begin: Option<Duration>,
     /// When it went on, or its end came if that was later: the service's time runs from there.
     pub(super) asked: Timestamp,
     /// How long after that the response headers came; `None` if they came before.
@@ -262,6 +264,7 @@ impl Ticket {
             retry: Retry::None,
             interest: Interest::Nothing,
             per_try: None,
+            to_begin: None,
             asked: now,
             latency: None,
             memory: None,
@@ -308,14 +311,18 @@ impl Ticket {
 
     /// The instant at which the request is to be [ended](crate::filter::Filter::expire), as it stands. Its time runs from its end.
     pub fn due(&self) -> Option<Timestamp> {
-        let due = self.deadline.as_ref().filter(|_| self.kind != StreamKind::Long)?;
-        let runs = match self.end {
-            _ if self.upload == Upload::Underway => false,
-            ResponseEnd::Ahead => self.is_open(),
-            ResponseEnd::Open => due.reach == Reach::End && matches!(self.client, Client::Answer(_) | Client::Nothing),
-            ResponseEnd::Seen => false,
+        if self.kind == StreamKind::Long || self.upload == Upload::Underway {
+            return None;
+        }
+        let deadline = self.deadline.as_ref();
+        let time = match self.end {
+            ResponseEnd::Ahead if self.is_open() => deadline.map(|it| it.time).into_iter().chain(self.to_begin).min(),
+            ResponseEnd::Open if matches!(self.client, Client::Answer(_) | Client::Nothing) => {
+                deadline.filter(|it| it.reach == Reach::End).map(|it| it.time)
+            }
+            ResponseEnd::Ahead | ResponseEnd::Open | ResponseEnd::Seen => None,
         };
-        runs.then(|| self.asked.saturating_add(due.time))
+        time.map(|time| self.asked.saturating_add(time))
     }
 
     /// What the retry budget had to do with the answer.

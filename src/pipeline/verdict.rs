@@ -122,10 +122,12 @@ pub(super) fn was_sent(host: &dyn Host, ticket: &mut Ticket) -> Result<bool, Hos
     Ok(sent == Sent::On)
 }
 
-/// Whether the caller itself gave the request less time than nearly all successes need.
+/// Whether the caller itself gave the request less time than nearly all successes need, and no rule gave it even less.
 pub(super) fn was_hurried(host: &dyn Host, plan: &Plan, ticket: &Ticket) -> bool {
     match (&ticket.deadline, &plan.usual_time) {
-        (Some(Due { deadline, time, .. }), Some(usual_time)) if deadline.is_callers() => {
+        (Some(Due { deadline, time, .. }), Some(usual_time))
+            if deadline.is_callers() && ticket.to_begin.is_none_or(|it| *time < it) =>
+        {
             *time < usual_time.borrow_mut().ample(host.now())
         }
         _ => false,

@@ -4,8 +4,9 @@
 //! still has, relative, because clocks of machines differ; each hop takes off what it used and passes on the rest.
 //!
 //! The time is the smallest of `grpc-timeout` (gRPC over HTTP/2), `x-envoy-expected-rq-timeout-ms` (set by the caller's Envoy),
-//! the header that the rule names, and the rule's default. The default is thus also the most that a caller may ask for, and there
-//! should be one: the router takes what it is told in place of the route's timeout, even if that is shorter.
+//! the header that the rule names, and the rule's default. The default is thus also the most that a caller may ask for. The route's
+//! timeout stands beside it: the router is told what is left as the time for each attempt, and [the filter ends](Reach) what outlasts
+//! it.
 //!
 //! What a header may say:
 //!

@@ -49,6 +49,9 @@ pub const MAX_ATTEMPTS: u32 = 5;
 /// is told otherwise; 64 KiB is what Linkerd repeats.
 pub const DEFAULT_MAX_BODY_BYTES: u32 = 64 << 10;
 
+/// The methods that do no more if a request is sent twice (RFC 9110, section 9.2.2).
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+
 /// What Envoy's router waits at most before the first retry, if the route does not say otherwise.
 pub const BACKOFF: Duration = Duration::from_millis(25);
 
@@ -174,6 +177,9 @@ pub struct Advice<'p> {
     pub retries: u32,
     /// After how long an attempt is given up, or another made beside it.
     pub per_try: Option<Duration>,
+    /// The time for all attempts until the answer begins, where the filter is to keep it: the router's would cut off a stream
+    /// that has begun.
+    pub to_begin: Option<Duration>,
     /// Why it has none, if that is worth counting.
     pub decision: Option<Decision>,
     /// Headers to be set on it.
@@ -199,7 +205,7 @@ impl Decision {
 
 impl Failures {
     fn of(request: &Request<'_>) -> Self {
-        if request.grpc || request.method == b"POST" { Self::HttpOrGrpc } else { Self::Http }
+        if request.grpc || request.has_method("POST") { Self::HttpOrGrpc } else { Self::Http }
     }
 }
 
@@ -277,7 +283,9 @@ impl RetryPolicy {
 
     /// Whether some request with this method may be repeated.
     pub fn may_ever_repeat(&self, method: &str) -> bool {
-        is_idempotent(method.as_bytes()) || self.idempotency_key.is_some() || !self.grpc_methods.is_empty()
+        IDEMPOTENT.iter().any(|it| it.eq_ignore_ascii_case(method))
+            || self.idempotency_key.is_some()
+            || !self.grpc_methods.is_empty()
     }
 
     /// Decides about a request that goes on now, and sets tokens aside for its retries. `workers` as in
@@ -311,19 +319,20 @@ impl RetryPolicy {
             },
         };
         let per_try = if 0 < retries { self.per_try(total) } else { None };
+        let to_begin = if time.bound == Bound::Beginning { self.timeout } else { None };
         let mut fields = self.fields(eligibility, retries, time);
         if payment == Payment::OneByOne && 0 < retries {
             // Nor as the route says: to refuse an attempt ends the request, which another attempt may be about to answer.
             fields.push((router::HEDGE, Cow::Borrowed("false")));
         }
-        Advice { payment, set_aside, retries, per_try, decision, fields }
+        Advice { payment, set_aside, retries, per_try, to_begin, decision, fields }
     }
 
     fn fields(&self, eligibility: Eligibility, retries: u32, time: Time) -> SmallVec<[Field<'_>; 6]> {
         let (total, left) = match (eligibility, time.bound) {
             (Eligibility::LongStream, _) => (None, None),
             (_, Bound::Answer) => (self.timeout, time.left),
-            // The router's time for all attempts would cut off a stream that has begun.
+            // The filter keeps the time for all attempts; the next hop is told of it.
             (_, Bound::Beginning) => (None, shorter(self.timeout, time.left)),
         };
         let mut fields = SmallVec::new();
@@ -353,7 +362,7 @@ impl RetryPolicy {
     fn may_repeat(&self, request: &Request<'_>) -> Repetition {
         let harmless = match request.grpc {
             true => self.grpc_methods.iter().any(|method| method.as_bytes() == request.path),
-            false => is_idempotent(request.method) || self.has_key(request),
+            false => request.has_one_of(&IDEMPOTENT) || self.has_key(request),
         };
         if harmless { Repetition::Harmless } else { Repetition::Harmful }
     }
@@ -374,7 +383,7 @@ impl RetryPolicy {
 }
 
 /// Whether a retry could not end in time however soon the first attempt fails: it would be work for nobody. (A retry that comes
-/// later is ended by the router when the time is up.)
+/// later is ended when the time is up.)
 fn is_futile((usual, total): (Duration, Duration)) -> bool {
     total < usual.saturating_add(BACKOFF)
 }
@@ -396,10 +405,6 @@ fn is_retry(request: &Request<'_>) -> bool {
 
 fn count(request: &Request<'_>, name: &str) -> Option<u32> {
     std::str::from_utf8(request.headers.get(name)?).ok()?.parse().ok()
-}
-
-fn is_idempotent(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

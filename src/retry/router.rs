@@ -56,7 +56,8 @@ pub enum Bound {
     /// All attempts together, until the answer is complete.
     #[default]
     Answer,
-    /// Each attempt, until its answer begins: the answer may be a stream.
+    /// All attempts together, until the answer begins: it may be a stream. Of that the router has no header, so that the filter
+    /// keeps it; the router is told it for each attempt.
     Beginning,
 }
 

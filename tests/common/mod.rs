@@ -42,6 +42,7 @@ pub struct MemoryHost {
     log_fields: RefCell<BTreeMap<&'static str, String>>,
     calls: RefCell<BTreeMap<&'static str, usize>>,
     failing: RefCell<BTreeSet<&'static str>>,
+    refused_metric: RefCell<Option<String>>,
     interloper: RefCell<Option<Interloper>>,
     randomness: Cell<u8>,
     wake: Cell<Option<u64>>,
@@ -124,6 +125,11 @@ impl MemoryHost {
     /// From now on the call fails with status 10, until [`MemoryHost::repair`].
     pub fn break_call(&self, call: &'static str) {
         self.failing.borrow_mut().insert(call);
+    }
+
+    /// The metric of this name cannot be defined.
+    pub fn refuse_metric(&self, name: &str) {
+        *self.refused_metric.borrow_mut() = Some(name.to_owned());
     }
 
     pub fn repair(&self, call: &'static str) {
@@ -237,6 +243,9 @@ impl Host for MemoryHost {
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
         self.called("define_metric")?;
+        if self.refused_metric.borrow().as_deref() == Some(name) {
+            return Err(HostError { call: "define_metric", status: 10 });
+        }
         let mut metrics = self.metrics.borrow_mut();
         // As on Envoy: all workers mean the same metric by a name.
         let known = metrics.iter().position(|(_, it, _)| it == name);

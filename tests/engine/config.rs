@@ -2168,6 +2168,8 @@ fn warns_of_fields_that_come_to_nothing() {
     check(&stale(r#""stale": { "max_age": "1m", "key": ["header:accept", "header:Authorization"] }"#), &[absent]);
     let retries = "retries[0]: retries nothing: its methods may be repeated only with idempotency_key or grpc_methods";
     check(r#", "retries": [{ "operations": ["orders"] }]"#, &[retries]);
+    check(r#", "retries": [{ "methods": ["get"] }]"#, &[]);
+    check(r#", "retries": [{ "methods": ["patch"] }]"#, &[retries]);
     check(r#", "retries": [{ "operations": ["orders"], "timeout": "1s" }]"#, &[]);
     check(r#", "retries": [{ "operations": ["orders"], "max_attempts": 1 }]"#, &[]);
     check(r#", "retries": [{ "operations": ["orders"], "idempotency_key": "idempotency-key" }]"#, &[]);

@@ -52,6 +52,21 @@ fn workers_that_read_one_configuration_say_once_what_is_odd_in_it() {
 }
 
 #[test]
+fn filters_of_one_scope_have_each_its_own_warnings() {
+    let host = MemoryHost::new();
+    let filters: [(&str, &[&str]); 3] = [("a", &["a: odd"]), ("b", &["b: odd"]), ("c", &[])];
+    let read = |scope: Option<&str>| {
+        for (plugin, lines) in filters {
+            notice::tell(&*host, &notice::record(scope, plugin, "warned"), lines);
+        }
+    };
+    for scope in [Some("shop"), Some("a"), None] {
+        assert_eq!(said(|| (0..5).for_each(|_| read(scope))), ["a: odd", "b: odd"], "{scope:?}");
+    }
+    assert_eq!(host.record_keys().len(), 6, "who has nothing to say leaves nothing behind: {:?}", host.record_keys());
+}
+
+#[test]
 fn what_was_mended_and_comes_back_is_said_again() {
     let host = MemoryHost::new();
     let nothing: [&str; 0] = [];

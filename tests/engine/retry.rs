@@ -65,10 +65,10 @@ const IS_RETRY: Eligibility = Eligibility::Ineligible(Decision::IsRetry);
 
 #[test]
 fn idempotent_methods_are_retried_and_others_with_a_key() {
-    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "get", "Delete"] {
         assert_eq!(eligibility(&policy(), method, "/", &[]), HTTP, "{method}");
     }
-    for method in ["POST", "PATCH", "get", "LOCK", ""] {
+    for method in ["POST", "PATCH", "patch", "LOCK", ""] {
         assert_eq!(eligibility(&policy(), method, "/", &[]), NOT_IDEMPOTENT, "{method}");
         let key = |value| [("idempotency-key", value)];
         let expected = if method == "POST" { ELIGIBLE } else { HTTP };
@@ -217,6 +217,8 @@ fn what_may_become_a_stream_is_held_to_when_it_begins() {
     let policy = RetryPolicy { per_try_timeout: None, ..policy() };
     let fields_of = |policy: &RetryPolicy, eligibility| fields(&advise(policy, eligibility, time));
     assert!(fields_of(&policy, ELIGIBLE).contains(&"x-envoy-upstream-rq-per-try-timeout-ms: 700".to_owned()));
+    assert_eq!(advise(&policy, ELIGIBLE, time).to_begin, policy.timeout, "the filter keeps it");
+    assert_eq!(advise(&policy, ELIGIBLE, Time::default()).to_begin, None, "the router keeps it");
     let quick = RetryPolicy { per_try_timeout: Some(Duration::from_millis(300)), ..policy.clone() };
     for (policy, eligibility, expected) in [(&quick, ELIGIBLE, "300"), (&quick, Eligibility::OneAttempt, "700")] {
         let fields = fields_of(policy, eligibility);

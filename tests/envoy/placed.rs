@@ -301,6 +301,11 @@ async fn a_request_that_takes_events_among_others_has_fallbacks_retries_and_a_de
     let mut policy = policy(nothing());
     policy["deadlines"] = json!([{ "default": "1s" }]);
     policy["retries"] = json!([{ "max_attempts": 2, "retry_on": ["5xx"], "operations": ["other"] }]);
+    let timed = json!({ "name": "timed", "match": { "paths": ["/timed/*"] } });
+    policy["operations"].as_array_mut().expect("a list").push(timed);
+    policy["deadlines"][0]["operations"] = json!(["reviews", "other"]);
+    let timed = json!({ "operations": ["timed"], "max_attempts": 3, "retry_on": ["5xx", "reset"], "timeout": "1s" });
+    policy["retries"].as_array_mut().expect("a list").push(timed);
     let listener = Listener::to(upstream.cluster()).filter(Filter::new(&policy));
     let envoy = turn.start(Bootstrap::new(listener)).await;
     let client = envoy.client();
@@ -316,15 +321,34 @@ async fn a_request_that_takes_events_among_others_has_fallbacks_retries_and_a_de
     assert_eq!(late.status, 504, "a deadline");
     assert!(started.elapsed() < Duration::from_secs(10), "not the route's");
 
-    // What has begun goes on: half a page, and the rest of it long after the deadline.
+    upstream.behave("/timed/out", Manner::Late(Duration::from_secs(3)));
+    for accept in [EITHER.1, "application/json"] {
+        let started = std::time::Instant::now();
+        let late = client.get_with("/timed/out", EITHER.0, accept).await;
+        assert_eq!(late.status, 504, "{accept}");
+        let took = started.elapsed();
+        assert!(Duration::from_millis(950) < took && took < Duration::from_millis(1_900), "{took:?}: {accept}");
+    }
+    // One each, or a retry that Envoy begins in the very moment.
+    assert!(upstream.count("/timed/out") <= 3, "{} attempts", upstream.count("/timed/out"));
+
+    // What has begun goes on: half a page, and the rest of it long after the deadline, or the time of the rule for retries.
     upstream.behave("/events", Manner::Breaking);
+    upstream.behave("/timed/events", Manner::Breaking);
+    for path in ["/events", "/timed/events"] {
+        assert_goes_on(&envoy, path).await;
+    }
+}
+
+/// Half of a stream of events comes, and it lasts.
+async fn assert_goes_on(envoy: &Envoy, path: &str) {
     let mut wire = Wire::connect(envoy.address()).await;
     let lines = format!("{}: {}\r\nx-answer-header: content-type=text/event-stream\r\n", EITHER.0, EITHER.1);
-    wire.send(crate::rig::wire::request("/events", lines)).await;
+    wire.send(crate::rig::wire::request(path, lines)).await;
     assert_eq!(wire.head().await.status, 200);
     wire.read(5_000).await;
     let cut = tokio::time::timeout(Duration::from_secs(3), wire.rest()).await;
-    assert!(cut.is_err(), "Envoy cut the stream off at its deadline: {} bytes", cut.unwrap_or_default().len());
+    assert!(cut.is_err(), "Envoy cut {path} off at its deadline: {} bytes", cut.unwrap_or_default().len());
 }
 
 // === the service's last word =========================================================================================
@@ -365,6 +389,31 @@ async fn what_the_service_says_later_of_an_address_counts() {
     assert!(survives(&envoy, "/reviews/10", said(Method::GET, "/reviews/10", "500")).await);
     assert!(survives(&envoy, "/reviews/11", said(Method::DELETE, "/reviews/12", "204")).await, "another address");
     envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
+}
+
+/// Envoy lets small letters pass over HTTP/2, and the service takes them for capitals.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_in_small_letters_is_a_get_and_no_write() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let mut policy = policy(nothing());
+    policy["fallbacks"][0]["methods"] = json!(["get"]);
+    policy["retries"] = json!([{ "methods": ["get"], "max_attempts": 2, "retry_on": ["5xx"] }]);
+    let listener = Listener::to(upstream.cluster()).filter(Filter::new(&policy));
+    let envoy = turn.start(Bootstrap::new(listener)).await;
+    let http2 = Client::http2(envoy.address());
+    let ask = |method: &str, path: &str| http2.request(method.parse().expect("a method"), path);
+
+    for (requests, method) in ["get", "GET"].into_iter().enumerate() {
+        let failed = send(ask(method, "/reviews/none").header("x-answer-status", "503")).await;
+        assert_eq!(failed.reason(), Some("failure/reviews"), "{method}: {failed:?}");
+        assert_eq!(upstream.count("/reviews/none"), 2 * (requests + 1), "{method}: a retry each");
+    }
+    let other = ask("get", "/orders").header("x-answer-header", "location=/reviews/1");
+    assert!(survives(&envoy, "/reviews/1", other).await, "no write");
+    let write = ask("delete", "/reviews/2").header("x-answer-status", "204").header("x-answer-size", "0");
+    assert!(!survives(&envoy, "/reviews/2", write).await, "a write");
+    assert!(!envoy.log().contains("retries nothing"), "{}", envoy.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,8 @@ const SPACING: Duration = Duration::from_millis(50);
 /// How much later than its instant a request may arrive upstream: Envoy's timers go off every few milliseconds, and the
 /// machine may be busy.
 const LATENESS: Duration = Duration::from_millis(25);
+/// How much later the latest may come, whatever the machine does.
+const MOST_LATENESS: Duration = Duration::from_secs(1);
 
 /// One queue of `capacity`, from which `/queued` leaves twenty times a second. Other paths are free.
 fn queue(capacity: u32) -> Value {
@@ -37,7 +39,8 @@ fn queued(number: usize) -> Vec<u8> {
     request("/queued", format!("x-number: {number}\r\n"))
 }
 
-/// Asserts that arrivals keep to the beat: none comes before its instant, and most are no later than [`LATENESS`].
+/// Asserts that arrivals keep to the beat: none comes before its instant, most are no later than [`LATENESS`], and all no later
+/// than [`MOST_LATENESS`].
 ///
 /// Each can only be late, so the one that is least late tells where the beat lies. A single one that came early would make all
 /// others late by as much, and a queue that drains too fast or too slowly drifts away from the beat. A busy machine makes some
@@ -51,6 +54,8 @@ fn assert_spaced(arrivals: &[Arrival]) {
     lateness.sort_by(f64::total_cmp);
     let most = lateness[(lateness.len() - 1) * 3 / 4] - lateness[0];
     assert!(most <= LATENESS.as_secs_f64(), "a quarter came more than {most:.3} s off the beat: {lateness:?}");
+    let latest = lateness[lateness.len() - 1] - lateness[0];
+    assert!(latest <= MOST_LATENESS.as_secs_f64(), "the latest came {latest:.3} s off the beat: {lateness:?}");
 }
 
 /// Waits until the last release is past, and asserts that a queue in which nobody waits holds nobody up.

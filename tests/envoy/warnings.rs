@@ -29,3 +29,22 @@ async fn each_warning_is_logged_once_whatever_the_number_of_workers() {
         assert_eq!(envoy.log().matches(warning).count(), 1, "{warning}:\n{}", envoy.log());
     }
 }
+
+/// Each worker reads both, and so does the one that tries them.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_two_filters_of_one_scope_is_warned_of_once() {
+    let turn = Turn::shared().await;
+    let limit = json!({ "name": "decoration", "tiers": ["P3"], "token_bucket": supply(1) });
+    let one = json!({ "scope": "shop", "limits": [limit] });
+    let two = json!({ "scope": "shop", "operations": [{ "name": "stars", "match": { "paths": ["/a*b"] } }] });
+    let filter = |name: &str, policy| Filter::new(policy).named(name);
+    let listener = Listener::direct().filter(filter("one", &one)).filter(filter("two", &two));
+    let envoy = turn.start(Bootstrap::new(listener).concurrency(4)).await;
+    assert_eq!(envoy.client().admitted("/", 3).await, 3);
+
+    for warning in
+        ["limits[0]: no request gets here", r#"operations[0].match.paths[0]: has a "*" that stands for itself"#]
+    {
+        assert_eq!(envoy.log().matches(warning).count(), 1, "{warning}:\n{}", envoy.log());
+    }
+}

@@ -491,6 +491,24 @@ fn a_request_whose_time_is_over_is_answered_and_counts_once() {
     assert!(closed(&sidecar));
 }
 
+/// The caller has little time here, and the rule gives less: what is over first tells whose it was.
+#[test]
+fn the_time_of_a_rule_for_retries_is_not_its_callers() {
+    let opens = |timeout: &str| {
+        let sidecar = shop("", &format!(r#", "retries": [{{ "max_attempts": 1, "timeout": "{timeout}" }}]"#));
+        for _ in 0..3 {
+            let request = [("accept", "application/json, text/event-stream"), ("grpc-timeout", "500m")];
+            let mut ticket = sidecar.begin(&request).unwrap();
+            sidecar.host.set_now(ticket.due().unwrap().as_nanos());
+            assert!(sidecar.expire(&mut ticket).is_some());
+            sidecar.end(ticket);
+        }
+        !closed(&sidecar)
+    };
+    assert!(opens("100ms"));
+    assert!(!opens("600ms"));
+}
+
 #[test]
 fn what_takes_the_place_of_failures_takes_that_of_a_request_whose_time_is_over() {
     let sidecar = shop("", r#", "deadlines": [{ "default": "1s" }], "on_failure": [{ "fallback": "sorry" }]"#);

@@ -244,6 +244,25 @@ fn a_dead_stop_opens_it_before_the_first_request_ends() {
     assert_eq!(changes(&sidecar, "open", "slow_ratio"), 1);
 }
 
+/// Both have one watch, and each root context a timer of its own, which stops when the context is gone.
+#[test]
+fn what_hangs_after_a_configuration_update_is_seen_whatever_timer_the_old_one_had_asked_for() {
+    let document = r#"{ "breakers": [{ "name": "shop", "trip": { "slow_ratio": 0.5, "slow_after": "1s", "min_requests": 1 },
+                                       "open_for": "5m", "max_open_for": "5m" }] }"#;
+    let old = Sidecar::new(document);
+    let new = old.reconfigured(document);
+    let under_old = old.begin(&ORDER).unwrap();
+    assert!(old.due().is_some(), "it asks for its timer");
+    old.host.advance(100 * MILLISECOND);
+    old.answer(under_old);
+    let start = new.now();
+    let hanging: Vec<Ticket> = (0..30).map(|_| new.begin(&ORDER).unwrap()).collect();
+    old.filter.retire(&*old.host, &old.worker);
+    let after = opens_after(&new, start).unwrap();
+    assert!(SECOND < after && after <= 2 * SECOND, "after {} ms", after / MILLISECOND);
+    hanging.into_iter().for_each(|ticket| new.end(ticket));
+}
+
 #[test]
 fn what_is_answered_or_left_in_time_does_not_hang() {
     let headers_only = |sidecar: &Sidecar, response: &[(&str, &str)], ticket: &mut Ticket| {

@@ -561,7 +561,10 @@ fn a_write_that_succeeds_gives_up_what_is_kept_of_its_address_and_of_those_that_
         (write("DELETE", "/reviews/17"), "404", none, false),
         (write("DELETE", "/reviews/17"), "503", none, false),
         (write("DELETE", "/reviews/18"), "204", none, false),
+        (write("delete", "/reviews/17"), "204", none, true),
         (write("GET", "/reviews/17?x"), "200", none, false),
+        (write("get", "/orders"), "200", &[("location", "/reviews/17")], false),
+        (write("options", "/reviews/17"), "204", none, false),
         (write("OPTIONS", "/reviews/17"), "204", none, false),
     ];
     for (request, said, headers, gone) in cases {

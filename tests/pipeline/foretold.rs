@@ -129,6 +129,20 @@ fn each_policy_has_its_counters_and_no_other() {
 }
 
 #[test]
+fn a_counter_that_cannot_be_defined_keeps_no_other_from_it() {
+    let all = foretell(SHOP, &MemoryHost::new());
+    let config = Config::parse(SHOP.as_bytes()).unwrap();
+    for refused in &all {
+        let host = MemoryHost::new();
+        host.refuse_metric(refused);
+        assert_eq!(foretold::define(&*host, &Metrics::default(), &config).unwrap_err().call, "define_metric");
+        let mut defined: BTreeSet<String> = host.metric_names().into_iter().collect();
+        assert!(defined.insert(refused.clone()));
+        assert_eq!(defined, all);
+    }
+}
+
+#[test]
 fn an_empty_configuration_has_little_to_tell() {
     let names = foretell("{}", &MemoryHost::new());
     assert_eq!(names.len(), 1 + CALLS.len(), "{names:?}");

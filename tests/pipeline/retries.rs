@@ -257,6 +257,47 @@ fn a_request_that_takes_events_among_others_has_retries_and_a_deadline_for_when_
     never.end(ticket);
 }
 
+/// The router's time for all attempts would cut off a stream that has begun, and its time for each starts anew with each.
+#[test]
+fn the_time_for_all_attempts_is_kept_for_who_takes_events_among_others_until_the_answer_begins() {
+    let rule = r#"{ "max_attempts": 3, "timeout": "1s" }"#;
+    let either = with(&ORDER, EITHER.0, EITHER.1);
+    let due = |ticket: &Ticket| ticket.due().map(|it| it.as_nanos());
+    for (deadline, first, after) in [
+        ("", 1_000, None),
+        (r#"{ "default": "3s" }"#, 1_000, None),
+        (r#"{ "default": "3s", "cut_responses": true }"#, 1_000, Some(3_000)),
+        (r#"{ "default": "500ms" }"#, 500, None),
+    ] {
+        let sidecar = shop(rule, deadline);
+        let (_, mut ticket) = edited(&sidecar, &either);
+        let start = sidecar.now();
+        assert_eq!(due(&ticket), Some(start + first * MILLISECOND), "{deadline}");
+        sidecar.host.advance(first * MILLISECOND);
+        let reply = sidecar.expire(&mut ticket).unwrap();
+        assert_eq!((reply.status, reply.details.as_str()), (504, "outrigger_expired"), "{deadline}");
+        assert_eq!((due(&ticket), sidecar.expire(&mut ticket)), (None, None));
+        sidecar.end(ticket);
+        assert_eq!(ended(&sidecar.host, "place-order", "failure"), 1, "{deadline}");
+
+        for (content_type, after) in [("application/json", after), ("text/event-stream", None)] {
+            let (_, mut ticket) = edited(&sidecar, &either);
+            let start = sidecar.now();
+            sidecar.host.set_response(&[(":status", "200"), ("content-type", content_type)]);
+            let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Later, &mut ticket);
+            assert_eq!(due(&ticket), after.map(|it| start + it * MILLISECOND), "{deadline} {content_type}");
+            sidecar.answer(ticket);
+        }
+    }
+    // The router keeps it for others, and nobody for what is a stream for sure.
+    let sidecar = shop(rule, "");
+    for request in [ORDER.to_vec(), with(&ORDER, "accept", "text/event-stream")] {
+        let (_, ticket) = edited(&sidecar, &request);
+        assert_eq!(due(&ticket), None, "{request:?}");
+        sidecar.end(ticket);
+    }
+}
+
 #[test]
 fn a_request_is_a_long_stream_when_its_response_is_one() {
     let duration =

@@ -50,8 +50,6 @@ pub struct Watch {
     published: Option<Timestamp>,
     allowance: Allowance,
     under_way: UnderWay,
-    /// When the timer was asked to go off.
-    wake: Option<Timestamp>,
     /// What it admits of a ramp.
     pub(super) turnstile: Turnstile,
 }
@@ -164,22 +162,12 @@ impl Watch {
         self.judges() && breaker.trip().is_stopped(&self.state.stop, now)
     }
 
-    /// The timer has gone off.
-    pub fn woke(&mut self) {
-        self.wake = None;
-    }
-
-    /// When the timer is to go off, if that is to be asked for: when a request under way becomes slow, outcomes have lain
-    /// about, or a dead stop has lasted long enough. Not more often than every [`MAX_AGE`], and not again while it is asked for.
-    pub fn wake(&mut self, breaker: &Breaker, now: Timestamp) -> Option<Timestamp> {
+    /// When there is something to do without a request: when a request under way becomes slow, outcomes have lain about, or a
+    /// dead stop has lasted long enough. Not more often than every [`MAX_AGE`].
+    pub fn wake(&self, breaker: &Breaker, now: Timestamp) -> Option<Timestamp> {
         let settles = breaker.trip().settles(&self.state.stop).filter(|it| self.judges() && now < *it);
         let need = [self.lies_until(), self.under_way.next(), settles].into_iter().flatten().min()?;
-        let need = need.max(now.saturating_add(MAX_AGE));
-        if self.wake.is_some_and(|wake| now < wake && wake <= need) {
-            return None;
-        }
-        self.wake = Some(need);
-        self.wake
+        Some(need.max(now.saturating_add(MAX_AGE)))
     }
 
     /// Whether outcomes can trip it.

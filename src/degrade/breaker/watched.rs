@@ -3,7 +3,7 @@
 //! Trouble makes a breaker admit: whatever it protects, an error of the proxy's is no reason to refuse a request. The
 //! error comes back with the answer, to be counted.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -103,13 +103,34 @@ pub struct Watched {
     key: String,
     breaker: Live<Breaker>,
     watch: Rc<RefCell<Watch>>,
+    alarm: Alarm,
+}
+
+/// When the timer was asked to go off. Of this configuration's own timer: that of an earlier one, which has the same watch, stops
+/// with it.
+#[derive(Debug, Default)]
+struct Alarm(Cell<Option<Timestamp>>);
+
+impl Alarm {
+    /// Asks for the timer, unless that will go off by then.
+    fn set(&self, host: &dyn Host, instant: Timestamp, now: Timestamp) {
+        if !self.0.get().is_some_and(|it| now < it && it <= instant) {
+            self.0.set(Some(instant));
+            host.wake_at(instant);
+        }
+    }
+
+    /// The timer has gone off.
+    fn went_off(&self) {
+        self.0.set(None);
+    }
 }
 
 impl Watched {
     /// The breaker whose record is at `key`, with the watch that the worker has on it.
     pub fn new(key: String, breaker: impl Into<Live<Breaker>>, watches: &Watches) -> Self {
         let watch = watches.of(&key);
-        Self { key, breaker: breaker.into(), watch }
+        Self { key, breaker: breaker.into(), watch, alarm: Alarm::default() }
     }
 
     /// The latest phase that this worker knows of, as the change that led to it. Calls nobody.
@@ -149,7 +170,7 @@ impl Watched {
         let mut watch = self.watch.borrow_mut();
         *stay = watch.follow(&breaker, *epoch, now.saturating_add(limit));
         if let Some(instant) = watch.wake(&breaker, now) {
-            host.wake_at(instant);
+            self.alarm.set(host, instant, now);
         }
     }
 
@@ -167,7 +188,7 @@ impl Watched {
     /// if there is need.
     pub fn tick(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Answer<()> {
         let mut visit = self.visit(host, trouble, now);
-        visit.watch.woke();
+        self.alarm.went_off();
         let swept = visit.watch.sweep(&visit.breaker, now);
         if swept == Publish::Now || visit.watch.is_late(&visit.breaker, now) {
             // An error is noted by the visit.
@@ -240,6 +261,7 @@ impl Watched {
             key: &self.key,
             breaker: self.breaker.get(),
             watch: self.watch.borrow_mut(),
+            alarm: &self.alarm,
             changes: Vec::new(),
             error: None,
         }
@@ -254,6 +276,7 @@ struct Visit<'a> {
     key: &'a str,
     breaker: Breaker,
     watch: RefMut<'a, Watch>,
+    alarm: &'a Alarm,
     changes: Vec<Change>,
     error: Option<HostError>,
 }
@@ -307,7 +330,7 @@ impl Visit<'_> {
 
     fn ask_to_wake(&mut self) {
         if let Some(instant) = self.watch.wake(&self.breaker, self.now) {
-            self.host.wake_at(instant);
+            self.alarm.set(self.host, instant, self.now);
         }
     }
 

@@ -24,7 +24,7 @@ pub const MAX_REQUEST_HEADERS: usize = 16 * 1024;
 /// needs no header for one, and the proxy takes `Transfer-Encoding` away. `no-cache` asks for the service's own answer, which has been
 /// tried. A condition that only saves a transfer (`If-None-Match`, `If-Modified-Since`) is passed by.
 pub(super) fn may_share(request: &Request<'_>) -> bool {
-    if request.method != b"GET" || request.end == End::Later || request.grpc || request.upgrade {
+    if !request.has_method("GET") || request.end == End::Later || request.grpc || request.upgrade {
         return false;
     }
     if MAX_REQUEST_HEADERS < request.headers.as_block().len() {
