@@ -4,7 +4,8 @@
 
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
 use outrigger::degrade::stale::MAX_CAPTURES;
-use outrigger::host::{End, LogField};
+use outrigger::host::{End, LogField, Origin};
+use outrigger::monitor::metrics::host_errors_total;
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::reply::placed::Placed;
@@ -146,6 +147,23 @@ fn a_response_whose_status_cannot_be_read_passes() {
     sidecar.host.repair("response_status");
     assert_eq!(replaced(&sidecar, &REVIEWS, &[]), None, "nor one that has none");
     assert_eq!(status(&sidecar, &REVIEWS, "five"), None);
+}
+
+/// It is taken for the service's.
+#[test]
+fn a_failure_of_which_nobody_knows_who_answered_is_replaced_and_counts() {
+    let breaker = r#""breakers": [{ "name": "b", "trip": { "consecutive_failures": 3 } }],"#;
+    let sidecar = Sidecar::new(&SHOP.replace("RULES", EMPTY).replacen('{', &format!("{{ {breaker}"), 1));
+    for (call, times) in [("origin", 2), ("response_header", 1)] {
+        sidecar.host.break_call(call);
+        for _ in 0..times {
+            assert_eq!(status(&sidecar, &REVIEWS, "503").map(|it| it.status), Some(200), "{call}");
+        }
+        sidecar.host.repair(call);
+    }
+    assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 3);
+    assert_eq!(reason(&sidecar.begin(&REVIEWS).unwrap_err()), "breaker/b");
+    assert_eq!(sidecar.host.metric(&host_errors_total("origin")), 2, "the trouble is told");
 }
 
 // === gRPC ============================================================================================================
@@ -589,6 +607,44 @@ fn a_page_that_has_gone_is_not_served_in_the_next_outage() {
         assert_eq!(status(&sidecar, &REVIEWS, gone), None);
         assert_ne!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars", "{gone}");
     }
+}
+
+/// A direct response, a redirect or a filter's refusal: with a breaker and without, whether anybody needs outcomes or not.
+#[test]
+fn what_the_proxy_answers_changes_nothing_that_is_kept() {
+    const BREAKER: &str = r#""breakers": [{ "name": "b", "trip": { "consecutive_failures": 9 } }],"#;
+    let read: &[(&str, &str)] = &REVIEWS;
+    let write = |method: &'static str| [(":method", method), (":path", "/reviews/17")];
+    let (post, delete) = (write("POST"), write("DELETE"));
+    for (request, said) in
+        [(read, "403"), (read, "404"), (read, "301"), (read, "200"), (&post, "200"), (&post, "301"), (&delete, "204")]
+    {
+        for more in ["", BREAKER, r#""monitor": { "outcomes": false },"#] {
+            let sidecar = Sidecar::new(&SHOP.replace("RULES", STALE).replacen('{', &format!("{{ {more}"), 1));
+            keep(&sidecar, &REVIEWS, "five stars");
+            sidecar.host.set_origin(Origin::Elsewhere);
+            let ticket = sidecar.begin(request).unwrap();
+            answer_in_parts(
+                &sidecar,
+                ticket,
+                &[(":status", said), ("cache-control", "public, max-age=60")],
+                &["moved"],
+            );
+            sidecar.host.set_origin(Origin::Service);
+            assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars", "{request:?} {said} {more}");
+        }
+    }
+}
+
+/// Whoever answered: what may be untrue is not served in the next outage.
+#[test]
+fn a_proxy_that_does_not_say_who_answered_takes_the_words_for_the_services() {
+    let sidecar = shop(STALE);
+    keep(&sidecar, &REVIEWS, "five stars");
+    sidecar.host.break_call("sent");
+    assert_eq!(status(&sidecar, &REVIEWS, "404"), None);
+    sidecar.host.repair("sent");
+    assert_ne!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars");
 }
 
 #[test]
