@@ -100,10 +100,7 @@ fn answered(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, 
         Origin::Injected => Service::Answered(status),
         Origin::Service if is_fair => Service::Answered(status),
         Origin::Unanswered if is_fair => Service::Lost,
-        Origin::Service | Origin::Unanswered => {
-            ticket.client = Client::Answer(Outcome::ClientError);
-            Service::Unconcerned
-        }
+        Origin::Service | Origin::Unanswered => Service::Unconcerned,
     };
     if ticket.service != Service::Unconcerned && status == TOO_LATE && was_hurried(host, plan, ticket) {
         ticket.service = Service::Unconcerned;
@@ -146,15 +143,15 @@ pub(super) fn was_hurried(host: &dyn Host, plan: &Plan, ticket: &Ticket) -> bool
     }
 }
 
-/// Takes note of a response that did not come to its end. If the service broke off, it failed; if a time was over, a client that
-/// reads slowly may be to blame; and a client may leave. Tunnels end as they like.
+/// Takes note of a response that did not come to its end. If the service broke off, it failed, unless its client had not sent all of
+/// the request; if a time was over, a client that reads slowly may be to blame; and a client may leave. Tunnels end as they like.
 pub(super) fn unfinished(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
     if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Long {
         return;
     }
     match ended(host, worker) {
-        Ended::ByUpstream => ticket.service = Service::Lost,
-        Ended::ByTimeout => {
+        Ended::ByUpstream if ticket.upload == Upload::Complete => ticket.service = Service::Lost,
+        Ended::ByUpstream | Ended::ByTimeout => {
             ticket.service = Service::Unconcerned;
             ticket.client = Client::Part;
         }

@@ -97,7 +97,7 @@ async fn an_upload_that_is_never_finished_is_no_failure_of_the_service() {
             assert_eq!(wire.reply().await.status, 503);
         }
         expect_closed(&envoy).await;
-        envoy.expect_metric(REQUESTS, &[("outcome", "client_error")], 6.0).await;
+        envoy.expect_metric(REQUESTS, &[("outcome", "failure")], 6.0).await;
     }
     // And with Envoy's own patience.
     let upstream = Upstream::start().await;

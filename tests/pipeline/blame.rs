@@ -107,20 +107,65 @@ fn a_failure_before_the_end_of_the_request_says_nothing_unless_nobody_could_be_r
     ] {
         let sidecar = shop("", "");
         assert_eq!(opens_early(&sidecar, origin, status), expected, "{origin:?} {status}");
-        let (blamed, failed) = if expected { ("failure", 3) } else { ("client_error", 3) };
-        assert_eq!(ended(&sidecar.host, "other", blamed), failed, "{origin:?} {status}");
+        let got = if status == "408" { "client_error" } else { "failure" };
+        assert_eq!(ended(&sidecar.host, "other", got), 3, "what the client got: {origin:?} {status}");
     }
 }
 
-/// Where nobody but the metric hears of it.
+/// Where nobody but the metric hears of it. Who did not finish is told apart from what the client got.
 #[test]
-fn an_unfinished_request_is_its_clients_in_the_metric_too() {
+fn what_fails_before_the_end_of_the_request_is_a_failure_in_the_metric() {
     let sidecar = Sidecar::new("{}");
-    for (origin, outcome) in [(Origin::Service, "client_error"), (Origin::Unreachable, "failure")] {
+    for (origin, status, outcome) in [
+        (Origin::Service, "503", "failure"),
+        (Origin::Unanswered, "504", "failure"),
+        (Origin::Unreachable, "503", "failure"),
+        (Origin::Elsewhere, "408", "client_error"),
+        (Origin::Service, "413", "client_error"),
+    ] {
+        let before = ended(&sidecar.host, "other", outcome);
         sidecar.host.set_origin(origin);
         let ticket = sidecar.begin_upload(&POST);
-        let _ = sidecar.answer_with(ticket, &[(":status", "503")]);
-        assert_eq!(ended(&sidecar.host, "other", outcome), 1);
+        let _ = sidecar.answer_with(ticket, &[(":status", status)]);
+        assert_eq!(ended(&sidecar.host, "other", outcome), before + 1, "{origin:?} {status}");
+    }
+}
+
+/// Its client keeps its half open, as in a call that streams both ways.
+#[test]
+fn a_call_that_fails_while_its_client_still_sends_is_a_failure_to_it_and_says_nothing_of_the_service() {
+    let sidecar = shop("", "");
+    let call = [(":method", "POST"), ("content-type", "application/grpc")];
+    let said: [&[(&str, &str)]; 2] = [&OK, &[(":status", "200"), ("grpc-status", "14")]];
+    for number in 0..20 {
+        let ticket = sidecar.begin_upload(&call);
+        sidecar.host.set_grpc_status(Some(14));
+        let _ = sidecar.answer_with(ticket, said[number % 2]);
+    }
+    sidecar.host.set_grpc_status(None);
+    assert_eq!(ended(&sidecar.host, "other", "failure"), 20);
+    assert!(closed(&sidecar));
+}
+
+/// The service breaks off what it began to answer before it had all of the request. Whoever does not finish makes it.
+#[test]
+fn an_answer_that_breaks_off_before_the_end_of_the_request_says_nothing_of_the_service() {
+    for more in [&[][..], &[("content-type", "application/grpc")]] {
+        for (is_complete, expected) in [(false, true), (true, false)] {
+            let sidecar = shop("", "");
+            sidecar.host.set_broken_off(true);
+            for _ in 0..3 {
+                let mut ticket = sidecar.begin_upload(&[&POST, more].concat());
+                begins(&sidecar, &mut ticket);
+                if is_complete {
+                    sidecar.complete(&mut ticket);
+                }
+                sidecar.end(ticket);
+            }
+            sidecar.host.set_broken_off(false);
+            assert_eq!(ended(&sidecar.host, "other", "failure"), 3, "{more:?} {is_complete}");
+            assert_eq!(closed(&sidecar), expected, "{more:?} {is_complete}");
+        }
     }
 }
 
