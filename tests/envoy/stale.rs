@@ -178,12 +178,17 @@ async fn what_envoy_itself_answers_takes_no_kept_answer_back() {
         }
         let written = send(getting(&client, "/written", FRESH)).await;
         assert_eq!(send(client.request(Method::POST, "/written")).await.status, written.status);
+        let with_host = |method, host| client.request(method, "/host").header("host", host);
+        let named = with_host(Method::GET, "shop.example.com").header("x-answer-header", FRESH);
+        assert_eq!(send(named).await.status, 200);
+        assert_eq!(send(with_host(Method::DELETE, "shop.example.com.")).await.status, 200);
         upstream.behave("/", Manner::Failing(503));
 
         for (number, original) in originals.iter().enumerate() {
             assert_kept(&client.get(&format!("/good{number}")).await, original);
         }
         assert_not_kept(&client.get("/written").await);
+        assert_not_kept(&send(with_host(Method::GET, "shop.example.com")).await);
         envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
     }
 }
