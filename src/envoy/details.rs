@@ -6,8 +6,12 @@
 use crate::attempt::UNPAID;
 use crate::host::Origin;
 
-/// What the router answers when it waits no longer.
-const TIMEOUTS: [&[u8]; 5] = [
+/// When the time of a whole stream of a client is over, by its route or its connection manager (`max_stream_duration`).
+const MAX_DURATION: &[u8] = b"max_duration_timeout";
+
+/// What Envoy answers when it waits no longer.
+const TIMEOUTS: [&[u8]; 6] = [
+    MAX_DURATION,
     b"response_timeout",
     b"stream_idle_timeout",
     b"upstream_max_stream_duration_reached",
@@ -34,4 +38,9 @@ pub(super) fn origin(details: &[u8]) -> Origin {
         },
         _ => Origin::Elsewhere,
     }
+}
+
+/// Whether these are the details of a response that was cut off because the stream's time was over.
+pub(super) fn is_over(details: &[u8]) -> bool {
+    details == MAX_DURATION
 }

@@ -99,7 +99,7 @@ fn answered(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, 
         }
         Origin::Injected => Service::Answered(status),
         Origin::Service if is_fair => Service::Answered(status),
-        Origin::Unanswered if is_fair => Service::Lost,
+        Origin::Unanswered if ticket.upload == Upload::Complete => Service::Lost,
         Origin::Service | Origin::Unanswered => Service::Unconcerned,
     };
     if ticket.service != Service::Unconcerned && status == TOO_LATE && was_hurried(host, plan, ticket) {

@@ -101,6 +101,7 @@ fn a_failure_before_the_end_of_the_request_says_nothing_unless_nobody_could_be_r
         (Origin::Service, "504", false),
         (Origin::Unanswered, "503", false),
         (Origin::Unanswered, "504", false),
+        (Origin::Unanswered, "408", false),
         (Origin::Elsewhere, "408", false),
         (Origin::Unreachable, "503", true),
         (Origin::Injected, "503", true),
@@ -120,6 +121,7 @@ fn what_fails_before_the_end_of_the_request_is_a_failure_in_the_metric() {
         (Origin::Service, "503", "failure"),
         (Origin::Unanswered, "504", "failure"),
         (Origin::Unreachable, "503", "failure"),
+        (Origin::Unanswered, "408", "client_error"),
         (Origin::Elsewhere, "408", "client_error"),
         (Origin::Service, "413", "client_error"),
     ] {

@@ -84,6 +84,40 @@ fn the_statuses_of_a_rule_are_those_it_replaces() {
     assert_eq!((ended(&sidecar.host, "reviews", "degraded"), ended(&sidecar.host, "reviews", "failure")), (2, 2));
 }
 
+#[test]
+fn where_nobody_answered_a_rule_replaces_the_failure_whatever_its_list_says() {
+    for list in [r#""failures": ["429"]"#, r#""statuses": [502]"#, r#""failures": ["4xx", "!429"]"#] {
+        let sidecar = shop(&format!(r#"{{ {list}, "fallback": "sorry" }}"#));
+        for (origin, said, expected) in [
+            (Origin::Unreachable, "503", true),
+            (Origin::Unanswered, "503", true),
+            (Origin::Unanswered, "504", true),
+            (Origin::Service, "503", false),
+            (Origin::Service, "504", false),
+            (Origin::Injected, "503", false),
+            (Origin::Overflow, "503", false),
+            (Origin::Elsewhere, "503", false),
+        ] {
+            sidecar.host.set_origin(origin);
+            assert_eq!(status(&sidecar, &REVIEWS, said).is_some(), expected, "{list} {origin:?} {said}");
+        }
+        assert_eq!((ended(&sidecar.host, "reviews", "degraded"), ended(&sidecar.host, "reviews", "failure")), (3, 5));
+    }
+}
+
+/// A request whose time is over has no answer either, unless its caller left it too little.
+#[test]
+fn a_request_that_the_filter_ends_is_replaced_whatever_the_list_says() {
+    let rule = r#"{ "failures": ["429"], "fallback": "sorry" }"#;
+    let document = SHOP.replace("RULES", rule).replacen('{', r#"{ "deadlines": [{ "default": "1s" }],"#, 1);
+    let sidecar = Sidecar::new(&document);
+    let mut ticket = sidecar.begin(&REVIEWS).unwrap();
+    sidecar.host.advance(SECOND);
+    assert_eq!(sidecar.expire(&mut ticket).unwrap().body, b"sorry");
+    sidecar.end(ticket);
+    assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 1);
+}
+
 /// A rule is chosen by what the request is, before anybody knows how it ends.
 #[test]
 fn the_first_rule_for_the_request_is_the_only_one() {
