@@ -109,8 +109,10 @@ pub enum Origin {
     Service,
     /// The proxy, because it could not reach the service: no host, no connection.
     Unreachable,
-    /// The proxy, because the service did not answer: a reset, a timeout.
+    /// The proxy, because the service did not answer: a reset.
     Unanswered,
+    /// The proxy, because it would wait no longer for an answer.
+    TimedOut,
     /// The proxy, because it was told to play a service that fails: people try with this what happens then.
     Injected,
     /// The proxy, because it has as many requests of the service's under way as it may.

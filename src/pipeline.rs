@@ -204,7 +204,7 @@ impl Filter {
         if let Some(now) = answered {
             self.note_answer(ticket, now);
         }
-        let failed = match judge(host, plan, ticket) {
+        let failed = match judge(host, worker, plan, ticket) {
             Ok(failed) => failed,
             Err(error) => {
                 worker.trouble.host_error(host, error);

@@ -6,8 +6,12 @@
 use crate::attempt::UNPAID;
 use crate::host::Origin;
 
-/// What the router answers when it waits no longer.
-const TIMEOUTS: [&[u8]; 5] = [
+/// When the time of a whole stream of a client is over, by its route or its connection manager (`max_stream_duration`).
+const MAX_DURATION: &[u8] = b"max_duration_timeout";
+
+/// What Envoy answers when it waits no longer.
+const TIMEOUTS: [&[u8]; 6] = [
+    MAX_DURATION,
     b"response_timeout",
     b"stream_idle_timeout",
     b"upstream_max_stream_duration_reached",
@@ -25,7 +29,8 @@ pub(super) fn origin(details: &[u8]) -> Origin {
         b"via_upstream" => Origin::Service,
         b"no_healthy_upstream" => Origin::Unreachable,
         b"fault_filter_abort" => Origin::Injected,
-        it if it == UNPAID.as_bytes() || TIMEOUTS.contains(&it) => Origin::Unanswered,
+        it if TIMEOUTS.contains(&it) => Origin::TimedOut,
+        it if it == UNPAID.as_bytes() => Origin::Unanswered,
         it if it.starts_with(b"dns_resolution_failure") => Origin::Unreachable,
         it if RESETS.iter().any(|reset| it.starts_with(reset)) => match () {
             () if has(b"overflow") => Origin::Overflow,
@@ -34,4 +39,9 @@ pub(super) fn origin(details: &[u8]) -> Origin {
         },
         _ => Origin::Elsewhere,
     }
+}
+
+/// Whether these are the details of a response that was cut off because the stream's time was over.
+pub(super) fn is_over(details: &[u8]) -> bool {
+    details == MAX_DURATION
 }

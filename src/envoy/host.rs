@@ -120,8 +120,7 @@ impl Host for Envoy<'_> {
     }
 
     fn origin(&self) -> Result<Origin, HostError> {
-        let details = abi::property(b"response\0code_details").map_err(failed("get_property"))?;
-        Ok(details.map_or(Origin::Elsewhere, |details| details::origin(&details)))
+        Ok(code_details()?.map_or(Origin::Elsewhere, |details| details::origin(&details)))
     }
 
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {
@@ -141,6 +140,7 @@ impl Host for Envoy<'_> {
             flags if flags & BROKEN_OFF != 0 => Ended::ByUpstream,
             flags if flags & UNSENT != 0 => Ended::Unsent,
             flags if flags & TIMED_OUT != 0 => Ended::ByTimeout,
+            0 if code_details()?.is_some_and(|details| details::is_over(&details)) => Ended::ByTimeout,
             _ => Ended::Otherwise,
         })
     }
@@ -159,11 +159,16 @@ impl Host for Envoy<'_> {
 /// connection failure, connection termination, protocol error. Not the timeouts: a client that reads slowly runs into them.
 const BROKEN_OFF: i64 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 23;
 
-/// And of one whose time was over: of the route or of the retry rule.
-const TIMED_OUT: i64 = 1 << 2;
+/// And of one whose time was over: of the route or of the retry rule (`UT`), of a stream on which nothing moves (`SI`), or of a
+/// stream of the cluster (`UMSDR`). The clock of the client's stream has [no flag](details::is_over).
+const TIMED_OUT: i64 = 1 << 2 | 1 << 16 | 1 << 19;
 
 /// And of one that it sent to nobody: no healthy upstream, upstream overflow, no route, no cluster.
 const UNSENT: i64 = 1 << 1 | 1 << 7 | 1 << 8 | 1 << 24;
+
+fn code_details() -> Result<Option<Vec<u8>>, HostError> {
+    abi::property(b"response\0code_details").map_err(failed("get_property"))
+}
 
 /// Envoy hands integers over as eight little-endian bytes.
 fn as_integer(bytes: &[u8]) -> Option<i64> {

@@ -2,7 +2,8 @@
 //!
 //! By default a status from 500 to 599 is, but for 501 and 505: those say that the request asked for what the service does not
 //! do, and the service is well. Of gRPC, `UNAVAILABLE` and `DEADLINE_EXCEEDED` are, told by the statuses of HTTP that they
-//! [stand for](http_status). Where nobody answered (no host, no connection, a reset, a timeout), no list is asked.
+//! [stand for](http_status). Where nobody answered (no host, no connection, a reset, a timeout), no list is asked: that is a
+//! failure to breakers, to retries, and to what takes the place of failures.
 
 use crate::reply::{DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE};
 

@@ -5,8 +5,8 @@
 pub enum Outcome {
     /// A status below 400, a protocol switch, or gRPC status 0.
     Success,
-    /// A 4xx, 501, 505, a gRPC status that is neither 0, 4 nor 14; a 5xx that is marked `x-envoy-ratelimited`, as some other
-    /// filter's refusal; or one that came before the client had sent its whole request.
+    /// A 4xx, 501, 505, a gRPC status that is neither 0, 4 nor 14; or a 5xx that is marked `x-envoy-ratelimited`, as some other
+    /// filter's refusal.
     ClientError,
     /// Any other 5xx, whether by the service or by Envoy, gRPC status 4 or 14, or a response that was cut off.
     Failure,

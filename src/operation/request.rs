@@ -247,14 +247,14 @@ fn unquoted_split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The host that an authority names.
-fn name_of(authority: &[u8]) -> &[u8] {
+/// The host that an authority names, without the dot that ends a name that is complete.
+pub(crate) fn name_of(authority: &[u8]) -> &[u8] {
     let host = without_port(authority);
     host.strip_suffix(b".").unwrap_or(host)
 }
 
 /// Drops a port, but not the end of an IPv6 address in brackets.
-fn without_port(authority: &[u8]) -> &[u8] {
+pub(crate) fn without_port(authority: &[u8]) -> &[u8] {
     let Some(colon) = authority.iter().rposition(|byte| *byte == b':') else {
         return authority;
     };

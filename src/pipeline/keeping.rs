@@ -1,6 +1,10 @@
 //! What an answer of the service means for the answers that are kept.
+//!
+//! Only the service speaks for its pages. What the proxy answers in its place (a direct response, a redirect, a filter's refusal)
+//! changes nothing, so it is asked whether the request was sent on, which costs a call that returns no bytes.
 
 use super::ticket::{Service, Ticket};
+use super::verdict::was_sent;
 use crate::degrade::failure::FailureRule;
 use crate::degrade::stale::{Address, Capture, Stale};
 use crate::filter::Filter;
@@ -33,7 +37,7 @@ impl Filter {
         let Some(response) = response_headers(host, worker) else {
             return;
         };
-        if !matches!(response.get(":status"), Some([b'2' | b'3', ..])) {
+        if !matches!(response.get(":status"), Some([b'2' | b'3', ..])) || !was_sent(host, worker, ticket) {
             return;
         }
         let named = ["location", "content-location"].into_iter().filter_map(|name| response.get(name));
@@ -49,10 +53,14 @@ impl Filter {
         &self,
         host: &dyn Host,
         worker: &Worker,
-        ticket: &Ticket,
+        ticket: &mut Ticket,
         now: Timestamp,
     ) -> Option<Box<Capture>> {
         if !matches!(ticket.service, Service::Answered(..500)) {
+            return None;
+        }
+        ticket.memory.as_deref()?.candidate.as_ref()?;
+        if !was_sent(host, worker, ticket) {
             return None;
         }
         let memory = ticket.memory.as_deref()?;

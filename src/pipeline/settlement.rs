@@ -31,14 +31,8 @@ impl Filter {
             self.count_retries(host, worker, plan, ticket.operation, policy::Decision::NoBudget, 1);
         }
         let closed = self.close_retries(host, worker, ticket, now);
-        if ticket.interest != Interest::Nothing && ticket.service.has_succeeded() {
-            let sent = was_sent(host, ticket).unwrap_or_else(|error| {
-                worker.trouble.host_error(host, error);
-                true
-            });
-            if !sent {
-                ticket.service = Service::Unconcerned;
-            }
+        if ticket.interest != Interest::Nothing && ticket.service.has_succeeded() && !was_sent(host, worker, ticket) {
+            ticket.service = Service::Unconcerned;
         }
         if ticket.service.has_succeeded()
             && ticket.interest == Interest::OutcomeAndTime

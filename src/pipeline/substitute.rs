@@ -1,7 +1,7 @@
 //! What a client gets in place of an answer: a refusal, the last good answer, a fallback.
 
 use super::admission::Refused;
-use super::ticket::{Client, Memory, Ticket};
+use super::ticket::{Client, Memory, Service, Ticket};
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
@@ -82,7 +82,7 @@ impl Filter {
         }
     }
 
-    /// What is served instead of a response that says failure, by its status.
+    /// What is served instead of a response that says failure, by its status; where nobody answered, whatever that is.
     pub(super) fn replacement(
         &self,
         host: &dyn Host,
@@ -94,7 +94,7 @@ impl Filter {
     ) -> Option<Reply> {
         let memory = ticket.memory.as_deref()?;
         let rule = self.rule(memory)?;
-        if !rule.spec().failures.contains(status) {
+        if ticket.service != Service::Lost && !rule.spec().failures.contains(status) {
             return None;
         }
         let refusal = Refusal { reason: &plan.failure, kind: Kind::Degraded, retry_after: None };

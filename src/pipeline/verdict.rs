@@ -20,7 +20,12 @@ use crate::worker::Worker;
 pub(super) const TOO_LATE: u16 = 504;
 
 /// Takes note of what the response's headers say. Returns the status of a failure of which something else may take the place.
-pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16>, HostError> {
+pub(super) fn judge(
+    host: &dyn Host,
+    worker: &Worker,
+    plan: &Plan,
+    ticket: &mut Ticket,
+) -> Result<Option<u16>, HostError> {
     if plan.outcomes == Outcomes::AsNeeded && ticket.interest == Interest::Nothing {
         ticket.service = Service::Unjudged;
         ticket.client = Client::Answer(Outcome::Unknown);
@@ -32,7 +37,7 @@ pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result
         Protocol::Grpc if !plan.is_guarded() => return Ok(None),
         Protocol::Grpc => {
             if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
-                return answered(host, plan, ticket, failures::http_status(status));
+                return Ok(answered(host, worker, plan, ticket, failures::http_status(status)));
             }
         }
     }
@@ -43,9 +48,9 @@ pub(super) fn judge(host: &dyn Host, plan: &Plan, ticket: &mut Ticket) -> Result
         ticket.kind = StreamKind::Long;
     }
     if ticket.protocol == Protocol::Http || failures::FIRST <= status {
-        return answered(host, plan, ticket, status);
+        return Ok(answered(host, worker, plan, ticket, status));
     }
-    if ticket.is_probe() && host.origin()? != Origin::Service {
+    if ticket.is_probe() && origin(host, worker) != Origin::Service {
         ticket.service = Service::Unconcerned;
     }
     Ok(None)
@@ -56,12 +61,12 @@ pub(super) fn grpc_outcome(host: &dyn Host, worker: &Worker, plan: &Plan, ticket
     if !ticket.is_open() || !ticket.is_grpc() {
         return;
     }
-    let noted = host.grpc_status().and_then(|status| match status {
-        Some(status) => answered(host, plan, ticket, failures::http_status(status)),
-        None => Ok(None),
-    });
-    if let Err(error) = noted {
-        worker.trouble.host_error(host, error);
+    match host.grpc_status() {
+        Ok(Some(status)) => {
+            answered(host, worker, plan, ticket, failures::http_status(status));
+        }
+        Ok(None) => {}
+        Err(error) => worker.trouble.host_error(host, error),
     }
 }
 
@@ -70,18 +75,20 @@ fn number(value: &[u8]) -> Option<u32> {
 }
 
 /// Takes note of an answer with this status.
-fn answered(host: &dyn Host, plan: &Plan, ticket: &mut Ticket, status: u16) -> Result<Option<u16>, HostError> {
+fn answered(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, status: u16) -> Option<u16> {
     ticket.client = Client::Answer(Outcome::of_status(status));
     let fails = plan.failures.contains(status);
     let is_judged = plan.is_guarded() || ticket.interest != Interest::Nothing;
     let is_early = failures::FIRST <= status && ticket.upload == Upload::Underway;
-    let origin = if is_early || ticket.is_probe() || (fails && is_judged) {
-        host.origin()?
-    } else if !fails && matches!(ticket.breaker, Guard::Passed(..)) && !was_sent(host, ticket)? {
+    let origin = if ticket.is_probe() || (is_judged && (is_early || fails)) {
+        origin(host, worker)
+    } else if !fails && matches!(ticket.breaker, Guard::Passed(..)) && !was_sent(host, worker, ticket) {
         Origin::Elsewhere
     } else {
         Origin::Service
     };
+    // Envoy tells a call of gRPC that it waits no longer as it tells a broken connection.
+    let status = if origin == Origin::TimedOut { TOO_LATE } else { status };
     // The client did its part, or what failed has nothing to do with that.
     let is_fair = ticket.upload == Upload::Complete || !fails;
     ticket.service = match origin {
@@ -90,20 +97,17 @@ fn answered(host: &dyn Host, plan: &Plan, ticket: &mut Ticket, status: u16) -> R
         Origin::Service if fails && is_marked(host, ticket) => {
             ticket.client = Client::Answer(Outcome::ClientError);
             ticket.service = Service::Unconcerned;
-            return Ok(None);
+            return None;
         }
         Origin::Injected => Service::Answered(status),
         Origin::Service if is_fair => Service::Answered(status),
-        Origin::Unanswered if is_fair => Service::Lost,
-        Origin::Service | Origin::Unanswered => {
-            ticket.client = Client::Answer(Outcome::ClientError);
-            Service::Unconcerned
-        }
+        Origin::Unanswered | Origin::TimedOut if ticket.upload == Upload::Complete => Service::Lost,
+        Origin::Service | Origin::Unanswered | Origin::TimedOut => Service::Unconcerned,
     };
     if ticket.service != Service::Unconcerned && status == TOO_LATE && was_hurried(host, plan, ticket) {
         ticket.service = Service::Unconcerned;
     }
-    Ok((fails && origin != Origin::Elsewhere).then_some(status))
+    (fails && origin != Origin::Elsewhere).then_some(status)
 }
 
 /// A failure that is marked as some filter's refusal says nothing about the service, unless the mark is ours: then it only
@@ -112,14 +116,23 @@ fn is_marked(host: &dyn Host, ticket: &Ticket) -> bool {
     ticket.ending() != Ending::Marked && matches!(host.response_header(router::LAST), Ok(Some(_)))
 }
 
-/// Whether the request was sent on; asked once.
-pub(super) fn was_sent(host: &dyn Host, ticket: &mut Ticket) -> Result<bool, HostError> {
-    let sent = match ticket.sent {
-        Some(sent) => sent,
-        None => host.sent()?,
+/// Whether the request was sent on; asked once. It was if nobody knows.
+pub(super) fn was_sent(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> bool {
+    let ask = || {
+        host.sent().unwrap_or_else(|error| {
+            worker.trouble.host_error(host, error);
+            Sent::On
+        })
     };
-    ticket.sent = Some(sent);
-    Ok(sent == Sent::On)
+    *ticket.sent.get_or_insert_with(ask) == Sent::On
+}
+
+/// Who answered; the service if nobody knows, because a failure is to be replaced all the same.
+fn origin(host: &dyn Host, worker: &Worker) -> Origin {
+    host.origin().unwrap_or_else(|error| {
+        worker.trouble.host_error(host, error);
+        Origin::Service
+    })
 }
 
 /// Whether the caller itself gave the request less time than nearly all successes need, and no rule gave it even less.
@@ -134,15 +147,15 @@ pub(super) fn was_hurried(host: &dyn Host, plan: &Plan, ticket: &Ticket) -> bool
     }
 }
 
-/// Takes note of a response that did not come to its end. If the service broke off, it failed; if a time was over, a client that
-/// reads slowly may be to blame; and a client may leave. Tunnels end as they like.
+/// Takes note of a response that did not come to its end. If the service broke off, it failed, unless its client had not sent all of
+/// the request; if a time was over, a client that reads slowly may be to blame; and a client may leave. Tunnels end as they like.
 pub(super) fn unfinished(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
     if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Long {
         return;
     }
     match ended(host, worker) {
-        Ended::ByUpstream => ticket.service = Service::Lost,
-        Ended::ByTimeout => {
+        Ended::ByUpstream if ticket.upload == Upload::Complete => ticket.service = Service::Lost,
+        Ended::ByUpstream | Ended::ByTimeout => {
             ticket.service = Service::Unconcerned;
             ticket.client = Client::Part;
         }

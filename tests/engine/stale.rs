@@ -1584,6 +1584,9 @@ fn what_a_location_names_is_resolved_as_the_rfc_says() {
         ("https://shop.example.com/x", Some("/x")),
         ("HTTP://SHOP.example.com:80/x", Some("/x")),
         ("//shop.example.com?x", Some("/?x")),
+        ("https://shop.example.com./x", Some("/x")),
+        ("https://shop.example.com.:443/x", Some("/x")),
+        ("https://shop.example.com.:8443/x", None),
         ("https://shop.example.com", Some("/")),
         ("https://evil.example.com/x", None),
         ("https://shop.example.com.evil.example/x", None),
@@ -1595,6 +1598,25 @@ fn what_a_location_names_is_resolved_as_the_rfc_says() {
         assert_eq!(base.resolve(reference.as_bytes()), expected.map(address), "{reference}");
     }
     assert!(base.resolve(&[0xFF, b'/', 0]).is_some(), "whatever the network sends");
+}
+
+/// A client that names the host in full means the same pages.
+#[test]
+fn an_address_is_the_same_however_its_host_is_written() {
+    let at = |authority: &str| {
+        let headers = Headers::from_pairs(&[(":authority", authority), (":path", "/a")]);
+        Address::of(&Request::read(&headers))
+    };
+    for host in
+        ["shop.example.com.", "SHOP.example.com", "shop.example.com:80", "shop.example.com.:443", "Shop.Example.Com.:"]
+    {
+        assert_eq!(at(host), at("shop.example.com"), "{host}");
+    }
+    assert_eq!(at("shop.example.com.:8080"), at("shop.example.com:8080"));
+    assert_eq!(at("[::1]:80"), at("[::1]"));
+    for host in ["shop.example.com:8080", "shop.example.org", "[::1]", ""] {
+        assert_ne!(at(host), at("shop.example.com"), "{host}");
+    }
 }
 
 // === for pages of other origins ===

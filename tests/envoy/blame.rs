@@ -97,21 +97,55 @@ async fn an_upload_that_is_never_finished_is_no_failure_of_the_service() {
             assert_eq!(wire.reply().await.status, 503);
         }
         expect_closed(&envoy).await;
+        envoy.expect_metric(REQUESTS, &[("outcome", "failure")], 6.0).await;
+    }
+    // And with Envoy's own patience, by each of its clocks.
+    let upstream = Upstream::start().await;
+    for clock in [
+        json!({ "request_timeout": "0.3s" }),
+        json!({ "stream_idle_timeout": "0.3s" }),
+        json!({ "common_http_protocol_options": { "max_stream_duration": "0.3s" } }),
+    ] {
+        let listener = Listener::to(upstream.cluster()).connection_manager(clock).filter(Filter::new(&in_a_row()));
+        let envoy = turn.start(Bootstrap::new(listener)).await;
+        for _ in 0..6 {
+            let mut wire = Wire::connect(envoy.address()).await;
+            wire.send(announced(100)).await;
+            wire.send("abc").await;
+            assert_eq!(wire.reply().await.status, 408);
+        }
+        expect_closed(&envoy).await;
         envoy.expect_metric(REQUESTS, &[("outcome", "client_error")], 6.0).await;
     }
-    // And with Envoy's own patience.
-    let upstream = Upstream::start().await;
-    let listener = Listener::to(upstream.cluster())
-        .connection_manager(json!({ "request_timeout": "0.3s" }))
-        .filter(Filter::new(&in_a_row()));
-    let envoy = turn.start(Bootstrap::new(listener)).await;
-    for _ in 0..6 {
-        let mut wire = Wire::connect(envoy.address()).await;
-        wire.send(announced(100)).await;
-        wire.send("abc").await;
-        assert_eq!(wire.reply().await.status, 408);
+}
+
+/// The same where the service has begun to answer, and where its answer is the status of a gRPC call.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_while_the_client_still_sends_is_a_failure_to_it_and_says_nothing_of_the_service() {
+    let turn = Turn::shared().await;
+    for (said, content_type) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", "text/plain"),
+        ("HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ncontent-length: 100\r\n\r\nabc", "application/grpc"),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 14\r\ncontent-length: 0\r\n\r\n",
+            "application/grpc",
+        ),
+    ] {
+        let upstream = RawUpstream::hang_up(said).await;
+        let envoy = start(&turn, upstream.cluster(), &in_a_row()).await;
+        let ask = |mut wire: Wire| async move {
+            let head = format!("POST / HTTP/1.1\r\nhost: shop.example.com\r\ncontent-type: {content_type}\r\n");
+            wire.send(format!("{head}content-length: 100\r\n\r\nabc")).await;
+            assert_eq!(wire.head().await.status, 200, "{said}");
+            wire.rest().await;
+        };
+        let clients = envoy.wires(20).await.into_iter().map(|wire| tokio::spawn(ask(wire)));
+        for client in clients.collect::<Vec<_>>() {
+            client.await.expect("a client");
+        }
+        expect_closed(&envoy).await;
+        envoy.expect_metric(REQUESTS, &[("outcome", "failure")], 20.0).await;
     }
-    expect_closed(&envoy).await;
 }
 
 /// Five milliseconds for an operation that takes thirty and of which nothing is known.
@@ -128,8 +162,29 @@ async fn callers_with_hardly_any_time_open_no_breaker() {
         for _ in 0..10 {
             assert_eq!(client.get_with("/", "grpc-timeout", "5m").await.status, 504);
         }
+        for _ in 0..10 {
+            let call = client.request(Method::GET, "/").header("content-type", "application/grpc");
+            let answer = send(call.header("grpc-timeout", "5m")).await;
+            assert!(matches!(answer.header("grpc-status"), Some("4" | "14")), "{answer:?}");
+        }
         assert_eq!(client.get("/").await.status, 200);
         expect_closed(&envoy).await;
+    }
+}
+
+/// Whichever of Envoy's clocks ends the wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_never_answers_opens_its_breaker_by_any_clock() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    upstream.behave("/", Manner::Hanging);
+    for clock in [
+        json!({ "stream_idle_timeout": "0.2s" }),
+        json!({ "common_http_protocol_options": { "max_stream_duration": "0.2s" } }),
+    ] {
+        let listener = Listener::to(upstream.cluster()).connection_manager(clock).filter(Filter::new(&in_a_row()));
+        let envoy = turn.start(Bootstrap::new(listener)).await;
+        assert!(opens(&envoy, Method::GET, "").await >= 5);
     }
 }
 
@@ -173,6 +228,39 @@ async fn envoys_own_overflow_opens_no_breaker_and_may_be_replaced() {
         assert_eq!(envoy.client().get("/").await.text(), "sorry");
     }
     expect_closed(&envoy).await;
+}
+
+/// A list says which answers are failures; that nobody answers is one whatever it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_answers_the_failure_is_replaced_whatever_the_list_says() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    for (path, manner) in [("/reset", Manner::Resetting), ("/hangs", Manner::Hanging), ("/fails", Manner::Failing(503))]
+    {
+        upstream.behave(path, manner);
+    }
+    let mut policy = in_a_row();
+    policy["breakers"][0]["failures"] = json!(["429"]);
+    policy["on_failure"] = json!([{ "failures": ["429"], "fallback": "sorry" }]);
+    policy["fallbacks"] = json!([{ "name": "sorry", "status": 200, "text": "sorry" }]);
+    let to = |cluster: Cluster| {
+        let timeout = json!({ "route": { "timeout": "0.5s" } });
+        Bootstrap::new(Listener::to(cluster).default_route(timeout).filter(Filter::new(&policy))).concurrency(1)
+    };
+    let envoy = turn.start(to(upstream.cluster())).await;
+    let client = envoy.client();
+    for path in ["/reset", "/hangs"] {
+        assert_eq!(client.get(path).await.text(), "sorry", "{path}");
+    }
+    assert_eq!(client.get("/fails").await.status, 503, "this is an answer");
+    expect_closed(&envoy).await;
+
+    let envoy = turn.start(to(Cluster::empty())).await;
+    for number in 0..6 {
+        let answer = envoy.client().get("/").await;
+        assert_eq!(answer.text(), "sorry");
+        assert_eq!(answer.reason(), Some(if number < 5 { "failure/other" } else { "breaker/b" }));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,4 +471,37 @@ async fn what_envoy_answers_teaches_nothing_about_the_service() {
         }
     }
     panic!("80 ms are usual, and nobody said so");
+}
+
+/// By whichever of its clocks: to the client a failure, and to the breaker nothing, since a client may read slowly.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_any_clock_of_envoy_cuts_off_is_a_failure_to_its_client() {
+    let turn = Turn::shared().await;
+    let upstream = RawUpstream::drip(100, Duration::from_millis(100)).await;
+    let silent = RawUpstream::drip(2, Duration::from_secs(10)).await;
+    let listener = |upstream: &RawUpstream| Listener::to(upstream.cluster());
+    let of_the_route = json!({ "route": { "max_stream_duration": { "max_stream_duration": "0.5s" } } });
+    let of_all = json!({ "common_http_protocol_options": { "max_stream_duration": "0.5s" } });
+    for (clock, listener) in [
+        ("timeout", listener(&upstream).default_route(json!({ "route": { "timeout": "0.5s" } }))),
+        ("stream_idle_timeout", listener(&silent).connection_manager(json!({ "stream_idle_timeout": "0.5s" }))),
+        ("route idle_timeout", listener(&silent).default_route(json!({ "route": { "idle_timeout": "0.5s" } }))),
+        ("max_stream_duration of the route", listener(&upstream).default_route(of_the_route)),
+        ("max_stream_duration of the connection manager", listener(&upstream).connection_manager(of_all)),
+    ] {
+        let envoy = turn.start(Bootstrap::new(listener.filter(Filter::new(&in_a_row())))).await;
+        let ask = |mut wire: Wire| async move {
+            wire.send("GET / HTTP/1.1\r\nhost: shop.example.com\r\n\r\n").await;
+            assert_eq!(wire.head().await.status, 200, "{clock}");
+            assert!(wire.rest().await.len() < 100, "{clock}");
+        };
+        let clients = envoy.wires(5).await.into_iter().map(|wire| tokio::spawn(ask(wire)));
+        for client in clients.collect::<Vec<_>>() {
+            client.await.expect("a client");
+        }
+        let counted = envoy.metric(REQUESTS, &[("outcome", "failure")]).await;
+        let log = envoy.access_log(5, |_| true).await;
+        assert_eq!(counted, 5.0, "{clock}: {log:?}");
+        expect_closed(&envoy).await;
+    }
 }

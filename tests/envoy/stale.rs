@@ -141,6 +141,57 @@ async fn an_open_breaker_answers_with_what_is_kept() {
     assert_eq!(upstream.count("/page"), seen, "the service is spared");
 }
 
+/// Direct responses and redirects of the route say nothing about the service's pages, whoever asks them and however.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_envoy_itself_answers_takes_no_kept_answer_back() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let own = |status: u16| {
+        let header = json!({ "name": "x-own", "string_match": { "exact": status.to_string() } });
+        let route = json!({ "prefix": "/", "headers": [header] });
+        match status {
+            301 => json!({ "match": route, "redirect": { "path_redirect": "/elsewhere" } }),
+            _ => json!({ "match": route, "direct_response": { "status": status } }),
+        }
+    };
+    let to_service = json!({ "match": { "prefix": "/" }, "route": { "cluster": upstream.cluster().name() } });
+    let routes = [own(403), own(404), own(301), own(200), to_service];
+    let host = json!({ "name": "shop", "domains": ["*"], "routes": routes });
+    let mut without_outcomes = policy(json!({ "max_age": "10m" }));
+    without_outcomes["monitor"] = json!({ "outcomes": false });
+    for policy in [policy(json!({ "max_age": "10m" })), without_outcomes] {
+        upstream.behave("/", Manner::Well);
+        let listener = Listener::to(upstream.cluster())
+            .connection_manager(json!({ "route_config": { "virtual_hosts": [host] } }))
+            .filter(Filter::new(&policy));
+        let envoy = turn.start(Bootstrap::new(listener)).await;
+        let client = envoy.client();
+        let cases =
+            [(Method::GET, 403), (Method::GET, 404), (Method::GET, 301), (Method::POST, 301), (Method::POST, 200)];
+        let mut originals = Vec::new();
+        for (number, (method, status)) in cases.into_iter().enumerate() {
+            let path = format!("/good{number}");
+            originals.push(send(getting(&client, &path, FRESH)).await);
+            let own = send(client.request(method, &path).header("x-own", status.to_string())).await;
+            assert_eq!(own.status, status);
+        }
+        let written = send(getting(&client, "/written", FRESH)).await;
+        assert_eq!(send(client.request(Method::POST, "/written")).await.status, written.status);
+        let with_host = |method, host| client.request(method, "/host").header("host", host);
+        let named = with_host(Method::GET, "shop.example.com").header("x-answer-header", FRESH);
+        assert_eq!(send(named).await.status, 200);
+        assert_eq!(send(with_host(Method::DELETE, "shop.example.com.")).await.status, 200);
+        upstream.behave("/", Manner::Failing(503));
+
+        for (number, original) in originals.iter().enumerate() {
+            assert_kept(&client.get(&format!("/good{number}")).await, original);
+        }
+        assert_not_kept(&client.get("/written").await);
+        assert_not_kept(&send(with_host(Method::GET, "shop.example.com")).await);
+        envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_ages_out() {
     let turn = Turn::shared().await;

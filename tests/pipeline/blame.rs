@@ -101,26 +101,73 @@ fn a_failure_before_the_end_of_the_request_says_nothing_unless_nobody_could_be_r
         (Origin::Service, "504", false),
         (Origin::Unanswered, "503", false),
         (Origin::Unanswered, "504", false),
+        (Origin::Unanswered, "408", false),
         (Origin::Elsewhere, "408", false),
         (Origin::Unreachable, "503", true),
         (Origin::Injected, "503", true),
     ] {
         let sidecar = shop("", "");
         assert_eq!(opens_early(&sidecar, origin, status), expected, "{origin:?} {status}");
-        let (blamed, failed) = if expected { ("failure", 3) } else { ("client_error", 3) };
-        assert_eq!(ended(&sidecar.host, "other", blamed), failed, "{origin:?} {status}");
+        let got = if status == "408" { "client_error" } else { "failure" };
+        assert_eq!(ended(&sidecar.host, "other", got), 3, "what the client got: {origin:?} {status}");
     }
 }
 
-/// Where nobody but the metric hears of it.
+/// Where nobody but the metric hears of it. Who did not finish is told apart from what the client got.
 #[test]
-fn an_unfinished_request_is_its_clients_in_the_metric_too() {
+fn what_fails_before_the_end_of_the_request_is_a_failure_in_the_metric() {
     let sidecar = Sidecar::new("{}");
-    for (origin, outcome) in [(Origin::Service, "client_error"), (Origin::Unreachable, "failure")] {
+    for (origin, status, outcome) in [
+        (Origin::Service, "503", "failure"),
+        (Origin::Unanswered, "504", "failure"),
+        (Origin::Unreachable, "503", "failure"),
+        (Origin::Unanswered, "408", "client_error"),
+        (Origin::Elsewhere, "408", "client_error"),
+        (Origin::Service, "413", "client_error"),
+    ] {
+        let before = ended(&sidecar.host, "other", outcome);
         sidecar.host.set_origin(origin);
         let ticket = sidecar.begin_upload(&POST);
-        let _ = sidecar.answer_with(ticket, &[(":status", "503")]);
-        assert_eq!(ended(&sidecar.host, "other", outcome), 1);
+        let _ = sidecar.answer_with(ticket, &[(":status", status)]);
+        assert_eq!(ended(&sidecar.host, "other", outcome), before + 1, "{origin:?} {status}");
+    }
+}
+
+/// Its client keeps its half open, as in a call that streams both ways.
+#[test]
+fn a_call_that_fails_while_its_client_still_sends_is_a_failure_to_it_and_says_nothing_of_the_service() {
+    let sidecar = shop("", "");
+    let call = [(":method", "POST"), ("content-type", "application/grpc")];
+    let said: [&[(&str, &str)]; 2] = [&OK, &[(":status", "200"), ("grpc-status", "14")]];
+    for number in 0..20 {
+        let ticket = sidecar.begin_upload(&call);
+        sidecar.host.set_grpc_status(Some(14));
+        let _ = sidecar.answer_with(ticket, said[number % 2]);
+    }
+    sidecar.host.set_grpc_status(None);
+    assert_eq!(ended(&sidecar.host, "other", "failure"), 20);
+    assert!(closed(&sidecar));
+}
+
+/// The service breaks off what it began to answer before it had all of the request. Whoever does not finish makes it.
+#[test]
+fn an_answer_that_breaks_off_before_the_end_of_the_request_says_nothing_of_the_service() {
+    for more in [&[][..], &[("content-type", "application/grpc")]] {
+        for (is_complete, expected) in [(false, true), (true, false)] {
+            let sidecar = shop("", "");
+            sidecar.host.set_broken_off(true);
+            for _ in 0..3 {
+                let mut ticket = sidecar.begin_upload(&[&POST, more].concat());
+                begins(&sidecar, &mut ticket);
+                if is_complete {
+                    sidecar.complete(&mut ticket);
+                }
+                sidecar.end(ticket);
+            }
+            sidecar.host.set_broken_off(false);
+            assert_eq!(ended(&sidecar.host, "other", "failure"), 3, "{more:?} {is_complete}");
+            assert_eq!(closed(&sidecar), expected, "{more:?} {is_complete}");
+        }
     }
 }
 
@@ -172,11 +219,47 @@ fn what_is_usual_is_told_by_the_services_time() {
 
 /// A caller's own deadline passes; whose fault that is depends on how much time it left.
 fn times_out(sidecar: &Sidecar, millis: u64) {
-    let ticket = sidecar.begin(&[("grpc-timeout", &format!("{millis}m"))]).unwrap();
-    sidecar.host.set_origin(Origin::Unanswered);
+    times_out_in("text/plain", sidecar, millis);
+}
+
+/// The same of a request in that format. Envoy tells a call of gRPC that its time is over as that nobody is there.
+fn times_out_in(format: &str, sidecar: &Sidecar, millis: u64) {
+    let ticket = sidecar.begin(&[("content-type", format), ("grpc-timeout", &format!("{millis}m"))]).unwrap();
+    sidecar.host.set_origin(Origin::TimedOut);
     sidecar.host.advance(millis * MILLISECOND);
-    let _ = sidecar.answer_with(ticket, &[(":status", "504")]);
+    let response: &[(&str, &str)] = match format {
+        "application/grpc" => &[(":status", "200"), ("grpc-status", "14")],
+        _ => &[(":status", "504")],
+    };
+    let _ = sidecar.answer_with(ticket, response);
     sidecar.host.set_origin(Origin::Service);
+}
+
+#[test]
+fn a_call_that_leaves_hardly_any_time_is_to_blame_itself_too() {
+    for rules in [r#", "retries": [{}]"#, r#", "deadlines": [{ "default": "1h" }]"#] {
+        let sidecar = shop("", rules);
+        (0..5).for_each(|_| times_out_in("application/grpc", &sidecar, 5));
+        assert!(closed(&sidecar), "{rules}");
+        let ample = u64::try_from(AMPLE.as_millis()).unwrap();
+        (0..3).for_each(|_| times_out_in("application/grpc", &sidecar, ample));
+        assert!(!closed(&sidecar), "{rules}");
+    }
+}
+
+/// Of gRPC, too, by the status that says so.
+#[test]
+fn a_rule_for_timeouts_replaces_those_of_calls() {
+    let sidecar = shop(
+        "",
+        r#", "on_failure": [{ "failures": ["504"], "fallback": "sorry" }], "deadlines": [{ "default": "1s" }]"#,
+    );
+    let ticket = sidecar.begin(&[("content-type", "application/grpc")]).unwrap();
+    sidecar.host.set_origin(Origin::TimedOut);
+    sidecar.host.advance(SECOND);
+    let reply = sidecar.replacement(ticket, &[(":status", "200"), ("grpc-status", "14")]).unwrap();
+    assert_eq!(reason(&reply), "failure/other");
+    assert_eq!(sidecar.host.log_field(LogField::Detail).as_deref(), Some("504"));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended, header, reason, refused, served};
 use outrigger::degrade::stale::MAX_CAPTURES;
-use outrigger::host::{End, LogField};
+use outrigger::host::{End, LogField, Origin};
+use outrigger::monitor::metrics::host_errors_total;
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::reply::placed::Placed;
@@ -83,6 +84,40 @@ fn the_statuses_of_a_rule_are_those_it_replaces() {
     assert_eq!((ended(&sidecar.host, "reviews", "degraded"), ended(&sidecar.host, "reviews", "failure")), (2, 2));
 }
 
+#[test]
+fn where_nobody_answered_a_rule_replaces_the_failure_whatever_its_list_says() {
+    for list in [r#""failures": ["429"]"#, r#""statuses": [502]"#, r#""failures": ["4xx", "!429"]"#] {
+        let sidecar = shop(&format!(r#"{{ {list}, "fallback": "sorry" }}"#));
+        for (origin, said, expected) in [
+            (Origin::Unreachable, "503", true),
+            (Origin::Unanswered, "503", true),
+            (Origin::Unanswered, "504", true),
+            (Origin::Service, "503", false),
+            (Origin::Service, "504", false),
+            (Origin::Injected, "503", false),
+            (Origin::Overflow, "503", false),
+            (Origin::Elsewhere, "503", false),
+        ] {
+            sidecar.host.set_origin(origin);
+            assert_eq!(status(&sidecar, &REVIEWS, said).is_some(), expected, "{list} {origin:?} {said}");
+        }
+        assert_eq!((ended(&sidecar.host, "reviews", "degraded"), ended(&sidecar.host, "reviews", "failure")), (3, 5));
+    }
+}
+
+/// A request whose time is over has no answer either, unless its caller left it too little.
+#[test]
+fn a_request_that_the_filter_ends_is_replaced_whatever_the_list_says() {
+    let rule = r#"{ "failures": ["429"], "fallback": "sorry" }"#;
+    let document = SHOP.replace("RULES", rule).replacen('{', r#"{ "deadlines": [{ "default": "1s" }],"#, 1);
+    let sidecar = Sidecar::new(&document);
+    let mut ticket = sidecar.begin(&REVIEWS).unwrap();
+    sidecar.host.advance(SECOND);
+    assert_eq!(sidecar.expire(&mut ticket).unwrap().body, b"sorry");
+    sidecar.end(ticket);
+    assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 1);
+}
+
 /// A rule is chosen by what the request is, before anybody knows how it ends.
 #[test]
 fn the_first_rule_for_the_request_is_the_only_one() {
@@ -146,6 +181,23 @@ fn a_response_whose_status_cannot_be_read_passes() {
     sidecar.host.repair("response_status");
     assert_eq!(replaced(&sidecar, &REVIEWS, &[]), None, "nor one that has none");
     assert_eq!(status(&sidecar, &REVIEWS, "five"), None);
+}
+
+/// It is taken for the service's.
+#[test]
+fn a_failure_of_which_nobody_knows_who_answered_is_replaced_and_counts() {
+    let breaker = r#""breakers": [{ "name": "b", "trip": { "consecutive_failures": 3 } }],"#;
+    let sidecar = Sidecar::new(&SHOP.replace("RULES", EMPTY).replacen('{', &format!("{{ {breaker}"), 1));
+    for (call, times) in [("origin", 2), ("response_header", 1)] {
+        sidecar.host.break_call(call);
+        for _ in 0..times {
+            assert_eq!(status(&sidecar, &REVIEWS, "503").map(|it| it.status), Some(200), "{call}");
+        }
+        sidecar.host.repair(call);
+    }
+    assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 3);
+    assert_eq!(reason(&sidecar.begin(&REVIEWS).unwrap_err()), "breaker/b");
+    assert_eq!(sidecar.host.metric(&host_errors_total("origin")), 2, "the trouble is told");
 }
 
 // === gRPC ============================================================================================================
@@ -592,6 +644,44 @@ fn a_page_that_has_gone_is_not_served_in_the_next_outage() {
         assert_eq!(status(&sidecar, &REVIEWS, gone), None);
         assert_ne!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars", "{gone}");
     }
+}
+
+/// A direct response, a redirect or a filter's refusal: with a breaker and without, whether anybody needs outcomes or not.
+#[test]
+fn what_the_proxy_answers_changes_nothing_that_is_kept() {
+    const BREAKER: &str = r#""breakers": [{ "name": "b", "trip": { "consecutive_failures": 9 } }],"#;
+    let read: &[(&str, &str)] = &REVIEWS;
+    let write = |method: &'static str| [(":method", method), (":path", "/reviews/17")];
+    let (post, delete) = (write("POST"), write("DELETE"));
+    for (request, said) in
+        [(read, "403"), (read, "404"), (read, "301"), (read, "200"), (&post, "200"), (&post, "301"), (&delete, "204")]
+    {
+        for more in ["", BREAKER, r#""monitor": { "outcomes": false },"#] {
+            let sidecar = Sidecar::new(&SHOP.replace("RULES", STALE).replacen('{', &format!("{{ {more}"), 1));
+            keep(&sidecar, &REVIEWS, "five stars");
+            sidecar.host.set_origin(Origin::Elsewhere);
+            let ticket = sidecar.begin(request).unwrap();
+            answer_in_parts(
+                &sidecar,
+                ticket,
+                &[(":status", said), ("cache-control", "public, max-age=60")],
+                &["moved"],
+            );
+            sidecar.host.set_origin(Origin::Service);
+            assert_eq!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars", "{request:?} {said} {more}");
+        }
+    }
+}
+
+/// Whoever answered: what may be untrue is not served in the next outage.
+#[test]
+fn a_proxy_that_does_not_say_who_answered_takes_the_words_for_the_services() {
+    let sidecar = shop(STALE);
+    keep(&sidecar, &REVIEWS, "five stars");
+    sidecar.host.break_call("sent");
+    assert_eq!(status(&sidecar, &REVIEWS, "404"), None);
+    sidecar.host.repair("sent");
+    assert_ne!(status(&sidecar, &REVIEWS, "503").unwrap().body, b"five stars");
 }
 
 #[test]

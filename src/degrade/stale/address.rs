@@ -5,12 +5,12 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::operation::request::Request;
+use crate::operation::request::{Request, name_of, without_port};
 
 /// Authority, and path with query. Not the scheme: TLS may end before the proxy, and a service means the same by either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// In lower case, without the port that goes without saying.
+    /// In lower case, without the dot that ends a complete name and without the port that goes without saying.
     authority: Vec<u8>,
     path: Vec<u8>,
 }
@@ -74,9 +74,11 @@ impl Address {
 }
 
 fn authority(given: &[u8]) -> Vec<u8> {
-    let lower = given.to_ascii_lowercase();
-    let bare = lower.strip_suffix(b":80").or_else(|| lower.strip_suffix(b":443"));
-    bare.map(<[u8]>::to_vec).unwrap_or(lower)
+    let port = match given.get(without_port(given).len()..) {
+        None | Some(b":" | b":80" | b":443") => &[],
+        Some(port) => port,
+    };
+    [name_of(given), port].concat().to_ascii_lowercase()
 }
 
 /// What follows a scheme and its colon; `None` if the reference has no scheme.
