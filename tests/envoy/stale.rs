@@ -330,14 +330,10 @@ async fn a_hundred_thousand_paths_cost_no_more_memory_than_a_few_thousand() {
     const CONNECTIONS: usize = 32;
     const WARM: usize = 10_000;
     const MIB: f64 = 1024.0 * 1024.0;
+    const GOOD: &str = "x-answer-header: cache-control=public, max-age=600\r\nx-answer-size: 2000\r\n";
     let turn = Turn::alone().await;
-    let body = "x".repeat(2000);
-    let fresh = json!({ "header": { "key": "cache-control", "value": "public, max-age=600" } });
-    let listener = Listener::direct()
-        .default_route(json!({
-            "direct_response": { "body": { "inline_string": body } },
-            "response_headers_to_add": [fresh],
-        }))
+    let upstream = Upstream::start().await;
+    let listener = Listener::to(upstream.cluster())
         .quiet()
         .filter(Filter::new(&policy(json!({ "max_age": "10m", "max_bytes": 1_048_576 }))))
         .failing_with("x-fail", 503);
@@ -352,7 +348,7 @@ async fn a_hundred_thousand_paths_cost_no_more_memory_than_a_few_thousand() {
             .map(|(place, mut wire)| {
                 tokio::spawn(async move {
                     for number in (from + place..to).step_by(CONNECTIONS) {
-                        assert_eq!(wire.get(&format!("/page/{number}"), "").await.status, 200);
+                        assert_eq!(wire.get(&format!("/page/{number}"), GOOD).await.status, 200);
                     }
                     wire
                 })
