@@ -23,7 +23,8 @@ pub(super) struct Method(pub(super) String);
 impl<'de> Deserialize<'de> for Method {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        match is_token(&text) {
+        // A star is the wildcard of hosts and paths, and no method that anybody sends.
+        match is_token(&text) && text != "*" {
             true => Ok(Self(text.to_ascii_uppercase())),
             false => Err(de::Error::custom(format_args!("{}, must be a method such as \"GET\"", quoted(&text)))),
         }

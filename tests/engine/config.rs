@@ -1212,7 +1212,7 @@ fn refuses_methods_that_are_no_tokens() {
         ("/limits/2/methods/1", "limits[2].methods[1]"),
     ];
     for (pointer, path) in fields {
-        for method in ["", "G T", "GET,POST", "GET\n", "ÄNDERN"] {
+        for method in ["", "*", "G T", "GET,POST", "GET\n", "ÄNDERN"] {
             let expected = format!("{path}: {method:?}, must be a method such as \"GET\"");
             refuses(pointer, &Value::from(method).to_string(), &expected);
         }
