@@ -293,7 +293,7 @@ STEPS = [
             "POST /orders 429 outrigger_limit_orders-per-user operation=place-order tier=P0"
             " reason=limit/orders-per-user detail=-",
             "GET /reviews/1 200 outrigger_limit_reviews operation=reviews tier=P3 reason=limit/reviews detail=-",
-            "GET /reviews/2 200 via_upstream operation=reviews tier=P3 reason=failure/reviews detail=503",
+            "GET /reviews/2 200 outrigger_failure_reviews operation=reviews tier=P3 reason=failure/reviews detail=503",
             "GET /reviews/16 200 outrigger_breaker_reviews operation=reviews tier=P3"
             " reason=breaker/reviews detail=consecutive_failures",
         ],
