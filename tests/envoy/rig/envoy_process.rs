@@ -128,9 +128,10 @@ impl Envoy {
         self.stats().await.sum(name, labels)
     }
 
-    /// Waits for a metric to get where it should be: a stream ends a little later than its response.
+    /// Waits for a metric to get where it should be: a stream ends a little later than its response, and histograms come with the
+    /// next flush of statistics, every five seconds unless the bootstrap says otherwise.
     pub(crate) async fn expect_metric(&self, name: &str, labels: &[(&str, &str)], expected: f64) {
-        let deadline = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(8);
         while self.metric(name, labels).await != expected && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
