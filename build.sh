@@ -41,7 +41,7 @@ Usage: ./build.sh COMMAND
   test --quick      while you work: formatting, lints, native tests, and the scenarios that take no time of their own
   wasm              build the filter: dist/outrigger.wasm
   check             formatting, lints and documentation
-  bench             measure what the filter costs beside others, and write it into README.md; 15 minutes, Linux only
+  bench             measure what the filter costs beside others, and write it into docs/cost.md; 15 minutes, Linux only
   bench --quick     the same in five minutes, to see that it works; changes no file
 
 Needs: rustup, python3 with pip, node with npm, a C compiler. The rest is installed into ./.tools.

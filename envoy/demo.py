@@ -6,7 +6,7 @@
     demo.py check LOG              walks through the part before that; LOG is the file with Envoy's output
     demo.py check LOG read-only    walks through that part
 
-What is printed, what is checked and what README.md shows all come from STEPS, so they cannot differ.
+What is printed, what is checked and what docs/walkthrough.md shows all come from STEPS, so they cannot differ.
 """
 
 import collections
@@ -365,9 +365,9 @@ def check(log, part):
         if missing is not None:
             print(f"      wanted: {missing}", "      but got:", *(f"        {line}" for line in lines[-25:]), sep="\n")
     if part == AS_IS:
-        with open(os.path.join(os.path.dirname(__file__), "..", "README.md")) as readme:
-            shown = show(range(len(STEPS))).strip() in readme.read()
-        good &= report(shown, "README.md shows this walkthrough as ./build.sh demo prints it")
+        with open(os.path.join(os.path.dirname(__file__), "..", "docs", "walkthrough.md")) as page:
+            shown = show(range(len(STEPS))).strip() in page.read()
+        good &= report(shown, "docs/walkthrough.md shows this walkthrough as ./build.sh demo prints it")
     return good
 
 

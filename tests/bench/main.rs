@@ -7,7 +7,7 @@
 //! * [`load`], [`upstream`]: what comes in, and what stands behind.
 //! * [`cost`], [`instructions`], [`latency`], [`memory`], [`startup`]: what is measured.
 //! * [`machine`], [`results`]: what is kept of it, in `results.json`.
-//! * [`statistics`], [`report`]: what is told of it, here and in the README.
+//! * [`statistics`], [`report`]: what is told of it, here and in docs/cost.md.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +46,7 @@ use results::Results;
 const USAGE: &str = "usage: ./build.sh bench [--quick | --rounds N | --render]
   --quick    few rounds, to see that it works; keeps nothing
   --rounds   so many rounds of CPU cost instead of 200
-  --render   measures nothing; writes the README's section anew from tests/bench/results.json";
+  --render   measures nothing; writes the tables of docs/cost.md anew from tests/bench/results.json";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -77,10 +77,10 @@ fn keep(results: &Results) {
     publish(results);
 }
 
-/// Prints the report and puts it into the README.
+/// Prints the report and puts it into docs/cost.md.
 fn publish(results: &Results) {
     let section = report::render(results);
     println!("{section}");
-    let readme = fs::read_to_string(report::readme_file()).expect("there is a README");
-    fs::write(report::readme_file(), report::insert(&readme, &section)).expect("the README can be written");
+    let page = fs::read_to_string(report::page_file()).expect("there is a page on cost");
+    fs::write(report::page_file(), report::insert(&page, &section)).expect("the page can be written");
 }

@@ -1,4 +1,4 @@
-//! The README's section on cost, made of the results and nothing else.
+//! The tables of docs/cost.md, made of the results and nothing else.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::results::{Measured, Results};
 use crate::statistics::{low_mean, median, range};
 
-/// The marks in the README between which the section stands.
+/// The marks in the page between which the section stands.
 const BEGIN: &str = "<!-- bench -->\n";
 const END: &str = "<!-- /bench -->";
 
@@ -24,14 +24,14 @@ pub(crate) fn results_file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/results.json")
 }
 
-pub(crate) fn readme_file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
+pub(crate) fn page_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cost.md")
 }
 
-/// The README with this section in place of the one it has.
-pub(crate) fn insert(readme: &str, section: &str) -> String {
-    let split = readme.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, after) = split.expect("the README has a place for the section");
+/// The page with this section in place of the one it has.
+pub(crate) fn insert(page: &str, section: &str) -> String {
+    let split = page.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, after) = split.expect("the page has a place for the section");
     format!("{before}{BEGIN}{section}{END}{after}")
 }
 

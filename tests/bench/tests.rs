@@ -1,4 +1,4 @@
-//! The README tells what was measured: its section on cost is made from the committed results.
+//! docs/cost.md tells what was measured: its tables are made from the committed results.
 //!
 //! Reads files, hence native only.
 
@@ -28,10 +28,10 @@ fn committed() -> Results {
 }
 
 #[test]
-fn the_readme_is_the_rendering_of_the_committed_results() {
-    let readme = fs::read_to_string(report::readme_file()).unwrap();
-    let fresh = report::insert(&readme, &report::render(&committed()));
-    assert!(readme == fresh, "the README's section is not that of results.json: run ./build.sh bench --render");
+fn the_page_on_cost_is_the_rendering_of_the_committed_results() {
+    let page = fs::read_to_string(report::page_file()).unwrap();
+    let fresh = report::insert(&page, &report::render(&committed()));
+    assert!(page == fresh, "docs/cost.md is not that of results.json: run ./build.sh bench --render");
 }
 
 #[test]
@@ -53,9 +53,9 @@ fn results_are_the_same_after_writing_and_reading() {
 
 #[test]
 fn a_section_replaces_what_stood_between_the_marks() {
-    let readme = "before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n";
+    let page = "before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n";
     let fresh = "before\n<!-- bench -->\nnew\n<!-- /bench -->\nafter\n";
-    assert_eq!(report::insert(readme, "new\n"), fresh);
+    assert_eq!(report::insert(page, "new\n"), fresh);
     assert_eq!(report::insert(fresh, "new\n"), fresh);
 }
 

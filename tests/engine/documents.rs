@@ -6,13 +6,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+
+#[path = "../common/pages.rs"]
+mod pages;
 
 use outrigger::config::Config;
+use pages::{pages, project};
 use serde_yaml_ng::Value;
 
 fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let path = project(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -21,13 +24,6 @@ fn accept(place: &str, document: &str) {
         Err(error) => panic!("{place}: {error}\n{document}"),
         Ok(config) => assert_eq!(config.warnings(), [], "{place}: {document}"),
     }
-}
-
-/// The fenced blocks of a language in a Markdown text.
-fn blocks<'a>(markdown: &'a str, language: &'a str) -> impl Iterator<Item = &'a str> {
-    let fence = format!("```{language}\n");
-    let starts: Vec<usize> = markdown.match_indices(&fence).map(|(at, _)| at + fence.len()).collect();
-    starts.into_iter().filter_map(|start| markdown.get(start..)?.split("\n```").next())
 }
 
 /// Everything that stands under `key` somewhere in the document.
@@ -47,12 +43,70 @@ fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 }
 
 #[test]
-fn the_readme_shows_configurations_that_work() {
-    let readme = read("README.md");
-    let documents: Vec<&str> = blocks(&readme, "json").collect();
-    assert!(!documents.is_empty());
-    for (index, document) in documents.into_iter().enumerate() {
-        accept(&format!("README.md, JSON block {}", index + 1), document);
+fn the_pages_show_configurations_that_work() {
+    let mut shown = 0;
+    for page in pages() {
+        for (index, document) in page.blocks("json").into_iter().enumerate() {
+            accept(&format!("{}, JSON block {}", page.path, index + 1), document);
+            shown += 1;
+        }
+    }
+    assert!(4 < shown, "{shown} documents");
+}
+
+/// The anchor that a heading has on GitHub: lower case, without punctuation, with `-` for a blank.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
+    kept.flat_map(char::to_lowercase).map(|it| if it == ' ' { '-' } else { it }).collect()
+}
+
+/// Where a page's link leads: its path from the root of the project.
+fn resolve(page: &str, link: &str) -> String {
+    let mut steps: Vec<&str> = page.split('/').collect();
+    steps.pop();
+    for step in link.split('/') {
+        match step {
+            ".." => steps.truncate(steps.len().saturating_sub(1)),
+            _ => steps.push(step),
+        }
+    }
+    steps.join("/")
+}
+
+/// The lines of a page that are no part of a fenced block.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```").step_by(2).flat_map(str::lines)
+}
+
+#[test]
+fn every_link_of_the_pages_leads_somewhere() {
+    let pages = pages();
+    let mut seen = 0;
+    for page in &pages {
+        for link in prose(&page.text).flat_map(|line| line.split("](").skip(1)) {
+            let link = link.split(')').next().unwrap();
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let path = if file.is_empty() { page.path.clone() } else { resolve(&page.path, file) };
+            assert!(project(&path).exists(), "{}: {link}", page.path);
+            let target = pages.iter().find(|it| it.path == path);
+            let mut headings = target.into_iter().flat_map(|it| prose(&it.text)).filter(|line| line.starts_with('#'));
+            let found = headings.any(|line| anchor(line.trim_start_matches('#').trim()) == fragment);
+            assert!(fragment.is_empty() || found, "{}: {link}", page.path);
+            seen += 1;
+        }
+    }
+    assert!(20 < seen, "{seen} links");
+}
+
+#[test]
+fn every_page_is_in_the_index() {
+    let pages = pages();
+    let index = pages.iter().find(|it| it.path == "docs/README.md").unwrap();
+    for page in pages.iter().filter_map(|it| it.path.strip_prefix("docs/")).filter(|it| *it != "README.md") {
+        assert!(index.text.contains(&format!("]({page})")), "{page}");
     }
 }
 
@@ -89,10 +143,15 @@ fn between<'a>(source: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> 
     found
 }
 
+/// The pages of the reference, one after the other.
+fn reference() -> String {
+    pages().into_iter().filter(|it| it.path.starts_with("docs/reference/")).map(|it| it.text).collect()
+}
+
 #[test]
-fn the_readme_explains_every_field_of_the_configuration() {
-    let (readme, document) = (read("README.md"), read("src/config/document.rs"));
-    let explained = in_tables(&readme, 2);
+fn the_reference_explains_every_field_of_the_configuration() {
+    let (reference, document) = (reference(), read("src/config/document.rs"));
+    let explained = in_tables(&reference, 2);
     let fields = between(&document, "    pub(super) ", ": ").into_iter().filter(|it| !it.contains(' '));
     for field in fields.map(|it| if it == "matcher" { "match" } else { it }) {
         assert!(explained.contains(field), "{field}");
@@ -100,14 +159,14 @@ fn the_readme_explains_every_field_of_the_configuration() {
 }
 
 #[test]
-fn the_readme_explains_every_metric_and_every_word_in_one() {
-    let (readme, metrics) = (read("README.md"), read("src/monitor/metrics.rs"));
+fn the_page_of_metrics_explains_every_one_and_every_word_in_it() {
+    let (page, metrics) = (read("docs/metrics.md"), read("src/monitor/metrics.rs"));
     let (outcomes, trips) = (read("src/monitor/outcome.rs"), read("src/degrade/breaker/trip.rs"));
     let names = between(&metrics, "//! | `", "` |");
     for name in names.into_iter().chain(between(&outcomes, "=> \"", "\"")) {
-        assert!(readme.contains(&format!("\n| `{name}` |")), "{name}");
+        assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
     }
-    let explained = in_tables(&readme, 2);
+    let explained = in_tables(&page, 2);
     for cause in between(&trips, "=> \"", "\"") {
         assert!(explained.contains(cause), "{cause}");
     }

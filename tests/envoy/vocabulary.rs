@@ -15,6 +15,11 @@ use crate::rig::tool;
 use crate::rig::turn::Turn;
 use crate::rig::yaml;
 
+use pages::pages;
+
+#[path = "../common/pages.rs"]
+mod pages;
+
 fn source(path: &str) -> String {
     let path = tool::project(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -57,11 +62,11 @@ fn no_word_of_the_interface_is_anything_but_a_text_in_yaml() {
     assert!(!["y", "Y", "n", "N"].iter().any(|it| words.contains(*it)));
 }
 
-/// What stands in the reference can be written as YAML without quotes, its values too.
+/// What stands in the documentation can be written as YAML without quotes, its values too.
 #[test]
-fn the_documents_of_the_reference_are_the_same_without_quotes() {
-    let readme = source("README.md");
-    let blocks: Vec<&str> = readme.split("\n```json\n").skip(1).filter_map(|it| it.split("\n```").next()).collect();
+fn the_documents_of_the_pages_are_the_same_without_quotes() {
+    let pages = pages();
+    let blocks: Vec<&str> = pages.iter().flat_map(|it| it.blocks("json")).collect();
     assert!(4 < blocks.len());
     for block in blocks {
         let document: Value = serde_json::from_str(block).expect("a document");
