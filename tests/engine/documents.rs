@@ -54,6 +54,37 @@ fn the_pages_show_configurations_that_work() {
     assert!(4 < shown, "{shown} documents");
 }
 
+/// Where a manifest has the filter's document: Istio's, Envoy Gateway's, Envoy's own.
+fn documents(manifest: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    find(manifest, "pluginConfig", &mut found);
+    let mut extensions = Vec::new();
+    find(manifest, "wasm", &mut extensions);
+    let entries = extensions.into_iter().filter_map(Value::as_sequence).flatten();
+    found.extend(entries.filter_map(|entry| entry.get("config")));
+    let mut documents: Vec<String> = found.iter().map(|it| serde_json::to_value(it).unwrap().to_string()).collect();
+    let mut inline = Vec::new();
+    find(manifest, "configuration", &mut inline);
+    documents.extend(inline.into_iter().filter_map(|it| it.get("value")?.as_str()).map(str::to_owned));
+    documents
+}
+
+#[test]
+fn the_pages_show_manifests_that_work() {
+    let mut shown = BTreeSet::new();
+    for page in pages() {
+        for (index, manifest) in page.blocks("yaml").into_iter().enumerate() {
+            let place = format!("{}, YAML block {}", page.path, index + 1);
+            let manifest = serde_yaml_ng::from_str(manifest).unwrap_or_else(|error| panic!("{place}: {error}"));
+            for document in documents(&manifest) {
+                accept(&place, &document);
+                shown.insert(page.path.clone());
+            }
+        }
+    }
+    assert!(shown.iter().eq(["docs/envoy.md", "docs/gateway.md", "docs/istio.md"]), "{shown:?}");
+}
+
 /// The anchor that a heading has on GitHub: lower case, without punctuation, with `-` for a blank.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));

@@ -66,13 +66,15 @@ fn no_word_of_the_interface_is_anything_but_a_text_in_yaml() {
 #[test]
 fn the_documents_of_the_pages_are_the_same_without_quotes() {
     let pages = pages();
-    let blocks: Vec<&str> = pages.iter().flat_map(|it| it.blocks("json")).collect();
-    assert!(4 < blocks.len());
-    for block in blocks {
+    let blocks = pages.iter().flat_map(|page| page.blocks("json").into_iter().map(|block| (&page.path, block)));
+    let mut read = 0;
+    for (page, block) in blocks {
         let document: Value = serde_json::from_str(block).expect("a document");
         let text = yaml::without_quotes(&document);
-        assert_eq!(yaml::read(&text), document, "{text}");
+        assert_eq!(yaml::read(&text), document, "{page}: {text}");
+        read += 1;
     }
+    assert!(4 < read, "{read} documents");
 }
 
 #[test]
