@@ -289,13 +289,15 @@ STEPS = [
         "breaker is open:",
         Log(),
         [
-            "POST /orders 201 via_upstream operation=place-order tier=P0 reason=- detail=-",
+            "POST /orders 201 via_upstream operation=place-order tier=P0 reason=- shadow=- detail=-",
             "POST /orders 429 outrigger_limit_orders-per-user operation=place-order tier=P0"
-            " reason=limit/orders-per-user detail=-",
-            "GET /reviews/1 200 outrigger_limit_reviews operation=reviews tier=P3 reason=limit/reviews detail=-",
-            "GET /reviews/2 200 outrigger_failure_reviews operation=reviews tier=P3 reason=failure/reviews detail=503",
+            " reason=limit/orders-per-user shadow=- detail=-",
+            "GET /reviews/1 200 outrigger_limit_reviews operation=reviews tier=P3"
+            " reason=limit/reviews shadow=- detail=-",
+            "GET /reviews/2 200 outrigger_failure_reviews operation=reviews tier=P3"
+            " reason=failure/reviews shadow=- detail=503",
             "GET /reviews/16 200 outrigger_breaker_reviews operation=reviews tier=P3"
-            " reason=breaker/reviews detail=consecutive_failures",
+            " reason=breaker/reviews shadow=- detail=consecutive_failures",
         ],
     ),
     (

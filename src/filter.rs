@@ -48,7 +48,11 @@ pub struct Filter {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) switches: Vec<usize>,
+    /// Those that only count.
+    pub(crate) shadow_switches: Vec<usize>,
     pub(crate) breakers: Vec<usize>,
+    /// Those that only count.
+    pub(crate) shadow_breakers: Vec<usize>,
     /// Those that refuse in the order configured, then those that only count.
     pub(crate) limits: Vec<usize>,
     pub(crate) on_failure: Vec<usize>,
@@ -117,6 +121,7 @@ impl Plan {
         let (mut limits, mut shadow): (Vec<_>, Vec<_>) = limits.into_iter().partition(is_enforced);
         limits.append(&mut shadow);
         let on_failure = including(operation, &config.on_failure, |spec| &spec.selection);
+        let switches = including(operation, &config.switches, |spec| &spec.selection);
         let breakers = including(operation, &config.breakers, |spec| &spec.selection);
         let retries = including(operation, &config.retries, |spec| &spec.selection);
         let deadlines = including(operation, &config.deadlines, |spec| &spec.selection);
@@ -126,9 +131,15 @@ impl Plan {
             .chain(named(&on_failure, &config.on_failure, |spec| spec.failures))
             .chain(named(&retries, &config.retries, |spec| spec.failures));
         let failures = lists.fold(Failures::default(), |all, more| all.or(&more));
+        let is_enforced = |index: &usize| config.switches.get(*index).is_some_and(|spec| spec.enforced);
+        let (switches, shadow_switches) = switches.into_iter().partition(is_enforced);
+        let is_enforced = |index: &usize| config.breakers.get(*index).is_some_and(|spec| spec.enforced);
+        let (breakers, shadow_breakers) = breakers.into_iter().partition(is_enforced);
         Self {
-            switches: including(operation, &config.switches, |spec| &spec.selection),
+            switches,
+            shadow_switches,
             breakers,
+            shadow_breakers,
             limits,
             on_failure,
             retries,
@@ -147,7 +158,17 @@ impl Plan {
 impl Plan {
     /// Whether a policy needs to know how a response begins: something may take its place, or a breaker waits for it.
     pub(crate) fn is_guarded(&self) -> bool {
-        !self.breakers.is_empty() || !self.on_failure.is_empty()
+        self.has_breakers() || !self.on_failure.is_empty()
+    }
+
+    /// Whether a breaker is to hear of the requests.
+    pub(crate) fn has_breakers(&self) -> bool {
+        !self.breakers.is_empty() || !self.shadow_breakers.is_empty()
+    }
+
+    /// Whether a switch is to see the requests.
+    pub(crate) fn has_switches(&self) -> bool {
+        !self.switches.is_empty() || !self.shadow_switches.is_empty()
     }
 }
 

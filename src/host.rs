@@ -135,6 +135,8 @@ pub enum Sent {
 pub enum LogField {
     /// Why the request was refused; absent on requests that were not.
     Reason,
+    /// Why the request would have been refused, by the first policy that is only tried out; absent on requests that would not.
+    Shadow,
     /// What the reason does not say: the status of a failure that was replaced, or why a breaker is open.
     Detail,
     /// The operation that the request was matched to.
@@ -148,6 +150,7 @@ impl LogField {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reason => "outrigger_reason",
+            Self::Shadow => "outrigger_shadow",
             Self::Detail => "outrigger_detail",
             Self::Operation => "outrigger_operation",
             Self::Tier => "outrigger_tier",

@@ -13,11 +13,13 @@
 //! in the state of the limits that admitted it.
 //!
 //! What the steps do is in [`admission`], [`verdict`] (what a response says), [`substitute`] (what a client gets in place of it),
-//! [`keeping`] (what it means for the answers that are kept) and [`settlement`].
+//! [`keeping`] (what it means for the answers that are kept), [`shadow`] (what policies that are tried out would do) and
+//! [`settlement`].
 
 mod admission;
 mod keeping;
 mod settlement;
+mod shadow;
 mod substitute;
 mod ticket;
 mod verdict;
@@ -151,7 +153,7 @@ impl Filter {
     /// Takes note that the request is complete: from now on it is the service that takes its time.
     pub fn on_request_end(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
         ticket.upload = Upload::Complete;
-        let is_timed = matches!(ticket.breaker, Guard::Passed(..)) || ticket.interest == Interest::OutcomeAndTime;
+        let is_timed = ticket.is_watched() || ticket.interest == Interest::OutcomeAndTime;
         if !ticket.is_open() || !is_timed {
             return;
         }
@@ -159,11 +161,13 @@ impl Filter {
         if ticket.end == ResponseEnd::Ahead {
             self.follow_service(host, ticket, ticket.asked);
         }
-        if let Guard::Passed(index, admission) = &ticket.breaker
-            && admission.is_probe()
-            && let Some(breaker) = self.breakers.get(*index)
-        {
-            breaker.expect(host, worker, admission, Awaited::Answer, ticket.asked);
+        for guard in ticket.guards() {
+            if let Guard::Passed(index, admission) = guard
+                && admission.is_probe()
+                && let Some(breaker) = self.breakers.get(*index)
+            {
+                breaker.expect(host, worker, admission, Awaited::Answer, ticket.asked);
+            }
         }
     }
 
@@ -184,7 +188,7 @@ impl Filter {
         }
         ticket.service = if was_hurried(host, plan, ticket) { Service::Unconcerned } else { Service::Lost };
         ticket.client = Client::Answer(Outcome::Failure);
-        self.settle_breaker(host, worker, ticket, now);
+        self.settle_breakers(host, worker, ticket, now);
         if let Some(substitute) = self.replacement(host, worker, plan, ticket, TOO_LATE, now) {
             ticket.client = Client::Substitute;
             return Some(substitute);
@@ -220,7 +224,7 @@ impl Filter {
             let replacement = failed.and_then(|status| self.replacement(host, worker, plan, ticket, status, now));
             if failed.is_some() || ticket.is_probe() {
                 // What is streamed may last longer than a probe has.
-                self.settle_breaker(host, worker, ticket, now);
+                self.settle_breakers(host, worker, ticket, now);
             }
             if let Some(reply) = replacement {
                 ticket.client = Client::Substitute;
@@ -281,9 +285,9 @@ impl Filter {
             unfinished(host, worker, &mut ticket);
         }
         if ticket.is_open() {
-            self.spare_breaker(host, worker, &mut ticket, now);
+            self.spare_breakers(host, worker, &mut ticket, now);
         }
-        self.settle_breaker(host, worker, &mut ticket, now);
+        self.settle_breakers(host, worker, &mut ticket, now);
         self.settle_retries(host, worker, plan, &mut ticket, now);
         worker.report(host, self.count_request(host, worker, plan, &ticket, now));
     }

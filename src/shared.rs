@@ -10,7 +10,7 @@
 //! * [`vacancies`]: places in a queue that were given up.
 //! * [`by_key`]: what a worker keeps beside a record.
 //! * [`table`]: many states, one per key, in a fixed number of records.
-//! * [`shares`]: who holds how much of a concurrency limit, and [`roster`], who is alive.
+//! * [`shares`]: who holds how much of a concurrency limit, [`places`], since when, and [`roster`], who is alive.
 //! * [`uses`]: who uses what gauges show.
 //! * [`format`](mod@format): how records of meters begin.
 //! * [`seed`]: the secret that decides where in a table a key lives.
@@ -24,6 +24,7 @@ pub mod lease;
 pub mod leased;
 pub mod live;
 pub mod meter;
+pub mod places;
 pub mod record;
 pub mod roster;
 pub mod seed;

@@ -310,7 +310,8 @@ fn policy(
         }
         (None, None, Some(given), None) => self::window(&given, &format!("{path}.window")).map(Policy::Window),
         (None, None, None, Some(given)) => {
-            Ok(Policy::Concurrency(Concurrency { max_in_flight: given.max_in_flight.0 }))
+            let max_hold = given.max_hold.map(|it| it.0);
+            Ok(Policy::Concurrency(Concurrency { max_in_flight: given.max_in_flight.0, max_hold }))
         }
         _ => Err(ConfigError::at(path, "must have exactly one of token_bucket, leaky_bucket, window and concurrency")),
     }

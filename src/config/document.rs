@@ -142,6 +142,7 @@ pub(super) struct Window {
 #[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Concurrency {
     pub(super) max_in_flight: Whole<1, 1_000_000>,
+    pub(super) max_hold: Option<Span>,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +178,7 @@ pub(super) struct Switch {
     pub(super) operations: Option<NonEmpty<String>>,
     pub(super) tiers: Option<NonEmpty<Tier>>,
     pub(super) methods: Option<NonEmpty<Method>>,
+    pub(super) enforced: Option<bool>,
     pub(super) fallback: Option<String>,
 }
 
@@ -192,6 +194,7 @@ pub(super) struct Breaker {
     pub(super) open_for: Option<Span>,
     pub(super) max_open_for: Option<Span>,
     pub(super) probes: Option<Whole<1, 16>>,
+    pub(super) enforced: Option<bool>,
     pub(super) fallback: Option<String>,
 }
 

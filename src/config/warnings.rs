@@ -19,7 +19,7 @@ pub(super) fn of(config: &Config) -> Vec<Warning> {
     finder.client_ip();
     finder.policies("limits", Acts::All, &|index| Some(&config.limits.get(index)?.selection));
     finder.policies("switches", Acts::All, &|index| Some(&config.switches.get(index)?.selection));
-    finder.policies("breakers", Acts::First, &|index| Some(&config.breakers.get(index)?.selection));
+    finder.breakers();
     finder.policies("on_failure", Acts::First, &|index| Some(&config.on_failure.get(index)?.selection));
     finder.policies("retries", Acts::First, &|index| Some(&config.retries.get(index)?.selection));
     finder.policies("deadlines", Acts::First, &|index| Some(&config.deadlines.get(index)?.selection));
@@ -27,6 +27,9 @@ pub(super) fn of(config: &Config) -> Vec<Warning> {
     finder.fallbacks("switches", &|index| config.switches.get(index).map(|it| (&it.selection, it.fallback)));
     finder.fallbacks("breakers", &|index| config.breakers.get(index).map(|it| (&it.selection, it.fallback)));
     finder.fallbacks("on_failure", &|index| config.on_failure.get(index).map(|it| (&it.selection, it.fallback)));
+    finder.shadows("limits", &|index| config.limits.get(index).map(|it| (it.enforced, it.fallback)));
+    finder.shadows("switches", &|index| config.switches.get(index).map(|it| (it.enforced, it.fallback)));
+    finder.shadows("breakers", &|index| config.breakers.get(index).map(|it| (it.enforced, it.fallback)));
     finder.stale();
     finder.retries();
     if config.monitor.ratelimit_headers_on_success && config.monitor.ratelimit_headers == RateLimitHeaders::None {
@@ -107,6 +110,28 @@ impl Finder<'_> {
         while let Some(it) = selection(index) {
             if let Some(problem) = self.unreached(it, acts, &(0..index).filter_map(selection).collect::<Vec<_>>()) {
                 self.add(format!("{list}[{index}]"), &format!("no request gets here: {problem}"));
+            }
+            index += 1;
+        }
+    }
+
+    /// Breakers that no request gets to. One that is tried out takes no request from those that refuse.
+    fn breakers(&mut self) {
+        for (index, breaker) in self.config.breakers.iter().enumerate() {
+            let before = self.config.breakers.iter().take(index).filter(|it| it.enforced || !breaker.enforced);
+            let before: Vec<&Selection> = before.map(|it| &it.selection).collect();
+            if let Some(problem) = self.unreached(&breaker.selection, Acts::First, &before) {
+                self.add(format!("breakers[{index}]"), &format!("no request gets here: {problem}"));
+            }
+        }
+    }
+
+    /// Fallbacks of what refuses nothing.
+    fn shadows(&mut self, list: &str, policy: &dyn Fn(usize) -> Option<(bool, Option<usize>)>) {
+        let mut index = 0;
+        while let Some((enforced, fallback)) = policy(index) {
+            if !enforced && fallback.is_some() {
+                self.add(format!("{list}[{index}].fallback"), "is not served while enforced is false");
             }
             index += 1;
         }

@@ -19,6 +19,8 @@ pub struct SwitchSpec {
     pub active: bool,
     /// Which requests it gives up.
     pub selection: Selection,
+    /// Whether it refuses, or only counts what it would refuse.
+    pub enforced: bool,
     /// Index of the fallback that is served instead.
     pub fallback: Option<usize>,
 }

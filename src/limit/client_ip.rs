@@ -2,9 +2,21 @@
 //!
 //! A header can be written by anybody, so it is believed only as far as the configured proxies wrote it. Every trusted
 //! proxy appends the address it was called from; with `n` of them the client's address is the `n`-th entry from the
-//! right. With none, or with fewer entries than proxies, the address is the peer's of the connection. (Envoy itself
-//! appends the peer before its filters run if `use_remote_address` is on; that counts as one.)
+//! right. With none, or with fewer entries than proxies, the address is the peer's of the connection.
+//!
+//! Envoy itself appends the peer before its filters run if `use_remote_address` is on, and that counts as one. So `n` is one
+//! more than Envoy's own `xff_num_trusted_hops`, which counts the proxies in front of it, and Istio's `numTrustedProxies`:
+//!
+//! ```text
+//! client ─▶ CDN ─▶ load balancer ─▶ Envoy, use_remote_address: true     xff_num_trusted_hops 2, n = 3
+//!           x-forwarded-for:  CLIENT, CDN, LOAD-BALANCER
+//!                             by CDN  by LB  by Envoy
+//! ```
+//!
+//! Where it is off, as in a sidecar, Envoy appends nothing, and takes the entry at `xff_num_trusted_hops` + 1 from the right for
+//! the peer.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::host::{Host, HostError};
@@ -15,7 +27,7 @@ use crate::operation::request::Request;
 pub struct ClientIp {
     /// Lower-case name of the header that proxies append to.
     pub header: String,
-    /// How many proxies in front are trusted to append to it. 0: the peer's address is the client's.
+    /// How many proxies are trusted to append to it, this one included if it does. 0: the peer's address is the client's.
     pub trusted_hops: usize,
     /// How many leading bits of an IPv6 address count, 1 to 128. A household is given a /64 and can use any address in
     /// it.
@@ -43,14 +55,26 @@ impl ClientIp {
         Ok(peer.as_deref().and_then(parse_address).map(|address| self.canonical(address)))
     }
 
+    /// How long the chain is of those who appended to the request's header; `None` if nobody is trusted to.
+    pub fn chain(&self, request: &Request<'_>) -> Option<Chain> {
+        match self.trusted_hops {
+            0 => None,
+            hops if self.entries(request).take(hops).count() < hops => Some(Chain::Short),
+            _ => Some(Chain::Long),
+        }
+    }
+
+    fn entries<'r>(&'r self, request: &'r Request<'_>) -> impl Iterator<Item = &'r [u8]> {
+        request.headers.all(&self.header).flat_map(|value| value.split(|byte| *byte == b','))
+    }
+
     fn in_header(&self, request: &Request<'_>) -> Option<IpAddr> {
-        let entries = || request.headers.all(&self.header).flat_map(|value| value.split(|byte| *byte == b','));
         let hops = self.trusted_hops;
         if hops == 0 {
             return None;
         }
-        let from_left = entries().count().checked_sub(hops)?;
-        parse_address(entries().nth(from_left)?.trim_ascii())
+        let from_left = self.entries(request).count().checked_sub(hops)?;
+        parse_address(self.entries(request).nth(from_left)?.trim_ascii())
     }
 
     fn canonical(&self, address: IpAddr) -> IpAddr {
@@ -60,6 +84,42 @@ impl ClientIp {
         let dropped = 128_u32.saturating_sub(u32::from(self.ipv6_prefix));
         let mask = u128::MAX.checked_shl(dropped).unwrap_or(0);
         IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+    }
+}
+
+/// Whether a request has come by as many proxies as are trusted to append to its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// By as many, or more.
+    Long,
+    /// By fewer: the peer's address is taken for the client's.
+    Short,
+}
+
+/// The chains of the latest requests of a limit. Some are short where something calls from nearby, as the kubelet does; if most
+/// are, the number of trusted proxies is too large, and clients are counted under the one address of the last proxy.
+#[derive(Debug, Default)]
+pub struct Chains {
+    seen: Cell<u32>,
+    short: Cell<u32>,
+}
+
+impl Chains {
+    /// Of so many requests it is judged.
+    pub const SAMPLE: u32 = 100;
+
+    /// Takes note of a request's. At the last of each sample in which more than half are short, how many.
+    pub fn note(&self, chain: Chain) -> Option<u32> {
+        let short = self.short.get().saturating_add(u32::from(chain == Chain::Short));
+        let seen = self.seen.get().saturating_add(1);
+        if seen < Self::SAMPLE {
+            self.seen.set(seen);
+            self.short.set(short);
+            return None;
+        }
+        self.seen.set(0);
+        self.short.set(0);
+        (seen / 2 < short).then_some(short)
     }
 }
 

@@ -7,6 +7,8 @@
 //!
 //! A worker may hold more than it has in flight, in reserve; see [`shares`](crate::shared::shares).
 
+use std::time::Duration;
+
 use crate::shared::roster::WorkerId;
 use crate::sorted;
 
@@ -43,11 +45,14 @@ pub enum Unmet {
     Crowded,
 }
 
-/// The limit's parameter.
+/// The limit's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {
     /// Requests in flight at once, at least 1.
     pub max_in_flight: u32,
+    /// For how long a request holds its place at most, positive; it may itself go on after that. `None`: until it ends. The
+    /// shares know nothing of it: the worker that has the request gives its place back.
+    pub max_hold: Option<Duration>,
 }
 
 impl Concurrency {

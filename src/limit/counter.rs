@@ -13,7 +13,7 @@ use crate::limit::token_bucket::TokenBucket;
 use crate::limit::window::{LeasedWindow, Window};
 use crate::shared::leased::{Got, Leased};
 use crate::shared::meter::{Denial, Grant, Leasable, Meter};
-use crate::shared::shares::{Context, KeyedShares, Shares};
+use crate::shared::shares::{Context, KeyedShares, Overdue, Shares};
 use crate::shared::single::Single;
 use crate::shared::table::{Eviction, KeyHash, Table};
 use crate::shared::vacancies::Vacancies;
@@ -239,8 +239,8 @@ impl Counter {
             }
             Self::Window(window) => window.refund(host, trouble, cost, taken, now).map(|_| ()),
             Self::KeyedWindow(table) => table.refund(host, trouble, key, cost, taken, now).map(|_| ()),
-            Self::InFlight(shares) => shares.release(at, units),
-            Self::KeyedInFlight(shares) => shares.release(at, key, units),
+            Self::InFlight(shares) => shares.release(at, taken, units),
+            Self::KeyedInFlight(shares) => shares.release(at, key, taken, units),
         }
     }
 
@@ -254,6 +254,20 @@ impl Counter {
             | Self::KeyedLeakyBucket(..)
             | Self::Window(_)
             | Self::KeyedWindow(_) => Kept::UsedUp,
+        }
+    }
+
+    /// Takes away from requests what they have held for too long; to be settled. Calls nobody.
+    pub fn take_overdue(&self, now: Timestamp) -> Overdue {
+        match self {
+            Self::InFlight(shares) => shares.take_overdue(now),
+            Self::KeyedInFlight(shares) => shares.take_overdue(now),
+            Self::TokenBucket(_)
+            | Self::KeyedTokenBucket(_)
+            | Self::LeakyBucket(..)
+            | Self::KeyedLeakyBucket(..)
+            | Self::Window(_)
+            | Self::KeyedWindow(_) => Overdue::default(),
         }
     }
 

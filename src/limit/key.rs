@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::headers::Headers;
 use crate::host::{Host, HostError};
-use crate::limit::client_ip::ClientIp;
+use crate::limit::client_ip::{Chain, ClientIp};
 use crate::operation::request::{Encoded, Request};
 use crate::shared::table::KeyHash;
 
@@ -110,6 +110,14 @@ impl KeySpec {
             }
         }
         Ok(true)
+    }
+
+    /// How the client's address is found and how long the chain is in which the request names it; `None` if that does not matter
+    /// for the key.
+    pub fn chain(&self, request: &Request<'_>) -> Option<(&ClientIp, Chain)> {
+        let is_keyed = self.parts.contains(&KeyPart::ClientIp);
+        let chain = if is_keyed { self.client_ip.chain(request) } else { None };
+        Some((&self.client_ip, chain?))
     }
 
     /// A header of the key of which the request has several lines. Services differ in which of them they read.

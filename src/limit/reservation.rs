@@ -21,6 +21,8 @@ pub struct Reservation {
     debits: SmallVec<[(usize, Debit); 4]>,
     /// What the limits have left.
     standings: SmallVec<[(usize, u64); 4]>,
+    /// The first of those that only count that would have refused the request.
+    shadow: Option<usize>,
 }
 
 /// The longest wait that a limit asked for, and which one.
@@ -99,6 +101,7 @@ impl Reservation {
                 return Err(longest_lasting(Refusal::new(index, limit, denial), applicable, asker));
             }
             limit.count_refusal(asker.host, asker.worker);
+            self.shadow = self.shadow.or(Some(index));
         }
         self.check_wait(limits, asker, wait, patience)
     }
@@ -133,6 +136,11 @@ impl Reservation {
             standings.insert(place, Standing { limit, remaining: Some(*left), reset: None });
         }
         standings
+    }
+
+    /// The index of the first limit that would have refused the request if it did more than count.
+    pub fn shadow(&self) -> Option<usize> {
+        self.shadow
     }
 
     /// The queue of the limit with this index, of which something was taken.

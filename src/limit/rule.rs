@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::host::{Host, HostError};
 use crate::limit::FailureMode;
+use crate::limit::client_ip::Chains;
 use crate::limit::cost::{Cost, Priced};
 use crate::limit::counter::{Admission, Counter, Kept, Place};
 use crate::limit::key::KeySpec;
@@ -71,7 +72,10 @@ pub struct Limit {
     names: Names,
     /// What tells its queues from those of other limits.
     digest: u64,
+    /// How many proxies its requests name.
+    chains: Chains,
     waits: Handle,
+    holds_expired: Handle,
     evictions_lossless: Handle,
     evictions_lossy: Handle,
 }
@@ -123,7 +127,9 @@ impl Limit {
             names: names.clone(),
             digest: waiting::limit(&format!("{scope}/{}", spec.name)),
             spec,
+            chains: Chains::default(),
             waits: Handle::default(),
+            holds_expired: Handle::default(),
             evictions_lossless: Handle::default(),
             evictions_lossy: Handle::default(),
         }
@@ -192,18 +198,26 @@ impl Limit {
         worker.report(host, self.counter.surrender(&worker.context(host, now)));
     }
 
-    /// Gives back what this worker took in advance and did not use. Returns when to call again, `None` if there is no need.
+    /// Gives back what this worker took in advance and did not use, and what requests have held for too long; what they held
+    /// of a key is then [owed](crate::shared::shares::Holdings::repay). Returns when to call again, `None` if there is no need.
     pub fn settle(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Option<Duration> {
-        self.counter.settle(&worker.context(host, now)).unwrap_or_else(|error| {
+        let overdue = self.counter.take_overdue(now);
+        if 0 < overdue.requests {
+            let name = || self.names.holds_expired_total(&self.spec.name);
+            let amount = u64::from(overdue.requests);
+            worker.report(host, self.holds_expired.add(host, &worker.metrics, amount, name));
+            worker.trouble.hold_expired(host, &self.spec.name);
+        }
+        let settled = self.counter.settle(&worker.context(host, now)).unwrap_or_else(|error| {
             worker.trouble.host_error(host, error);
             None
-        })
+        });
+        [overdue.next, settled].into_iter().flatten().min()
     }
 
     /// Counts a refusal, real or shadow.
     pub fn count_refusal(&self, host: &dyn Host, worker: &Worker) {
-        let enforcement = if self.spec.enforced { Enforcement::Enforced } else { Enforcement::Shadow };
-        self.reason.count(host, worker, enforcement);
+        self.reason.count(host, worker, Enforcement::of(self.spec.enforced));
     }
 
     /// Records how long a request waited.
@@ -220,6 +234,7 @@ impl Limit {
         if let Some(header) = self.spec.key.as_ref().and_then(|key| key.repeated_header(asker.request)) {
             asker.worker.trouble.repeated_header(asker.host, &self.spec.name, header);
         }
+        self.look_at_chain(asker);
         let cost = self.price(asker);
         if self.spec.policy.max_cost() < cost {
             return Ok(Verdict::Refused(Denial { remaining: self.spec.policy.max_cost(), retry_after: None }));
@@ -239,6 +254,17 @@ impl Limit {
         };
         let hasher = asker.worker.seed.hasher(asker.host, &asker.worker.trouble)?;
         spec.hash(asker.host, asker.request, asker.operation, hasher)
+    }
+
+    /// Takes note of how many proxies the request names, if its key has to do with them.
+    fn look_at_chain(&self, asker: &Asker<'_>) {
+        let Some((client_ip, chain)) = self.spec.key.as_ref().and_then(|key| key.chain(asker.request)) else {
+            return;
+        };
+        if let Some(short) = self.chains.note(chain) {
+            let (limit, header, hops) = (&self.spec.name, &client_ip.header, client_ip.trusted_hops);
+            asker.worker.trouble.short_chains(asker.host, limit, header, hops, short);
+        }
     }
 
     fn price(&self, asker: &Asker<'_>) -> u64 {

@@ -11,10 +11,11 @@ use crate::config::Config;
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::breaker::state::Transition;
 use crate::host::{Host, HostError, MetricKind};
+use crate::limit::concurrency::Concurrency;
 use crate::limit::policy::Policy;
 use crate::monitor::metrics::{self, Metrics};
 use crate::monitor::names::Names;
-use crate::monitor::reason;
+use crate::monitor::reason::{self, Enforcement};
 use crate::monitor::trouble;
 use crate::operation::selection::Selection;
 
@@ -56,14 +57,20 @@ impl Foretold<'_> {
         }
     }
 
+    /// What a policy refuses, or would refuse, and the fallback that it serves then.
+    fn refusals(&self, reason: &str, enforcement: Enforcement, fallback: Option<usize>) {
+        self.counter(self.names.refusals_total(reason, enforcement.as_str()));
+        if enforcement == Enforcement::Enforced {
+            self.fallback(fallback, reason);
+        }
+    }
+
     fn limits(&self) {
         for limit in &self.config.limits {
             let reason = reason::text("limit", &limit.name);
-            if !limit.enforced {
-                self.counter(self.names.refusals_total(&reason, "false"));
-            } else {
-                self.counter(self.names.refusals_total(&reason, "true"));
-                self.fallback(limit.fallback, &reason);
+            self.refusals(&reason, Enforcement::of(limit.enforced), limit.fallback);
+            if let Policy::Concurrency(Concurrency { max_hold: Some(_), .. }) = limit.policy {
+                self.counter(self.names.holds_expired_total(&limit.name));
             }
             // Those of a concurrency limit make room for nobody.
             if limit.key.is_some() && !matches!(limit.policy, Policy::Concurrency(_)) {
@@ -77,13 +84,11 @@ impl Foretold<'_> {
         // Those that are off too: a switch is thrown by an update, and refuses with the next request.
         for switch in &self.config.switches {
             let reason = reason::text("switch", &switch.name);
-            self.counter(self.names.refusals_total(&reason, "true"));
-            self.fallback(switch.fallback, &reason);
+            self.refusals(&reason, Enforcement::of(switch.enforced), switch.fallback);
         }
         for breaker in &self.config.breakers {
             let reason = reason::text("breaker", &breaker.name);
-            self.counter(self.names.refusals_total(&reason, "true"));
-            self.fallback(breaker.fallback, &reason);
+            self.refusals(&reason, Enforcement::of(breaker.enforced), breaker.fallback);
             for transition in Transition::ALL.iter().filter(|it| breaker.breaker.may_make(**it)) {
                 let (to, cause) = (transition.to(), transition.cause());
                 self.counter(self.names.breaker_transitions_total(&breaker.name, to, cause));
@@ -117,6 +122,8 @@ impl Foretold<'_> {
 
     /// Whether a rule with the selection answers for refusals by the breaker.
     fn meets(&self, selection: &Selection, breaker: &BreakerSpec) -> bool {
-        breaker.fallback.is_none() && self.included(selection).any(|(index, _)| breaker.selection.includes(index))
+        breaker.enforced
+            && breaker.fallback.is_none()
+            && self.included(selection).any(|(index, _)| breaker.selection.includes(index))
     }
 }

@@ -15,6 +15,7 @@
 //! | `outrigger_switch_on` | switch, scope | gauge | 1 while a configuration in use has it on |
 //! | `outrigger_retries_total` | operation, decision, scope | counter | per retry made, and per request that got none |
 //! | `outrigger_queue_wait_milliseconds` | limit, scope | histogram | when a request waited |
+//! | `outrigger_holds_expired_total` | limit, scope | counter | when a request has held its place for `max_hold`, and goes on without |
 //! | `outrigger_table_evictions_total` | limit, kind, scope | counter | when a key takes another one's cell |
 //! | `outrigger_config_info` | version, scope | gauge | 1 while a configuration is in use |
 //! | `outrigger_host_errors_total` | call | counter | when the proxy refuses a call, or a record or header is unusable |

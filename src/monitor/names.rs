@@ -55,6 +55,11 @@ impl Names {
         self.name(&[("limit", limit)], "outrigger_queue_wait_milliseconds")
     }
 
+    /// Name of the counter of requests that held their place of a concurrency limit for too long.
+    pub fn holds_expired_total(&self, limit: &str) -> String {
+        self.name(&[("limit", limit)], "outrigger_holds_expired_total")
+    }
+
     /// Name of the counter of evictions of a keyed limit's table; `kind` is `lossless` or `lossy`.
     pub fn table_evictions_total(&self, limit: &str, kind: &str) -> String {
         self.name(&[("limit", limit), ("kind", kind)], "outrigger_table_evictions_total")

@@ -28,6 +28,21 @@ pub enum Enforcement {
     Shadow,
 }
 
+impl Enforcement {
+    /// That of a policy whose configuration says `enforced` so.
+    pub const fn of(enforced: bool) -> Self {
+        if enforced { Self::Enforced } else { Self::Shadow }
+    }
+
+    /// The word in the metric's label `enforced`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforced => "true",
+            Self::Shadow => "false",
+        }
+    }
+}
+
 /// Why a request is refused that has no time left.
 pub const DEADLINE: &str = "deadline";
 
@@ -71,11 +86,12 @@ impl Reason {
 
     /// Counts a refusal.
     pub fn count(&self, host: &dyn Host, worker: &Worker, enforcement: Enforcement) {
-        let (handle, enforced) = match enforcement {
-            Enforcement::Enforced => (&self.enforced, "true"),
-            Enforcement::Shadow => (&self.shadow, "false"),
+        let handle = match enforcement {
+            Enforcement::Enforced => &self.enforced,
+            Enforcement::Shadow => &self.shadow,
         };
-        let counted = handle.count(host, &worker.metrics, || self.names.refusals_total(&self.text, enforced));
+        let name = || self.names.refusals_total(&self.text, enforcement.as_str());
+        let counted = handle.count(host, &worker.metrics, name);
         worker.report(host, counted);
     }
 

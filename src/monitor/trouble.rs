@@ -19,7 +19,7 @@ pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub const HINT_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// All that `outrigger_host_errors_total` tells apart: calls of the proxy, and things that were of no use.
-pub const CALLS: [&str; 27] = [
+pub const CALLS: [&str; 28] = [
     "concurrency_table_full",
     "continue_request",
     "cost_header",
@@ -47,6 +47,7 @@ pub const CALLS: [&str; 27] = [
     "shared_get",
     "shared_set",
     "shared_set_contended",
+    "trusted_hops",
 ];
 
 /// The troubles of one worker.
@@ -109,15 +110,42 @@ impl Trouble {
         self.log_every(HINT_INTERVAL, host, "repeated_header", &what);
     }
 
+    /// Of the last hundred requests of a limit by address so many, more than half, named fewer proxies than are trusted. All of
+    /// them are counted.
+    pub fn short_chains(&self, host: &dyn Host, limit: &str, header: &str, hops: usize, short: u32) {
+        self.add(host, metrics::host_errors_total("trusted_hops"), short);
+        let what = format_args!(
+            "limit {limit}: client_ip.trusted_hops is {hops}, and {short} of the last 100 requests had fewer entries in \
+             {header}: they are counted under the address of their peer, which may be one proxy for all clients. Count the \
+             proxies that append to the header, this one only if its use_remote_address is on: then the number is one more \
+             than Envoy's xff_num_trusted_hops or Istio's numTrustedProxies"
+        );
+        self.log_every(HINT_INTERVAL, host, "trusted_hops", &what);
+    }
+
+    /// A request held its place of a concurrency limit for longer than it may. The limit has a counter of its own for that.
+    pub fn hold_expired(&self, host: &dyn Host, limit: &str) {
+        let what = format_args!(
+            "limit {limit}: a request has held its place for max_hold; the place is free, and the request goes on and is not \
+             counted any more. What ends such requests is the proxy's request_timeout, stream_idle_timeout or \
+             max_stream_duration"
+        );
+        self.log(host, "hold_expired", &what);
+    }
+
     /// A configuration was refused.
     pub fn config_rejected(&self, host: &dyn Host) {
         self.count(host, metrics::config_rejected_total());
     }
 
     fn count(&self, host: &dyn Host, name: String) {
+        self.add(host, name, 1);
+    }
+
+    fn add(&self, host: &dyn Host, name: String, amount: u32) {
         // A proxy that cannot count either has been reported by the log line that goes with the count.
         if let Ok(id) = self.metrics.id(host, MetricKind::Counter, name) {
-            let _ = host.increment_metric(id, 1);
+            let _ = host.increment_metric(id, u64::from(amount));
         }
     }
 

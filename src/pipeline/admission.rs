@@ -46,11 +46,14 @@ impl Filter {
         edits: &mut Edits<'f>,
     ) -> Result<Wait, Refused> {
         let Asker { host, worker, request, now, .. } = *asker;
-        let guarded = !plan.switches.is_empty() || !plan.breakers.is_empty();
+        let guarded = plan.has_switches() || plan.has_breakers();
         // A preflight is not what it asks for.
         let guarded = guarded && !request.is_preflight();
-        if guarded && let Some(switch) = self.switch_that_gives_up(plan, request) {
-            return Err(Refused::Switch(switch));
+        if guarded {
+            if let Some(switch) = self.switch_that_gives_up(&plan.switches, request) {
+                return Err(Refused::Switch(switch));
+            }
+            self.try_switches(plan, asker, ticket);
         }
         let breakers: &[usize] = if guarded { &plan.breakers } else { &[] };
         let breaker = first_allowing(breakers, &self.breakers, |it| &it.spec().selection, request);
@@ -58,11 +61,15 @@ impl Filter {
             breaker.peek(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
             ticket.breaker = Guard::Ahead(index);
         }
+        if guarded {
+            self.try_breakers(plan, asker, ticket);
+        }
         let patience = self.check_time(plan, asker, ticket, edits)?;
         let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(|refusal| {
             give_back_trial(plan, ticket);
             Refused::Limit(refusal)
         })?;
+        self.log_shadow_limit(host, worker, ticket);
         if breaker.is_some() || !plan.on_failure.is_empty() {
             let own = breaker.and_then(|(index, _)| self.breaker_fallback(index));
             ticket.memory = Some(Box::new(self.remember(plan, asker, own)));
@@ -138,10 +145,13 @@ impl Filter {
         edits: &mut Edits<'f>,
     ) -> Result<(), Refused> {
         ticket.asked = now;
-        let gone =
-            self.claim(host, worker, now, ticket).and_then(|()| self.advise(host, worker, plan, now, ticket, edits));
+        let upload = ticket.upload;
+        let gone = self.claim(host, worker, now, &mut ticket.breaker, upload).and_then(|()| {
+            self.claim_in_shadow(host, worker, ticket, now);
+            self.advise(host, worker, plan, now, ticket, edits)
+        });
         if let Err(refused) = gone {
-            self.spare_breaker(host, worker, ticket, now);
+            self.spare_breakers(host, worker, ticket, now);
             ticket.taken.give_back(&self.limits, host, worker, now);
             give_back_trial(plan, ticket);
             return Err(refused);
@@ -153,24 +163,25 @@ impl Filter {
         Ok(())
     }
 
-    /// Asks the request's breaker, if it has one.
+    /// Asks a breaker of the request's, if it has one.
     pub(super) fn claim(
         &self,
         host: &dyn Host,
         worker: &Worker,
         now: Timestamp,
-        ticket: &mut Ticket,
+        guard: &mut Guard,
+        upload: Upload,
     ) -> Result<(), Refused> {
-        let Guard::Ahead(index) = ticket.breaker else {
+        let Guard::Ahead(index) = *guard else {
             return Ok(());
         };
-        ticket.breaker = Guard::None;
+        *guard = Guard::None;
         if let Some(breaker) = self.breakers.get(index) {
             let admission = breaker.claim(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
-            if admission.is_probe() && ticket.upload == Upload::Underway {
+            if admission.is_probe() && upload == Upload::Underway {
                 breaker.expect(host, worker, &admission, Awaited::Request, now);
             }
-            ticket.breaker = Guard::Passed(index, admission);
+            *guard = Guard::Passed(index, admission);
         }
         Ok(())
     }
@@ -226,9 +237,9 @@ impl Filter {
         Ok(())
     }
 
-    /// The index of the first switch that is on and gives up the request.
-    pub(super) fn switch_that_gives_up(&self, plan: &Plan, request: &Request<'_>) -> Option<usize> {
-        let mut switches = plan.switches.iter().filter_map(|index| Some((*index, self.switches.get(*index)?)));
+    /// The index of the first of the switches with these indices that is on and gives up the request.
+    pub(super) fn switch_that_gives_up(&self, indices: &[usize], request: &Request<'_>) -> Option<usize> {
+        let mut switches = indices.iter().filter_map(|index| Some((*index, self.switches.get(*index)?)));
         switches.find(|(_, switch)| switch.gives_up(request)).map(|(index, _)| index)
     }
 }

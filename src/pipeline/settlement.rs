@@ -113,59 +113,56 @@ impl Filter {
         }
     }
 
-    /// Tells the breaker that let the request pass that the service's time for it begins.
+    /// Tells the breakers that let the request pass that the service's time for it begins.
     pub(super) fn follow_service(&self, host: &dyn Host, ticket: &mut Ticket, now: Timestamp) {
         // That there is no time is its caller's doing.
         if ticket.haste == Haste::Trial {
             return;
         }
-        if let Guard::Passed(index, admission) = &mut ticket.breaker
-            && let Some(breaker) = self.breakers.get(*index)
-        {
-            breaker.follow(host, admission, ticket.per_try, now);
+        let most = ticket.per_try;
+        for guard in ticket.guards_mut() {
+            if let Guard::Passed(index, admission) = guard
+                && let Some(breaker) = self.breakers.get(*index)
+            {
+                breaker.follow(host, admission, most, now);
+            }
         }
     }
 
-    /// Tells it that the service has begun to answer.
+    /// Tells them that the service has begun to answer.
     pub(super) fn note_answer(&self, ticket: &mut Ticket, now: Timestamp) {
         // What comes before the request's end took no time that the service had.
         ticket.latency = (ticket.upload == Upload::Complete).then(|| now.saturating_since(ticket.asked));
-        if let Guard::Passed(index, admission) = &mut ticket.breaker
-            && let Some(breaker) = self.breakers.get(*index)
-        {
-            breaker.answered(admission, now);
+        for guard in ticket.guards_mut() {
+            if let Guard::Passed(index, admission) = guard
+                && let Some(breaker) = self.breakers.get(*index)
+            {
+                breaker.answered(admission, now);
+            }
         }
     }
 
-    /// Tells the breaker that let the request pass how it ended.
-    pub(super) fn settle_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
-        let Some((breaker, admission)) = self.passed(ticket) else {
-            return;
-        };
-        let outcome = match ticket.service.verdict(&breaker.spec().failures) {
-            Verdict::Open if ticket.service == Service::Unconcerned => {
-                return breaker.give_back(host, worker, admission, now);
+    /// Tells the breakers that let the request pass how it ended.
+    pub(super) fn settle_breakers(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+        for guard in ticket.take_guards() {
+            if let Some((breaker, admission)) = self.passed(guard) {
+                settle_breaker(host, worker, ticket, breaker, admission, now);
             }
-            // That there was no time is its caller's doing.
-            Verdict::Failed if ticket.haste == Haste::Trial => return breaker.give_back(host, worker, admission, now),
-            Verdict::Failed => breaker::tally::Outcome::Failure,
-            // Open are the headers of a gRPC stream, which say nothing bad.
-            Verdict::Succeeded | Verdict::Declined | Verdict::Open => breaker::tally::Outcome::Success,
-        };
-        let latency = ticket.latency.unwrap_or_else(|| ticket.unanswered_for(now));
-        breaker.report(host, worker, admission, outcome, latency, now);
+        }
     }
 
-    /// Takes the request out of what its breaker judges by: its client left, which says nothing about the service.
-    pub(super) fn spare_breaker(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
-        if let Some((breaker, admission)) = self.passed(ticket) {
-            breaker.give_back(host, worker, admission, now);
+    /// Takes the request out of what its breakers judge by: its client left, which says nothing about the service.
+    pub(super) fn spare_breakers(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+        for guard in ticket.take_guards() {
+            if let Some((breaker, admission)) = self.passed(guard) {
+                breaker.give_back(host, worker, admission, now);
+            }
         }
     }
 
     /// The breaker that let the request pass and is owed a result, with what it is owed for.
-    pub(super) fn passed(&self, ticket: &mut Ticket) -> Option<(&BreakerRule, Admission)> {
-        match std::mem::replace(&mut ticket.breaker, Guard::None) {
+    fn passed(&self, guard: Guard) -> Option<(&BreakerRule, Admission)> {
+        match guard {
             Guard::Passed(index, admission) => Some((self.breakers.get(index)?, admission)),
             Guard::None | Guard::Ahead(_) => None,
         }
@@ -202,4 +199,27 @@ pub(super) fn attempts_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
         worker.trouble.host_error(host, error);
         None
     })
+}
+
+/// Tells the breaker how a request ended that it let pass.
+fn settle_breaker(
+    host: &dyn Host,
+    worker: &Worker,
+    ticket: &Ticket,
+    breaker: &BreakerRule,
+    admission: Admission,
+    now: Timestamp,
+) {
+    let outcome = match ticket.service.verdict(&breaker.spec().failures) {
+        Verdict::Open if ticket.service == Service::Unconcerned => {
+            return breaker.give_back(host, worker, admission, now);
+        }
+        // That there was no time is its caller's doing.
+        Verdict::Failed if ticket.haste == Haste::Trial => return breaker.give_back(host, worker, admission, now),
+        Verdict::Failed => breaker::tally::Outcome::Failure,
+        // Open are the headers of a gRPC stream, which say nothing bad.
+        Verdict::Succeeded | Verdict::Declined | Verdict::Open => breaker::tally::Outcome::Success,
+    };
+    let latency = ticket.latency.unwrap_or_else(|| ticket.unanswered_for(now));
+    breaker.report(host, worker, admission, outcome, latency, now);
 }

@@ -39,6 +39,10 @@ pub struct Ticket {
     pub(super) end: ResponseEnd,
     pub(super) taken: Reservation,
     pub(super) breaker: Guard,
+    /// The same of the one that is tried out.
+    pub(super) shadow_breaker: Guard,
+    /// Whether the access log knows who would have refused the request.
+    pub(super) has_shadow_reason: bool,
     pub(super) deadline: Option<Due>,
     pub(super) haste: Haste,
     pub(super) retry: Retry,
@@ -259,6 +263,8 @@ impl Ticket {
             end: ResponseEnd::Ahead,
             taken: Reservation::default(),
             breaker: Guard::None,
+            shadow_breaker: Guard::None,
+            has_shadow_reason: false,
             deadline: None,
             haste: Haste::None,
             retry: Retry::None,
@@ -342,7 +348,25 @@ impl Ticket {
     }
 
     /// Whether a breaker waits for the result.
-    pub(super) const fn is_probe(&self) -> bool {
-        matches!(&self.breaker, Guard::Passed(_, admission) if admission.is_probe())
+    pub(super) fn is_probe(&self) -> bool {
+        self.guards().iter().any(|guard| matches!(guard, Guard::Passed(_, admission) if admission.is_probe()))
+    }
+
+    /// Whether a breaker is owed the result.
+    pub(super) fn is_watched(&self) -> bool {
+        self.guards().iter().any(|guard| matches!(guard, Guard::Passed(..)))
+    }
+
+    pub(super) const fn guards(&self) -> [&Guard; 2] {
+        [&self.breaker, &self.shadow_breaker]
+    }
+
+    pub(super) const fn guards_mut(&mut self) -> [&mut Guard; 2] {
+        [&mut self.breaker, &mut self.shadow_breaker]
+    }
+
+    /// The guards, of which the request has none then.
+    pub(super) fn take_guards(&mut self) -> [Guard; 2] {
+        self.guards_mut().map(|guard| std::mem::replace(guard, Guard::None))
     }
 }

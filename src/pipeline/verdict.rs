@@ -5,7 +5,7 @@
 //! may matter: of failures, of probes, and of what comes before the request's end. Of other answers it is enough to know that the
 //! request was [sent on](Host::sent), which the proxy says without bytes.
 
-use super::ticket::{Client, Due, Guard, Interest, ResponseEnd, Service, StreamKind, Ticket, Upload};
+use super::ticket::{Client, Due, Interest, ResponseEnd, Service, StreamKind, Ticket, Upload};
 use crate::config::Outcomes;
 use crate::filter::Plan;
 use crate::host::{Ended, Host, HostError, Origin, Sent};
@@ -82,7 +82,7 @@ fn answered(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, 
     let is_early = failures::FIRST <= status && ticket.upload == Upload::Underway;
     let origin = if ticket.is_probe() || (is_judged && (is_early || fails)) {
         origin(host, worker)
-    } else if !fails && matches!(ticket.breaker, Guard::Passed(..)) && !was_sent(host, worker, ticket) {
+    } else if !fails && ticket.is_watched() && !was_sent(host, worker, ticket) {
         Origin::Elsewhere
     } else {
         Origin::Service

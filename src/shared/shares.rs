@@ -9,6 +9,9 @@
 //! room for [`PLACES_PER_SET`] keys. A set in which as many keys have requests in flight takes no more, which is a state
 //! that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
 //!
+//! Places that are held for longer than the limit says are given back by the worker's tick, and each place once: see
+//! [`places`](crate::shared::places).
+//!
 //! What cannot be given back at the moment, because other workers won all races for the record or the proxy refused, is given
 //! back later: by the next tick, which is asked for, or of keyed limits by the next request.
 //!
@@ -24,6 +27,7 @@ use crate::monitor::trouble::Trouble;
 use crate::shared::by_key::ByKey;
 use crate::shared::format;
 use crate::shared::live::Live;
+use crate::shared::places::{Left, Place, Places};
 use crate::shared::record::{self, Step};
 use crate::shared::roster::{BEAT, Known, Roster, WorkerId};
 use crate::shared::table::{KeyHash, sets_for};
@@ -63,6 +67,8 @@ pub struct Held {
     /// At least `in_flight`; what is more is the reserve.
     units: Cell<u32>,
     in_flight: Cell<u32>,
+    /// Who has what is in flight.
+    places: Places,
     /// Whether more than half of the limit was taken when this worker last looked.
     busy: Cell<bool>,
 }
@@ -71,10 +77,21 @@ pub struct Held {
 #[derive(Debug, Default)]
 pub struct Holdings {
     by_key: ByKey<Held>,
+    /// Places of keyed limits, by the prefix of their records.
+    places: ByKey<Places>,
     /// Units in flight in keyed limits.
     keyed: Cell<u32>,
     /// Units of keyed limits that are not in flight any more and could not be given back. At most what was in flight.
     owed: RefCell<Vec<Debt>>,
+}
+
+/// What has come of the time for which places are held at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overdue {
+    /// How many requests have lost theirs just now.
+    pub requests: u32,
+    /// After how long the next one will; `None` if none can.
+    pub next: Option<Duration>,
 }
 
 /// What is still to be given back of a key.
@@ -142,16 +159,21 @@ impl Shares {
             return Ok(Err(unmet));
         }
         self.held.in_flight.set(least);
-        at.host.wake_at(at.now.saturating_add(RESERVE_LIFETIME));
+        self.held.places.enter(Place { taken: at.now, key: ALL, units });
+        at.host.wake_at(at.now.saturating_add(until_tick(&self.limit, RESERVE_LIFETIME)));
         Ok(Ok(()))
     }
 
-    /// Gives back what a request took: to the reserve or, near the limit, to all.
+    /// Gives back what a request took at `taken`: to the reserve or, near the limit, to all. Nothing, if its time was over
+    /// before.
     ///
     /// # Errors
     ///
     /// The record cannot be used; the worker then keeps the units in reserve.
-    pub fn release(&self, at: &Context<'_>, units: u32) -> Result<(), HostError> {
+    pub fn release(&self, at: &Context<'_>, taken: Timestamp, units: u32) -> Result<(), HostError> {
+        if self.held.places.leave(Place { taken, key: ALL, units }) == Left::Overdue {
+            return Ok(());
+        }
         let in_flight = self.held.in_flight.get().saturating_sub(units);
         self.held.in_flight.set(in_flight);
         let idle = self.held.units.get().saturating_sub(in_flight);
@@ -166,6 +188,13 @@ impl Shares {
             at.host.wake_at(at.now.saturating_add(RESERVE_LIFETIME));
         }
         Ok(())
+    }
+
+    /// Makes a reserve of what has been held for too long; to be [settled](Shares::settle). Calls nobody.
+    pub fn take_overdue(&self, now: Timestamp) -> Overdue {
+        take_overdue(&self.held.places, &self.limit, now, &mut |place| {
+            self.held.in_flight.set(self.held.in_flight.get().saturating_sub(place.units));
+        })
     }
 
     /// Gives back the reserve.
@@ -209,13 +238,15 @@ pub struct KeyedShares {
     prefix: String,
     sets: u32,
     limit: Live<Concurrency>,
+    places: Rc<Places>,
     holdings: Rc<Holdings>,
 }
 
 impl KeyedShares {
     /// The shares whose records are at `prefix` followed by the number of a set.
     pub fn new(prefix: String, max_keys: u32, limit: impl Into<Live<Concurrency>>, holdings: Rc<Holdings>) -> Self {
-        Self { prefix, sets: sets_for(max_keys), limit: limit.into(), holdings }
+        let places = holdings.places.of(&prefix);
+        Self { prefix, sets: sets_for(max_keys), limit: limit.into(), places, holdings }
     }
 
     /// Takes `units` for a request of the key.
@@ -232,28 +263,69 @@ impl KeyedShares {
         })?;
         if answer.is_ok() {
             self.holdings.keyed.set(self.holdings.keyed.get().saturating_add(units));
-            at.host.wake_at(at.now.saturating_add(BEAT));
+            self.places.enter(Place { taken: at.now, key, units });
+            at.host.wake_at(at.now.saturating_add(until_tick(&self.limit, BEAT)));
         }
         Ok(answer.map(|_| ()))
     }
 
-    /// Gives back what a request of the key took.
+    /// Gives back what a request of the key took at `taken`. Nothing, if its time was over before.
     ///
     /// # Errors
     ///
     /// The record cannot be used; the units are owed from then on, and a tick is asked for to [repay](Holdings::repay) them.
-    pub fn release(&self, at: &Context<'_>, key: KeyHash, units: u32) -> Result<(), HostError> {
+    pub fn release(&self, at: &Context<'_>, key: KeyHash, taken: Timestamp, units: u32) -> Result<(), HostError> {
+        if self.places.leave(Place { taken, key, units }) == Left::Overdue {
+            return Ok(());
+        }
         self.holdings.keyed.set(self.holdings.keyed.get().saturating_sub(units));
-        let debt = Debt { record: self.record(key), tag: key.tag(), units };
+        let debt = self.debt(key, units);
         debt.repay(at).inspect_err(|_| {
             self.holdings.owed.borrow_mut().push(debt);
             at.host.wake_at(at.now.saturating_add(AGAIN));
         })
     }
 
+    /// Owes what has been held for too long; to be [repaid](Holdings::repay). Calls nobody.
+    pub fn take_overdue(&self, now: Timestamp) -> Overdue {
+        take_overdue(&self.places, &self.limit, now, &mut |place| {
+            self.holdings.keyed.set(self.holdings.keyed.get().saturating_sub(place.units));
+            self.holdings.owed.borrow_mut().push(self.debt(place.key, place.units));
+        })
+    }
+
+    fn debt(&self, key: KeyHash, units: u32) -> Debt {
+        Debt { record: self.record(key), tag: key.tag(), units }
+    }
+
     fn record(&self, key: KeyHash) -> String {
         format!("{}{}", self.prefix, key.set(self.sets))
     }
+}
+
+/// The key of a limit that has none.
+const ALL: KeyHash = KeyHash(0);
+
+/// After how long a worker that has taken a place needs its tick: every `usual`, unless a place is not held even that long.
+fn until_tick(limit: &Live<Concurrency>, usual: Duration) -> Duration {
+    limit.get().max_hold.map_or(usual, |max_hold| max_hold.min(usual))
+}
+
+/// Takes away the places that have been held for as long as the limit lets anybody, and has each given back.
+fn take_overdue(
+    places: &Places,
+    limit: &Live<Concurrency>,
+    now: Timestamp,
+    give_back: &mut dyn FnMut(Place),
+) -> Overdue {
+    let Some(max_hold) = limit.get().max_hold else {
+        return Overdue::default();
+    };
+    let overdue = places.take_overdue(max_hold, now);
+    let requests = u32::try_from(overdue.len()).unwrap_or(u32::MAX);
+    overdue.into_iter().for_each(give_back);
+    let next = places.oldest().map(|taken| taken.saturating_add(max_hold).saturating_since(now));
+    Overdue { requests, next }
 }
 
 /// Updates a list of shares, shown to `step` without those of workers that are no more.

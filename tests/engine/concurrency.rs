@@ -63,7 +63,7 @@ fn tags(shares: &[Share]) -> usize {
 
 #[test]
 fn one_key_on_many_workers_does_not_crowd_itself_out() {
-    let limit = Concurrency { max_in_flight: 20 };
+    let limit = Concurrency { max_in_flight: 20, max_hold: None };
     let mut shares = Vec::new();
     for worker in 0..64 {
         let demand = Demand { tag: 7, owner: WorkerId(worker), least: 1, want: 1 };
@@ -76,7 +76,7 @@ fn one_key_on_many_workers_does_not_crowd_itself_out() {
 fn no_list_of_demands_and_releases_goes_beyond_the_limit() {
     let mut random = Random::seeded(1);
     for round in 0..50 {
-        let limit = Concurrency { max_in_flight: 1 + random.below(30) as u32 };
+        let limit = Concurrency { max_in_flight: 1 + random.below(30) as u32, max_hold: None };
         let places = 1 + random.below(5) as usize;
         let mut shares = Vec::new();
         for step in 0..500 {
@@ -282,7 +282,8 @@ impl Race for Joining {
 fn workers_that_join_at_once_share_the_limit_in_every_order_of_calls() {
     for keyed in [false, true] {
         for max_in_flight in [1, 2] {
-            let start = || Joining { proxy: MemoryHost::new(), limit: Concurrency { max_in_flight }, keyed };
+            let start =
+                || Joining { proxy: MemoryHost::new(), limit: Concurrency { max_in_flight, max_hold: None }, keyed };
             let orders = in_every_order(&[1, 1], start, |course| {
                 let admitted = course.answers.iter().flatten().filter(|it| **it).count();
                 assert_eq!(admitted, max_in_flight as usize, "keyed: {keyed}, order {:?}", course.order);
@@ -295,7 +296,7 @@ fn workers_that_join_at_once_share_the_limit_in_every_order_of_calls() {
 #[test]
 fn workers_that_find_the_share_of_a_dead_one_at_once_share_what_it_had() {
     for keyed in [false, true] {
-        let limit = Concurrency { max_in_flight: 1 };
+        let limit = Concurrency { max_in_flight: 1, max_hold: None };
         let start = || {
             let race = Joining { proxy: MemoryHost::new(), limit, keyed };
             assert_eq!(race.step(0, &*race.proxy), Ok(true));

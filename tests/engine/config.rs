@@ -288,8 +288,13 @@ fn selection(operations: &[usize], methods: &[&str]) -> Selection {
 }
 
 fn switches() -> Vec<SwitchSpec> {
-    let switch =
-        |name: &str, active, selection, fallback| SwitchSpec { name: name.to_owned(), active, selection, fallback };
+    let switch = |name: &str, active, selection, fallback| SwitchSpec {
+        name: name.to_owned(),
+        active,
+        selection,
+        enforced: true,
+        fallback,
+    };
     vec![
         switch("no-reviews", true, selection(&[1], &[]), Some(2)),
         switch("read-only", false, selection(&[0], &["POST", "PUT"]), None),
@@ -325,6 +330,7 @@ fn breakers() -> Vec<BreakerSpec> {
         selection,
         failures,
         breaker: Breaker::new(settings).unwrap(),
+        enforced: true,
         fallback,
     };
     vec![
@@ -680,8 +686,8 @@ fn refuses_unknown_fields_and_says_which_there_are() {
     let expected =
         "fallbacks[2].cors.nonsense: unknown field `nonsense`, expected one of `allow_origin`, `allow_credentials`";
     refuses("/fallbacks/2/cors/nonsense", "1", expected);
-    check("/switches/0", "switches[0].", "name active operations tiers methods fallback");
-    let breaker = "name operations tiers methods failures trip open_for max_open_for probes fallback";
+    check("/switches/0", "switches[0].", "name active operations tiers methods enforced fallback");
+    let breaker = "name operations tiers methods failures trip open_for max_open_for probes enforced fallback";
     check("/breakers/0", "breakers[0].", breaker);
     let trip = "consecutive_failures failure_ratio slow_ratio slow_after min_requests window";
     check("/breakers/0/trip", "breakers[0].trip.", trip);
@@ -1088,6 +1094,8 @@ fn a_word_is_no_object() {
 fn refuses_what_is_neither_true_nor_false() {
     for (pointer, path) in [
         ("/limits/2/enforced", "limits[2].enforced"),
+        ("/switches/0/enforced", "switches[0].enforced"),
+        ("/breakers/0/enforced", "breakers[0].enforced"),
         ("/monitor/access_log", "monitor.access_log"),
         ("/monitor/reason_header", "monitor.reason_header"),
         ("/operations/0/match/headers/3/present", "operations[0].match.headers[3].present"),
@@ -1956,7 +1964,14 @@ fn reads_every_kind_of_limit() {
     let cases = [
         (r#""leaky_bucket": {"capacity": 50, "drain": 10, "drain_interval": "1s"}"#, Policy::LeakyBucket(queue)),
         (r#""window": {"max_requests": 9, "interval": "1s"}"#, Policy::Window(Window::new(9, second).unwrap())),
-        (r#""concurrency": {"max_in_flight": 100}"#, Policy::Concurrency(Concurrency { max_in_flight: 100 })),
+        (
+            r#""concurrency": {"max_in_flight": 100}"#,
+            Policy::Concurrency(Concurrency { max_in_flight: 100, max_hold: None }),
+        ),
+        (
+            r#""concurrency": {"max_in_flight": 100, "max_hold": "30s"}"#,
+            Policy::Concurrency(Concurrency { max_in_flight: 100, max_hold: Some(Duration::from_secs(30)) }),
+        ),
     ];
     for (json, expected) in cases {
         assert_eq!(policy(json), Ok(expected), "{json}");
@@ -1978,6 +1993,10 @@ fn reads_every_kind_of_limit() {
         (
             r#""concurrency": {"max_in_flight": 0}"#,
             "limits[0].concurrency.max_in_flight: 0, must be a whole number from 1 to 1000000",
+        ),
+        (
+            r#""concurrency": {"max_in_flight": 1, "max_hold": "0s"}"#,
+            "limits[0].concurrency.max_hold: \"0s\", must be at least 1ms",
         ),
         (
             r#""concurrency": {"max_in_flight": 1}, "window": {"max_requests": 1, "interval": "1s"}"#,
@@ -2133,6 +2152,18 @@ fn warns_of_policies_that_no_request_gets_to() {
     let trip = r#""trip": { "consecutive_failures": 5 }"#;
     let breakers = format!(r#", "breakers": [{{ "name": "a", {trip} }}, {{ "name": "b", "tiers": ["P3"], {trip} }}]"#);
     check(&breakers, &[&earlier("breakers", 1)]);
+    // What is tried out takes nothing from what refuses, and is itself passed over for that.
+    let shadow = |index: usize| {
+        let parts: Vec<&str> = breakers.split(r#""name""#).collect();
+        let marked = parts.iter().enumerate().map(|(place, part)| match place {
+            0 => (*part).to_owned(),
+            it if it == index + 1 => format!(r#""enforced": false, "name"{part}"#),
+            _ => format!(r#""name"{part}"#),
+        });
+        marked.collect::<String>()
+    };
+    check(&shadow(0), &[]);
+    check(&shadow(1), &[&earlier("breakers", 1)]);
     check(r#", "retries": [{}, { "methods": ["GET"] }]"#, &[&earlier("retries", 1)]);
     let sorry = r#""fallbacks": [{ "name": "f", "status": 503 }]"#;
     let twice =
@@ -2177,6 +2208,24 @@ fn warns_of_fields_that_come_to_nothing() {
 }
 
 #[test]
+fn warns_of_fallbacks_of_what_only_counts() {
+    let sorry = r#""fallbacks": [{ "name": "f", "status": 503 }]"#;
+    let bucket = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s" }"#;
+    for (list, rest) in [
+        ("limits", bucket),
+        ("switches", r#""active": true"#),
+        ("breakers", r#""trip": { "consecutive_failures": 5 }"#),
+    ] {
+        for (enforced, expected) in [(true, None), (false, Some("is not served while enforced is false"))] {
+            let policy = format!(r#"{{ "name": "it", "enforced": {enforced}, "fallback": "f", {rest} }}"#);
+            let found = warnings("", &format!(r#", "{list}": [{policy}], {sorry}"#));
+            let expected: Vec<String> = expected.iter().map(|it| format!("{list}[0].fallback: {it}")).collect();
+            assert_eq!(found, expected, "{policy}");
+        }
+    }
+}
+
+#[test]
 fn warns_of_fallbacks_that_answer_nobody() {
     let check = |fallback: &str, policies: &str, expected: &[&str]| {
         let rest = format!(r#", "fallbacks": [{{ "name": "f", {fallback} }}], {policies}"#);
@@ -2213,7 +2262,11 @@ fn what_does_all_that_it_says_is_not_warned_of() {
     let meant = "means nothing while ratelimit_headers is \"none\"";
     assert_eq!(
         found,
-        [format!("on_failure[1].fallback: {told}"), format!("monitor.ratelimit_headers_on_success: {meant}")],
+        [
+            format!("on_failure[1].fallback: {told}"),
+            "limits[2].fallback: is not served while enforced is false".to_owned(),
+            format!("monitor.ratelimit_headers_on_success: {meant}"),
+        ],
         "what the baseline has to show that it is accepted"
     );
 }

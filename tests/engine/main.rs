@@ -12,6 +12,7 @@ mod deadlines;
 mod documents;
 mod leaky_bucket;
 mod leases;
+mod max_hold;
 mod metastable;
 mod notices;
 mod operation;

@@ -207,7 +207,7 @@ fn outage(clients: Clients, load_percent: u64, front: Front, seconds: u64) -> Ou
     };
     let cap = match front {
         Front::Nothing => None,
-        Front::Cap(max_in_flight) => Some(Concurrency { max_in_flight }),
+        Front::Cap(max_in_flight) => Some(Concurrency { max_in_flight, max_hold: None }),
     };
     let mut sim = Simulation {
         clients,

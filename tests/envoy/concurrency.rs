@@ -251,6 +251,41 @@ async fn upgraded_connections_and_tunnels_hold_their_places_until_they_close() {
     every_place_is_free(&envoy, &crowd, 10).await;
 }
 
+/// Clients that send half a body and no more, and nothing in Envoy's configuration that ends them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_ends_holds_its_place_no_longer_than_it_may() {
+    const HOLD: Duration = Duration::from_millis(1500);
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let policy = json!({
+        "limits": [{ "name": "busy", "concurrency": { "max_in_flight": 10, "max_hold": "1500ms" } }],
+    });
+    let envoy = start(&turn, Listener::to(upstream.cluster()), &policy).await;
+    let crowd = Crowd::at(&envoy, 20).await;
+
+    let mut stalled = envoy.wires(10).await;
+    for wire in &mut stalled {
+        wire.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 8\r\n\r\nhalf").await;
+    }
+    in_flight_is(&envoy, 10).await;
+    assert_eq!(admitted_of_a_burst(&crowd, 10).await, 0, "all places are taken");
+    envoy.expect_metric("outrigger_holds_expired_total", &[("limit", "busy")], 0.0).await;
+    sleep(HOLD).await;
+
+    in_flight_is(&envoy, 10).await;
+    assert_eq!(admitted_of_a_burst(&crowd, 10).await, 10, "others have the places of those that hang");
+    envoy.expect_metric("outrigger_holds_expired_total", &[("limit", "busy")], 10.0).await;
+    let said = envoy.log().matches("limit busy: a request has held its place for max_hold").count();
+    assert!((1..=4).contains(&said), "once for a worker: {}", envoy.log());
+
+    for wire in &mut stalled {
+        wire.send("half").await;
+        assert_eq!(wire.reply().await.status, 200, "they go on all the same");
+    }
+    every_place_is_free(&envoy, &crowd, 10).await;
+    envoy.expect_metric("outrigger_holds_expired_total", &[("limit", "busy")], 10.0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_user_has_as_many_places() {
     let turn = Turn::shared().await;

@@ -134,6 +134,70 @@ async fn behind_a_trusted_proxy_the_address_is_the_one_it_saw() {
     }
 }
 
+/// A client, a CDN and a load balancer, with and without Envoy's own entry. What the filter calls `trusted_hops` is one more than
+/// what Envoy calls `xff_num_trusted_hops`, and with the one the other is not needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn trusted_hops_is_one_more_than_envoys_own_number_and_either_finds_the_client() {
+    // As two proxies in front of this one wrote it. What precedes the client's address it made up.
+    const ONE: &str = "192.0.2.1, 203.0.113.1, 198.51.100.1";
+    const ONE_AGAIN: &str = "192.0.2.2, 203.0.113.1, 198.51.100.1";
+    const OTHER: &str = "192.0.2.1, 203.0.113.2, 198.51.100.1";
+    let envoys = |appends: bool, hops: u32| json!({ "use_remote_address": appends, "xff_num_trusted_hops": hops });
+    let ours = |hops: u32| json!({ "trusted_hops": hops });
+    let turn = Turn::shared().await;
+    for (manager, client_ip, expected) in [
+        (envoys(true, 0), ours(3), [200, 429, 200]),
+        (envoys(true, 2), ours(0), [200, 429, 200]),
+        (envoys(false, 0), ours(2), [200, 429, 200]),
+        (envoys(false, 1), ours(0), [200, 429, 200]),
+        // One too few is the CDN, and everybody comes by that.
+        (envoys(true, 0), ours(2), [200, 429, 429]),
+        (envoys(true, 1), ours(0), [200, 429, 429]),
+        // One too many is what the client made up.
+        (envoys(true, 0), ours(4), [200, 200, 429]),
+        (envoys(false, 0), ours(3), [200, 200, 429]),
+        (envoys(true, 3), ours(0), [200, 200, 429]),
+        // In a sidecar nothing is the peer's own word.
+        (envoys(false, 0), ours(0), [200, 429, 429]),
+    ] {
+        let policy = json!({
+            "client_ip": client_ip,
+            "limits": [{ "name": "per-address", "key": ["client_ip"], "token_bucket": supply(1) }],
+        });
+        let listener = Listener::direct().connection_manager(manager.clone()).filter(Filter::new(&policy));
+        let envoy = turn.start(Bootstrap::new(listener)).await;
+        let client = envoy.client();
+        let mut statuses = Vec::new();
+        for forwarded in [ONE, ONE_AGAIN, OTHER] {
+            statuses.push(client.get_with("/", "x-forwarded-for", forwarded).await.status);
+        }
+        assert_eq!(statuses, expected, "{manager}, {client_ip}");
+    }
+}
+
+/// Behind two proxies, with a number for three.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_trusted_proxy_too_many_is_warned_of_once_and_counted() {
+    let turn = Turn::shared().await;
+    let policy = json!({
+        "client_ip": { "trusted_hops": 3 },
+        "limits": [{ "name": "logins", "key": ["client_ip"], "token_bucket": supply(1000) }],
+    });
+    let listener = Listener::direct().connection_manager(json!({ "use_remote_address": true }));
+    let envoy = turn.start(Bootstrap::new(listener.filter(Filter::new(&policy)))).await;
+    let client = envoy.client();
+    let errors = [("call", "trusted_hops")];
+    envoy.expect_metric("outrigger_host_errors_total", &errors, 0.0).await;
+    for number in 0..250 {
+        let chain = if number % 10 == 0 { "192.0.2.1, 203.0.113.7" } else { "203.0.113.7" };
+        assert_eq!(client.get_with("/", "x-forwarded-for", chain).await.status, 200);
+    }
+    envoy.expect_metric("outrigger_host_errors_total", &errors, 180.0).await;
+    let warning = "limit logins: client_ip.trusted_hops is 3, and 90 of the last 100 requests had fewer entries in x-forwarded-for";
+    assert_eq!(envoy.log().matches(warning).count(), 1, "{}", envoy.log());
+    assert!(!envoy.log().contains("203.0.113.7"), "whom it is about is nobody's business");
+}
+
 /// An Envoy with a limit of three per key.
 async fn three_per(turn: &Turn, key: Value) -> Envoy {
     let policy = json!({ "limits": [{ "name": "keyed", "key": key, "token_bucket": supply(3) }] });

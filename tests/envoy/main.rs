@@ -37,6 +37,7 @@ mod reload;
 mod retries;
 mod rig;
 mod scope;
+mod shadow;
 mod soak;
 mod stale;
 mod switches;

@@ -1,13 +1,14 @@
 //! The manifests that users start from, run as Envoy and Istio would run them.
 
 use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::rig::bootstrap::{self, Bootstrap};
-use crate::rig::client::send;
+use crate::rig::client::{Client, send};
 use crate::rig::crowd::{Crowd, count};
 use crate::rig::envoy_process::Envoy;
 use crate::rig::filter::Filter;
@@ -19,6 +20,7 @@ use crate::rig::wire::request;
 use crate::rig::yaml;
 
 const WASM_PLUGIN: &str = "envoy/istio/wasmplugin.yaml";
+const GATEWAY: &str = "envoy/istio/gateway.yaml";
 
 fn text(path: &str) -> String {
     let path = tool::project(path);
@@ -82,8 +84,68 @@ async fn the_istio_manifest_with_the_old_spelling_of_active_is_served() {
 fn the_two_manifests_hold_the_same_policy() {
     let envoy = manifest("envoy/envoy.yaml");
     let inline = find(&envoy, "configuration").and_then(|configuration| configuration["value"].as_str());
-    let inline: Value = serde_json::from_str(inline.expect("an inline policy")).expect("the inline policy is JSON");
+    let mut inline: Value = serde_json::from_str(inline.expect("an inline policy")).expect("the inline policy is JSON");
+    // In a sidecar nobody knows the address of who calls.
+    inline["limits"].as_array_mut().expect("a list").retain(|limit| !is_by_address(limit));
     assert_eq!(inline, plugin_config(&manifest(WASM_PLUGIN)));
+}
+
+fn is_by_address(limit: &Value) -> bool {
+    limit["key"].as_array().is_some_and(|parts| parts.contains(&json!("client_ip")))
+}
+
+/// Not where `use_remote_address` is off, as in sidecars: there a client chooses its address.
+#[test]
+fn addresses_are_counted_only_where_the_proxy_knows_them() {
+    let mut by_address = Vec::new();
+    for path in ["envoy/envoy.yaml", "envoy/exact-retries.yaml", WASM_PLUGIN, GATEWAY] {
+        let manifest = manifest(path);
+        let inline = find(&manifest, "configuration").and_then(|configuration| configuration["value"].as_str());
+        let policy = match inline {
+            Some(text) => serde_json::from_str(text).expect("the inline policy is JSON"),
+            None => plugin_config(&manifest),
+        };
+        if policy["limits"].as_array().is_some_and(|limits| limits.iter().any(is_by_address)) {
+            let is_gateway = manifest["spec"]["selector"]["matchLabels"]["istio"] == "ingressgateway";
+            assert!(is_gateway || find(&manifest, "use_remote_address") == Some(&json!(true)), "{path}");
+            by_address.push(path);
+        }
+    }
+    assert_eq!(by_address, ["envoy/envoy.yaml", GATEWAY], "where the example is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_limit_of_the_sidecars_is_got_around_by_a_made_up_address() {
+    let turn = Turn::shared().await;
+    let envoy = sidecar(&turn, &plugin_config(&manifest(WASM_PLUGIN))).await;
+    let client = envoy.client();
+    let mut statuses = Vec::new();
+    for number in 0..8 {
+        let made_up = format!("203.0.113.{number}, 198.51.100.{number}");
+        let order = client.request(Method::POST, "/orders").header("x-user-id", "ann");
+        statuses.push(send(order.header("x-forwarded-for", made_up)).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429, 429]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateways_limit_is_by_the_connection_whatever_a_client_writes() {
+    let turn = Turn::shared().await;
+    let configuration = plugin_config(&manifest(GATEWAY));
+    let filter = Filter::text(yaml::as_istio_sends_it(&configuration)).vm_id("");
+    // As Istio sets up its gateways.
+    let listener = Listener::direct().direction("OUTBOUND").connection_manager(json!({ "use_remote_address": true }));
+    let envoy = turn.start(Bootstrap::new(listener.filter(filter))).await;
+    let from = |last| Client::from(IpAddr::from([127, 0, 0, last]), envoy.address());
+    let client = from(1);
+    let mut refused = 0;
+    for number in 0..60 {
+        let made_up = format!("203.0.113.{number}, 198.51.100.{number}");
+        let answer = client.get_with("/products", "x-forwarded-for", &made_up).await;
+        refused += usize::from(answer.reason() == Some("limit/browse-per-address"));
+    }
+    assert!((20..=40).contains(&refused), "{refused} of 60: the burst is 20, and one more a second");
+    assert_eq!(from(2).get("/products").await.status, 200, "another address has a bucket of its own");
 }
 
 #[test]

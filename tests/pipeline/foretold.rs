@@ -16,11 +16,12 @@ use crate::common::sidecar::{MILLISECOND, Sidecar};
 use crate::common::{MemoryHost, Random};
 
 /// The counters that an alert may be about.
-const ALERTED: [&str; 6] = [
+const ALERTED: [&str; 7] = [
     "outrigger_refusals_total",
     "outrigger_breaker_transitions_total",
     "outrigger_fallbacks_total",
     "outrigger_table_evictions_total",
+    "outrigger_holds_expired_total",
     "outrigger_host_errors_total",
     "outrigger_config_rejected_total",
 ];
@@ -35,9 +36,10 @@ const SHOP: &str = r#"{
     { "name": "per-user", "key": ["header:x-user"], "max_keys": 8, "fallback": "sorry",
       "token_bucket": { "max_tokens": 3, "tokens_per_fill": 1, "fill_interval": "20ms" } },
     { "name": "tried", "enforced": false, "operations": ["orders"], "window": { "max_requests": 2, "interval": "1s" } },
-    { "name": "flights", "key": ["header:x-user"], "concurrency": { "max_in_flight": 1 } }
+    { "name": "flights", "key": ["header:x-user"], "concurrency": { "max_in_flight": 1, "max_hold": "20ms" } }
   ],
-  "switches": [{ "name": "no-likes", "operations": ["likes"], "active": true, "fallback": "sorry" }, { "name": "rest" }],
+  "switches": [{ "name": "no-likes", "operations": ["likes"], "active": true, "fallback": "sorry" }, { "name": "rest" },
+               { "name": "tried", "enforced": false, "fallback": "sorry" }],
   "breakers": [
     { "name": "orders", "operations": ["orders"], "trip": { "consecutive_failures": 2, "min_requests": 5, "failure_ratio": 0.5 },
       "open_for": "100ms", "max_open_for": "100ms", "probes": 1 },
@@ -81,6 +83,7 @@ fn each_policy_has_its_counters_and_no_other() {
             "reason=.=limit/flights;.;enforced=.=true;.;",
             "reason=.=switch/no-likes;.;enforced=.=true;.;",
             "reason=.=switch/rest;.;enforced=.=true;.;",
+            "reason=.=switch/tried;.;enforced=.=false;.;",
             "reason=.=breaker/orders;.;enforced=.=true;.;",
             "reason=.=breaker/reviews;.;enforced=.=true;.;",
             "reason=.=deadline;.;enforced=.=true;.;",
@@ -119,6 +122,7 @@ fn each_policy_has_its_counters_and_no_other() {
             "fallback=.=empty;.;reason=.=failure/reviews;.;",
         ],
     );
+    expect(&names, "outrigger_holds_expired_total", ["limit=.=flights;.;"]);
     expect(
         &names,
         "outrigger_table_evictions_total",
@@ -210,12 +214,13 @@ fn whatever_happens(document: &str) -> Rc<MemoryHost> {
         match random.below(2_000) {
             0 => sidecar.host.break_call("shared_set"),
             1..40 => sidecar.host.repair("shared_set"),
+            40..80 => sidecar.tick(),
             _ => {}
         }
     }
     let happened = |name: &String| 0 < sidecar.host.metric(name);
     let names: BTreeSet<String> = sidecar.host.metric_names().into_iter().filter(happened).collect();
-    for metric in &ALERTED[..5] {
+    for metric in &ALERTED[..6] {
         assert!(!named(&names, metric).is_empty(), "the test has seen {metric}");
     }
     let alerted = names.iter().filter(|name| ALERTED.iter().any(|it| name.ends_with(it)));

@@ -46,7 +46,9 @@ fn configurations() -> Vec<(&'static str, String)> {
         ("nothing, no outcomes, grpc", no_outcomes.to_owned()),
         ("switch that is off", switch(false)),
         ("switch, refused", switch(true)),
+        ("switch in shadow", switch(true).replace(r#""tiers""#, r#""enforced": false, "tiers""#)),
         ("breaker", degraded(breaker)),
+        ("breaker in shadow", degraded(&breaker.replace(r#""tiers""#, r#""enforced": false, "tiers""#))),
         ("breaker, grpc", degraded(breaker)),
         (
             "breaker for what hangs",
@@ -81,12 +83,14 @@ fn configurations() -> Vec<(&'static str, String)> {
             format!(r#"{{ "limits": [{limit}], "monitor": {{ "ratelimit_headers_on_success": true }} }}"#)
         }),
         ("token bucket, refused", one(empty)),
+        ("token bucket in shadow", one(&format!(r#""enforced": false, {empty}"#))),
         ("token bucket per user", one(&format!("{user}, {BUCKET}"))),
         ("token bucket per address", one(&format!(r#""key": ["client_ip"], {BUCKET}"#))),
         ("token bucket and one per user", limits(&reference)),
         ("leaky bucket", one(r#""leaky_bucket": { "capacity": 50, "drain": 100000, "drain_interval": "1s" }"#)),
         ("window", one(r#""window": { "max_requests": 1000000, "interval": "1s" }"#)),
         ("concurrency", one(flights)),
+        ("concurrency, held for a time", one(&flights.replace("1000", r#"1000, "max_hold": "30s""#))),
         ("concurrency per user", one(&format!("{user}, {flights}"))),
     ]
 }

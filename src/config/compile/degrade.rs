@@ -19,6 +19,7 @@ pub(super) fn switches(given: Vec<document::Switch>, known: &Known<'_>) -> Resul
         let active = is_active(&switch, &path)?;
         switches.push(SwitchSpec {
             selection: known.select(switch.operations, switch.tiers, switch.methods, &path)?,
+            enforced: switch.enforced.unwrap_or(true),
             fallback: known.fallback(switch.fallback, &path)?,
             active,
             name: switch.name.0,
@@ -48,6 +49,7 @@ pub(super) fn breakers(given: Vec<document::Breaker>, known: &Known<'_>) -> Resu
             breaker: self::breaker(&breaker, &path)?,
             failures: failures(breaker.failures, || format!("{path}.failures"))?,
             selection: known.select(breaker.operations, breaker.tiers, breaker.methods, &path)?,
+            enforced: breaker.enforced.unwrap_or(true),
             fallback: known.fallback(breaker.fallback, &path)?,
             name: breaker.name.0,
         });

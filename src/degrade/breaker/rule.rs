@@ -27,6 +27,10 @@ pub struct BreakerSpec {
     pub failures: Failures,
     /// When it trips and how it comes back.
     pub breaker: Breaker,
+    /// Whether it refuses, or only counts what it would refuse. Its state is the same either way: what it would have refused
+    /// teaches it nothing, as if the service had not been asked, and of what it would have let pass the first requests after
+    /// `open_for` are its probes. So it heals, and what it does next is what it would do.
+    pub enforced: bool,
     /// Index of the fallback that its refusals answer with; absent: what the rule for failures says.
     pub fallback: Option<usize>,
 }
@@ -157,7 +161,8 @@ impl BreakerRule {
         self.show(transition, host, worker);
         if by == By::Us {
             let (name, to, cause) = (&self.spec.name, transition.to(), transition.cause());
-            log::warn!("breaker {name}: {to} ({cause})");
+            let shadow = if self.spec.enforced { "" } else { " in shadow" };
+            log::warn!("breaker {name}{shadow}: {to} ({cause})");
             worker.report(host, worker.metrics.count(host, self.names.breaker_transitions_total(name, to, cause)));
         }
     }

@@ -199,6 +199,7 @@ fn access_log(path: &Path) -> Value {
         "status": "%RESPONSE_CODE%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "reason": "%FILTER_STATE(wasm.outrigger_reason:PLAIN)%",
+        "shadow": "%FILTER_STATE(wasm.outrigger_shadow:PLAIN)%",
         "detail": "%FILTER_STATE(wasm.outrigger_detail:PLAIN)%",
         "operation": "%FILTER_STATE(wasm.outrigger_operation:PLAIN)%",
         "tier": "%FILTER_STATE(wasm.outrigger_tier:PLAIN)%",

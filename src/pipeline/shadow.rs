@@ -1,0 +1,71 @@
+//! Policies that are tried out: they decide, are counted and logged, and refuse nothing.
+//!
+//! A policy in shadow sees what the enforced ones of its kind let through, so that it takes precedence over none of them. Of
+//! several switches or breakers in shadow the first that selects the request acts, as if they were enforced; a breaker in
+//! shadow behind an enforced one that acts would never be asked, and is not.
+//!
+//! The access log is told of the first policy that would have refused the request, and only of that: one call.
+
+use super::admission::Refused;
+use super::ticket::{Guard, Ticket};
+use crate::filter::{Filter, Plan, first_allowing};
+use crate::host::{Host, LogField};
+use crate::limit::rule::Asker;
+use crate::monitor::reason::{Enforcement, Reason};
+use crate::time::Timestamp;
+use crate::worker::Worker;
+
+impl Filter {
+    /// Asks the switches that are tried out.
+    pub(super) fn try_switches(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) {
+        let switch = self.switch_that_gives_up(&plan.shadow_switches, asker.request);
+        if let Some(switch) = switch.and_then(|index| self.switches.get(index)) {
+            self.would_refuse(asker.host, asker.worker, switch.reason(), ticket);
+        }
+    }
+
+    /// Asks the breaker that is tried out, if one is.
+    pub(super) fn try_breakers(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) {
+        let breaker = first_allowing(&plan.shadow_breakers, &self.breakers, |it| &it.spec().selection, asker.request);
+        let Some((index, breaker)) = breaker else {
+            return;
+        };
+        if matches!(ticket.breaker, Guard::Ahead(enforced) if enforced < index) {
+            return;
+        }
+        match breaker.peek(asker.host, asker.worker, asker.now) {
+            Ok(()) => ticket.shadow_breaker = Guard::Ahead(index),
+            Err(_) => self.would_refuse(asker.host, asker.worker, breaker.reason(), ticket),
+        }
+    }
+
+    /// Asks it once more, right before the request goes on.
+    pub(super) fn claim_in_shadow(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+        let upload = ticket.upload;
+        let claimed = self.claim(host, worker, now, &mut ticket.shadow_breaker, upload);
+        if let Err(Refused::Breaker(index, _)) = claimed
+            && let Some(breaker) = self.breakers.get(index)
+        {
+            self.would_refuse(host, worker, breaker.reason(), ticket);
+        }
+    }
+
+    /// Has the access log say which of the limits that are tried out would have refused the request. They have counted it.
+    pub(super) fn log_shadow_limit(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+        if let Some(limit) = ticket.taken.shadow().and_then(|index| self.limits.get(index)) {
+            self.log_shadow(host, worker, limit.reason(), ticket);
+        }
+    }
+
+    fn would_refuse(&self, host: &dyn Host, worker: &Worker, reason: &Reason, ticket: &mut Ticket) {
+        reason.count(host, worker, Enforcement::Shadow);
+        self.log_shadow(host, worker, reason, ticket);
+    }
+
+    fn log_shadow(&self, host: &dyn Host, worker: &Worker, reason: &Reason, ticket: &mut Ticket) {
+        if self.monitor.access_log && !ticket.has_shadow_reason {
+            ticket.has_shadow_reason = true;
+            worker.report(host, host.set_log_field(LogField::Shadow, reason.as_str()));
+        }
+    }
+}
