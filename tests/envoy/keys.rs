@@ -184,7 +184,8 @@ async fn one_trusted_proxy_too_many_is_warned_of_once_and_counted() {
         "limits": [{ "name": "logins", "key": ["client_ip"], "token_bucket": supply(1000) }],
     });
     let listener = Listener::direct().connection_manager(json!({ "use_remote_address": true }));
-    let envoy = turn.start(Bootstrap::new(listener.filter(Filter::new(&policy)))).await;
+    // Each worker judges by its own requests.
+    let envoy = turn.start(Bootstrap::new(listener.filter(Filter::new(&policy))).concurrency(1)).await;
     let client = envoy.client();
     let errors = [("call", "trusted_hops")];
     envoy.expect_metric("outrigger_host_errors_total", &errors, 0.0).await;
