@@ -163,9 +163,9 @@ fn a_breaker_that_an_update_enforces_has_the_state_that_it_had_in_shadow() {
 /// It waits in a queue while the breaker opens.
 #[test]
 fn a_request_that_a_breaker_in_shadow_would_refuse_after_its_wait_goes_on() {
-    let queue = r#", "limits": [{ "name": "q", "methods": ["PUT"],
+    let queue = r#""limits": [{ "name": "q", "methods": ["PUT"],
         "leaky_bucket": { "capacity": 5, "drain": 1, "drain_interval": "1s" } }]"#;
-    let config = breaker(false).replace(r#""breakers""#, &format!("{}, \"breakers\"", &queue[2..]));
+    let config = breaker(false).replace(r#""breakers""#, &format!("{queue}, \"breakers\""));
     let sidecar = Sidecar::new(&config);
     let put = [(":path", "/orders"), (":method", "PUT")];
     let (_, first) = sidecar.ask(&put);
