@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::common::interleaving::{Race, in_every_order};
+use crate::common::interleaving::{Race, in_random_orders};
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, pass_until};
 use crate::common::{MemoryHost, Random};
 use outrigger::host::{Host, HostError};
@@ -252,7 +252,8 @@ fn a_request_costs_no_call_more_with_it_than_without() {
     }
 }
 
-/// One worker's place comes to its time, and then its request ends, while another worker asks for the only place.
+/// One worker's place comes to its time, it takes another, and then the first request ends, while another worker asks for a
+/// place of the two.
 struct Expiring {
     proxy: Rc<MemoryHost>,
     keyed: bool,
@@ -266,47 +267,43 @@ impl Race for Expiring {
     }
 
     fn step(&self, worker: usize, host: &dyn Host) -> Result<bool, HostError> {
-        let limit = Concurrency { max_in_flight: 1, max_hold: Some(Duration::from_nanos(HOLD)) };
+        let limit = Concurrency { max_in_flight: 2, max_hold: Some(Duration::from_nanos(HOLD)) };
         let (store, key, start) = (Worker::default(), KeyHash(7), host.now());
         let later = start.saturating_add(Duration::from_nanos(HOLD));
-        let at = store.context(host, if worker == 0 { start } else { later });
-        let after = store.context(host, later);
+        let (at, after) = (store.context(host, start), store.context(host, later));
         if self.keyed {
             let shares = KeyedShares::new(format!("{RECORD}/"), 8, limit, Rc::clone(&store.holdings));
-            let admitted = shares.take(&at, key, 1)?.is_ok();
-            if admitted && worker == 0 {
-                assert_eq!(shares.take_overdue(later).requests, 1);
-                let _ = store.holdings.repay(&after);
-                shares.release(&after, key, start, 1)?;
+            if worker == 1 {
+                return Ok(shares.take(&after, key, 1)?.is_ok());
             }
-            return Ok(admitted);
+            let first = shares.take(&at, key, 1)?.is_ok();
+            assert_eq!(shares.take_overdue(later).requests, 1);
+            let _ = store.holdings.repay(&after);
+            let second = shares.take(&after, key, 1)?.is_ok();
+            shares.release(&after, key, start, 1)?;
+            return Ok(first && second);
         }
         let shares = Shares::new(RECORD.to_owned(), limit, &store.holdings);
-        let admitted = shares.take(&at, 1)?.is_ok();
-        if admitted && worker == 0 {
-            assert_eq!(shares.take_overdue(later).requests, 1);
-            shares.settle(&after)?;
-            shares.release(&after, start, 1)?;
+        if worker == 1 {
+            return Ok(shares.take(&after, 1)?.is_ok());
         }
-        Ok(admitted)
+        let first = shares.take(&at, 1)?.is_ok();
+        assert_eq!(shares.take_overdue(later).requests, 1);
+        shares.settle(&after)?;
+        let second = shares.take(&after, 1)?.is_ok();
+        shares.release(&after, start, 1)?;
+        Ok(first && second)
     }
 }
 
 #[test]
-fn in_every_order_of_calls_the_place_goes_to_one_and_comes_back_once() {
+fn in_any_order_of_calls_two_hold_the_two_places_and_the_late_end_frees_none() {
     for keyed in [false, true] {
-        let (mut won, mut lost) = (0, 0);
-        let orders = in_every_order(
-            &[1, 1],
-            || Expiring { proxy: MemoryHost::new(), keyed },
-            |course| {
-                let [first, second] = [course.answers[0][0], course.answers[1][0]];
-                let context = format!("keyed: {keyed}, order {:?}", course.order);
-                assert!(first || second, "{context}: the place was free");
-                assert_eq!(taken(&course.race.proxy), u32::from(second), "{context}");
-                if second { won += 1 } else { lost += 1 }
-            },
-        );
-        assert!(100 < orders && 0 < won && 0 < lost, "{orders} orders: {won} won, {lost} lost");
+        let start = || Expiring { proxy: MemoryHost::new(), keyed };
+        in_random_orders(&[1, 1], 83, 3_000, start, |course| {
+            let context = format!("seed 83, keyed: {keyed}, order {:?}", course.order);
+            assert!(course.answers.iter().flatten().all(|it| *it), "{context}: there was room for each");
+            assert_eq!(taken(&course.race.proxy), 2, "{context}");
+        });
     }
 }
