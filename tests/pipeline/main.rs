@@ -13,6 +13,8 @@ mod foretold;
 mod hostcalls;
 mod in_use;
 mod limits;
+mod not_kept;
+mod popularity;
 mod retries;
 mod several;
 mod switches;
