@@ -101,7 +101,7 @@ impl Filter {
                 .iter()
                 .map(|spec| BreakerRule::new(spec.clone(), scope, &names, worker))
                 .collect(),
-            on_failure: on_failure.map(|(index, spec)| FailureRule::new(index, spec, scope, worker)).collect(),
+            on_failure: on_failure.map(|(index, spec)| FailureRule::new(index, spec, scope, &names, worker)).collect(),
             retries: retries.map(|(index, spec)| Rc::new(RetryRule::new(index, spec, scope, worker))).collect(),
             deadlines: config.deadlines.clone(),
             fallbacks: config.fallbacks.clone(),

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::error::ConfigError;
 use super::reader;
 use super::term::{Cost, FailureStatus, HostPattern, KeyParts, MAX_TOKENS, Method, Origin, Path, RateLimitHeaders};
-use super::value::{HeaderName, Name, NonEmpty, Pairs, Ratio, Span, VersionText, Whole, objects, words};
+use super::value::{CookieNames, HeaderName, Name, NonEmpty, Pairs, Ratio, Span, VersionText, Whole, objects, words};
 use crate::retry::policy;
 
 #[derive(Default, Deserialize)]
@@ -226,6 +226,8 @@ pub(super) struct OnFailure {
 pub(super) struct Stale {
     pub(super) max_age: Span,
     pub(super) max_bytes: Option<Whole<4096, 67_108_864>>,
+    pub(super) assume_fresh: Option<Span>,
+    pub(super) ignore_cookies: Option<Vec<CookieNames>>,
     pub(super) key: Option<KeyParts>,
 }
 

@@ -237,6 +237,25 @@ impl<'de> Deserialize<'de> for HeaderName {
     }
 }
 
+/// The name of a cookie (RFC 6265, section 4.1.1), or the beginning of names and a `*`. A `*` is allowed in a name too, but nobody
+/// writes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CookieNames(pub(super) String);
+
+impl<'de> Deserialize<'de> for CookieNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let rule = match text.strip_suffix('*').unwrap_or(&text) {
+            "" if text == "*" => {
+                "would be all cookies, those of sessions too: name the ones that say nothing of the user"
+            }
+            name if !name.contains('*') && is_token(name) => return Ok(Self(text)),
+            _ => "must be the name of a cookie, or the beginning of names with a \"*\" at its end",
+        };
+        Err(de::Error::custom(format_args!("{}, {rule}", quoted(&text))))
+    }
+}
+
 /// Whether the text is a token (RFC 9110, section 5.6.2), as names of headers, methods and cookies are.
 pub(super) fn is_token(text: &str) -> bool {
     let token = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);

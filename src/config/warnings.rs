@@ -5,6 +5,7 @@
 
 use super::error::Warning;
 use super::{Config, Placement, RateLimitHeaders};
+use crate::degrade::stale::IgnoredCookies;
 use crate::limit::client_ip::ClientIp;
 use crate::limit::key::KeyPart;
 use crate::operation::pattern::{PathPattern, Pattern};
@@ -179,6 +180,14 @@ impl Finder<'_> {
             };
             if !self.reaches(&rule.selection, &|_, methods| methods.is_none_or(|it| includes(it, "GET"))) {
                 self.add(format!("on_failure[{index}].stale"), "keeps answers to GET only, and gets none");
+            }
+            let ignored = stale.ignore_cookies.names();
+            for (entry, name) in ignored.iter().enumerate() {
+                let mut earlier = ignored.iter().take(entry);
+                if let Some(earlier) = earlier.find(|it| IgnoredCookies::cover(it, name)) {
+                    let problem = format!("does nothing: {earlier:?} before it ignores the same cookies");
+                    self.add(format!("on_failure[{index}].stale.ignore_cookies[{entry}]"), &problem);
+                }
             }
             for (entry, part) in stale.key.iter().enumerate() {
                 let personal = match part {

@@ -2,6 +2,7 @@
 
 use crate::degrade::stale::{self, Stale};
 use crate::monitor::failures::Failures;
+use crate::monitor::names::Names;
 use crate::operation::selection::Selection;
 use crate::worker::Worker;
 
@@ -27,10 +28,11 @@ pub struct FailureRule {
 }
 
 impl FailureRule {
-    /// The rule of this specification, the `index`-th of its configuration, with its state under `scope`.
-    pub fn new(index: usize, spec: FailureSpec, scope: &str, worker: &Worker) -> Self {
-        let prefix = format!("outrigger/{scope}/stale/{index}/");
-        let stale = spec.stale.clone().map(|stale| Stale::new(prefix, stale, &worker.stale));
+    /// The rule of this specification, the `index`-th of its configuration, with its state under `scope`. `names` are those that
+    /// it counts in.
+    pub fn new(index: usize, spec: FailureSpec, scope: &str, names: &Names, worker: &Worker) -> Self {
+        let prefix = format!("outrigger/{scope}/stale/{index}/v{}/", stale::LAYOUT);
+        let stale = spec.stale.clone().map(|stale| Stale::new(prefix, stale, names, &worker.stale));
         Self { spec, stale }
     }
 

@@ -17,20 +17,26 @@
 //! the one before it; a 304 renews the one that it confirms (section 4.3.4). What is on its way meanwhile is not kept. Another worker
 //! that has just dealt with an answer keeps the next one no earlier than it would have.
 //!
+//! Who is kept is decided by the [frequency] with which answers are asked for: one that would push out what is in more demand is not even
+//! copied. A request whose cookies are all [ignored](cookies) counts as one without; why an answer is not kept is told by its [cause].
+//!
 //! Answers are kept in a fixed number of shared [slots], for all workers of the sidecar: never more than `max_bytes` of
 //! them, answers on their way included, at any instant. One answer may take up a [quarter](Spec::max_answer) of that; longer
 //! ones pass untouched. Beside it there is the [index] of at most 14 KB, and what the proxy itself needs per record.
 //! Records cannot be deleted: what a rule kept stays with the proxy, within the rule's bound, when the rule is removed.
 //!
 //! An answer is written again when it is a tenth of `max_age` old, but every [`MAX_REWRITE`] at least, so a path in demand costs
-//! no call of the proxy in between. A served answer is older than the last good one by no more than that. Each worker
+//! no call of the proxy in between, but for four at most that tell the index of its demand. A served answer is older than the last good one by no more than that. Each worker
 //! begins to keep a hundred answers a second at most, so that requests that never come again cost little.
 
 mod address;
 mod cache_control;
 mod capture;
+mod cause;
+mod cookies;
 mod digest;
 mod entry;
+mod frequency;
 mod http_date;
 mod index;
 mod kept;
@@ -45,21 +51,28 @@ use std::time::Duration;
 
 pub use address::Address;
 pub use capture::{Capture, Progress};
-pub use index::{RESERVED_FOR, SLOTS};
+pub use cause::Cause;
+pub use cookies::IgnoredCookies;
+pub use frequency::{Frequencies, MOST, SAMPLE};
+pub use index::{LAYOUT, RESERVED_FOR, SLOTS};
 pub use kept::{Kept, Origin};
 pub use memory::{MAX_CAPTURES, Memories, Memory};
 pub use rules::MAX_REQUEST_HEADERS;
 
 use crate::degrade::stale::address::Mark;
+use crate::degrade::stale::cache_control::MAX_SECONDS;
+use crate::degrade::stale::cause::NotKept;
 use crate::degrade::stale::digest::Digest;
 use crate::degrade::stale::entry::{Entry, PREFIX};
+use crate::degrade::stale::index::Refusal;
 use crate::degrade::stale::rules::{Terms, Word};
-use crate::degrade::stale::slots::{Slots, Whose};
+use crate::degrade::stale::slots::{Asked, Slots, Whose};
 use crate::degrade::stale::vary::Vary;
 use crate::headers::Headers;
 use crate::host::{Host, HostError};
 use crate::limit::client_ip::ClientIp;
 use crate::limit::key::{KeyPart, KeySpec, Missing};
+use crate::monitor::names::Names;
 use crate::operation::request::Request;
 use crate::time::Timestamp;
 use crate::worker::Worker;
@@ -81,6 +94,11 @@ pub struct Spec {
     pub max_age: Duration,
     /// The most bytes of all answers of the rule, over all workers: heads and bodies.
     pub max_bytes: u32,
+    /// How long an answer is fresh that says nothing of it; `None` if such are not kept. In whole seconds, of which one that has
+    /// begun counts.
+    pub assume_fresh: Option<Duration>,
+    /// A request whose cookies are all among these counts as one without cookies.
+    pub ignore_cookies: IgnoredCookies,
     /// What parts a request's key has besides scheme, authority, path and query. A missing part is a value like any other.
     pub key: Vec<KeyPart>,
     /// How to find the client's address.
@@ -97,6 +115,12 @@ impl Spec {
     const fn reserve_unknown(&self) -> u32 {
         let share = self.max_bytes / 16;
         if share < UNKNOWN_LENGTH { share } else { UNKNOWN_LENGTH }
+    }
+
+    /// The lifetime of an answer that says nothing of it, in seconds.
+    fn assumed(&self) -> Option<u32> {
+        let whole = |time: Duration| time.as_secs().saturating_add(u64::from(0 < time.subsec_nanos()));
+        self.assume_fresh.map(|time| u32::try_from(whole(time)).unwrap_or(u32::MAX).min(MAX_SECONDS))
     }
 
     /// From what age on an answer is written again.
@@ -118,10 +142,11 @@ struct Answer {
 pub struct Stale {
     spec: Spec,
     key: KeySpec,
-    /// What the rule tells requests apart by, in words.
+    /// What the rule tells requests apart by, and whose answers it keeps, in words.
     telling: String,
     slots: Rc<Slots>,
     memory: Rc<Memory>,
+    not_kept: Rc<NotKept>,
 }
 
 /// A request that may be answered by what another one was answered. Kept with the stream, because request headers cannot
@@ -139,34 +164,48 @@ impl Stale {
     /// The answers whose records are at `prefix` followed by a word, and what the worker remembers of them.
     ///
     /// `prefix` is `outrigger/<scope>/stale/<rule>/`. It names the answers, so it must not change with the rule's numbers:
-    /// another `max_bytes` holds from the next answer that is kept, another `max_age` at once.
-    pub fn new(prefix: String, spec: Spec, memories: &Memories) -> Self {
+    /// another `max_bytes` holds from the next answer that is kept, another `max_age` at once. `names` are those that it counts in.
+    pub fn new(prefix: String, spec: Spec, names: &Names, memories: &Memories) -> Self {
         let fixed = [":scheme", ":authority", ":path"].map(|name| KeyPart::Header(name.to_owned()));
         let parts = fixed.into_iter().chain(spec.key.iter().cloned()).collect();
-        let telling = format!("{:?}", spec.key);
+        let telling = format!("{:?}{:?}{}", spec.key, spec.ignore_cookies, spec.assume_fresh.is_some());
         let key = KeySpec { parts, missing: Missing::Shared, client_ip: spec.client_ip.clone() };
         let memory = memories.of(&prefix);
         let (max_bytes, max_age, rewrite_after) = (spec.max_bytes, spec.max_age, spec.rewrite_after());
         let slots = Rc::new(Slots { prefix, max_bytes, max_age, rewrite_after });
-        Self { spec, key, telling, slots, memory }
+        Self { spec, key, telling, slots, memory, not_kept: Rc::new(NotKept::new(names)) }
     }
 
-    /// What must be kept of a request so that its answer can be kept, or replaced by one. `None` for requests that have no
-    /// part in this. No call of the proxy, but for the hash secret the first time and the client's address where it is
+    /// What must be kept of a request so that its answer can be kept, or replaced by one. `None` for requests of which nobody expects
+    /// it, or if the proxy refuses. No call of the proxy, but for the hash secret the first time and the client's address where it is
     /// part of the key.
+    ///
+    /// A request whose cookies are all ignored has none from here on: neither for the key, nor for a `Vary: Cookie`.
+    ///
+    /// # Errors
+    ///
+    /// Why the request has no part in this.
     pub fn candidate(
         &self,
         host: &dyn Host,
         worker: &Worker,
         request: &Request<'_>,
         operation: &str,
-    ) -> Option<Candidate> {
-        if !rules::may_share(request) {
-            return None;
+    ) -> Option<Result<Candidate, Cause>> {
+        let without_cookies = self.spec.ignore_cookies.without_cookies(request.headers);
+        let request = Request { headers: without_cookies.as_ref().unwrap_or(request.headers), ..*request };
+        if let Err(cause) = rules::may_share(&request) {
+            return cause.map(Err);
         }
-        let base = told(self.base(host, worker, request, operation), host, worker)?;
+        let base = told(self.base(host, worker, &request, operation), host, worker)?;
         let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
-        Some(Candidate { base, address: Address::of(request).mark(hasher), headers: request.headers.clone() })
+        let address = Address::of(&request).mark(hasher);
+        Some(Ok(Candidate { base, address, headers: request.headers.clone() }))
+    }
+
+    /// Counts an answer that is not kept.
+    pub fn count_not_kept(&self, host: &dyn Host, worker: &Worker, cause: Cause) {
+        self.not_kept.count(host, worker, cause);
     }
 
     /// Hears an answer that is no failure: begins to keep it if it may be kept and is worth it, and otherwise does to what is kept what it
@@ -181,18 +220,22 @@ impl Stale {
         response: &Headers,
         now: Timestamp,
     ) -> Option<Capture> {
-        match Word::read(response) {
-            Word::Good(terms) => self.keep(host, worker, candidate, response, terms, now),
-            Word::Confirmed => {
-                self.renew(host, worker, candidate, response, now);
-                None
-            }
-            Word::TakenBack => {
+        let cause = match Word::read(response, self.spec.assumed()) {
+            Word::Good(terms) => match self.keep(host, worker, candidate, response, terms, now) {
+                Ok(capture) => return capture,
+                Err(cause) => Some(cause),
+            },
+            Word::Confirmed => self.renew(host, worker, candidate, response, now).err(),
+            Word::TakenBack(cause) => {
                 self.take_back(host, worker, candidate, now);
-                None
+                cause
             }
-            Word::Silent => None,
+            Word::Silent(cause) => cause,
+        };
+        if let Some(cause) = cause {
+            self.not_kept.count(host, worker, cause);
         }
+        None
     }
 
     /// A write to these addresses did not fail. One call of the proxy, two if anything was kept of them.
@@ -205,6 +248,7 @@ impl Stale {
         told(self.slots.forget_addresses(host, &worker.trouble, &marks), host, worker);
     }
 
+    /// Begins to keep an answer; `None` if there is no need, or the proxy refuses.
     fn keep(
         &self,
         host: &dyn Host,
@@ -213,22 +257,30 @@ impl Stale {
         response: &Headers,
         terms: Terms,
         now: Timestamp,
-    ) -> Option<Capture> {
-        let vary = Vary::of_response(response)?;
-        let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
+    ) -> Result<Option<Capture>, Cause> {
+        let vary = Vary::of_response(response).ok_or(Cause::Vary)?;
+        let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
+            return Ok(None);
+        };
         let variant = candidate.base.variant(&vary, &candidate.headers, hasher);
-        if self.memory.has_seen(variant, self.spec.rewrite_after(), now) {
-            return None;
+        let frequency = self.memory.count(variant);
+        let told = self.memory.last_frequency(variant, self.spec.rewrite_after(), now);
+        // The index hears when an answer is asked for twice as often: four times at most.
+        if told.is_some_and(|told| frequency < told.saturating_mul(2)) {
+            return Ok(None);
         }
-        let length = rules::content_length(response)?;
-        let headers = Headers::from_pairs(&rules::kept_headers(response)?);
-        let whose = Whose { variant, vary: &vary, address: candidate.address };
+        let length = rules::content_length(response).ok_or(Cause::Malformed)?;
+        let headers = Headers::from_pairs(&rules::kept_headers(response).ok_or(Cause::Malformed)?);
+        let untold = frequency.saturating_sub(told.unwrap_or(0));
+        let whose = Whose { variant, vary: &vary, address: candidate.address, frequency, untold };
         let capture = self.reserve(host, worker, whose, Answer { terms, headers, length }, now)?;
-        self.memory.forget(candidate.base);
-        Some(capture)
+        if capture.is_some() {
+            self.memory.forget(candidate.base);
+        }
+        Ok(capture)
     }
 
-    /// Reserves a slot for the answer and writes its head.
+    /// Reserves a slot for the answer and writes its head; `None` if there is no need, or the proxy refuses.
     fn reserve(
         &self,
         host: &dyn Host,
@@ -236,58 +288,97 @@ impl Stale {
         whose: Whose<'_>,
         answer: Answer,
         now: Timestamp,
-    ) -> Option<Capture> {
+    ) -> Result<Option<Capture>, Cause> {
         let Answer { terms, headers, length } = answer;
-        let Whose { variant, address, .. } = whose;
+        let Whose { variant, address, frequency, .. } = whose;
         let head = PREFIX.saturating_add(headers.as_block().len());
         let expected = length.map(|length| head.saturating_add(length));
         let size = match expected {
-            Some(size) => u32::try_from(size).ok().filter(|size| *size <= self.spec.max_answer())?,
-            None => Some(self.spec.reserve_unknown()).filter(|size| head < *size as usize)?,
+            Some(size) => u32::try_from(size).ok().filter(|size| *size <= self.spec.max_answer()),
+            None => Some(self.spec.reserve_unknown()).filter(|size| head < *size as usize),
         };
-        let permit = self.memory.permit(now)?;
-        self.memory.see(variant, address, now);
-        let reserved = told(self.slots.reserve(host, &worker.trouble, whose, size, now), host, worker)??;
+        let size = size.ok_or(Cause::TooLarge)?;
+        if self.memory.is_turned_away(variant, frequency, size, now) {
+            return Err(Cause::NotAdmitted);
+        }
+        let permit = self.memory.permit(now).ok_or(Cause::Busy)?;
+        let asked = told(self.slots.reserve(host, &worker.trouble, whose, size, now), host, worker);
+        let is_recent = self.memory.has_seen(variant, self.spec.rewrite_after(), now);
+        let reserved = match asked {
+            Some(Asked::Refused(Refusal::Unpopular)) => {
+                self.memory.turn_away(frequency, size, now);
+                return Err(Cause::NotAdmitted);
+            }
+            Some(Asked::Refused(Refusal::Busy)) => return Err(Cause::Busy),
+            // It is written again when it would have been.
+            Some(Asked::Known) if is_recent => {
+                self.memory.tell(variant, frequency);
+                return Ok(None);
+            }
+            Some(Asked::Refused(Refusal::Lists)) => {
+                self.memory.see(variant, address, MOST, now);
+                return Err(Cause::Vary);
+            }
+            Some(Asked::Known) | None => {
+                self.memory.see(variant, address, frequency, now);
+                return Ok(None);
+            }
+            Some(Asked::Reserved(reserved)) => reserved,
+        };
+        self.memory.see(variant, address, frequency, now);
         let entry = Entry { variant, generation: reserved.turn.generation, stored: now, terms, headers };
-        let (slots, size) = (Rc::clone(&self.slots), size as usize);
+        let (slots, not_kept, size) = (Rc::clone(&self.slots), Rc::clone(&self.not_kept), size as usize);
         permit.hold(&entry.begin(), size);
-        Some(Capture { slots, permit, variant, reserved, size, expected, began: now })
+        Ok(Some(Capture { slots, permit, variant, reserved, size, expected, began: now, cause: None, not_kept }))
     }
 
     /// Writes again what the response confirms, under the headers that it brings. The answer is looked for no more often than it would be
-    /// written.
-    fn renew(&self, host: &dyn Host, worker: &Worker, candidate: &Candidate, response: &Headers, now: Timestamp) {
+    /// written, and asked for as often as it is confirmed.
+    fn renew(
+        &self,
+        host: &dyn Host,
+        worker: &Worker,
+        candidate: &Candidate,
+        response: &Headers,
+        now: Timestamp,
+    ) -> Result<(), Cause> {
         let asked = candidate.base.inverse();
+        let frequency = self.memory.count(asked);
         if self.memory.has_seen(asked, self.spec.rewrite_after(), now) {
-            return;
+            return Ok(());
         }
-        self.memory.see(asked, candidate.address, now);
+        self.memory.see(asked, candidate.address, frequency, now);
         let Some((entry, body)) = self.find(host, worker, candidate, now) else {
-            return;
+            return Ok(());
         };
         if !rules::confirms(response, &entry.headers) {
-            return;
+            return Ok(());
         }
-        let Some(pairs) = rules::renewed_headers(&entry.headers, response) else {
-            return;
-        };
+        let pairs = rules::renewed_headers(&entry.headers, response).ok_or(Cause::Malformed)?;
         let headers = Headers::from_pairs(&pairs);
-        let (Some(terms), Some(vary)) = (Terms::renewed(&headers, response), Vary::of_response(&headers)) else {
-            return self.take_back(host, worker, candidate, now);
+        let terms = Terms::renewed(&headers, response, self.spec.assumed());
+        let vary = Vary::of_response(&headers).ok_or(Cause::Vary);
+        let (terms, vary) = match terms.and_then(|terms| Ok((terms, vary?))) {
+            Ok(it) => it,
+            Err(cause) => {
+                self.take_back(host, worker, candidate, now);
+                return Err(cause);
+            }
         };
         let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
-            return;
+            return Ok(());
         };
         let variant = candidate.base.variant(&vary, &candidate.headers, hasher);
-        let whose = Whose { variant, vary: &vary, address: candidate.address };
+        let whose = Whose { variant, vary: &vary, address: candidate.address, frequency, untold: frequency };
         let answer = Answer { terms, headers, length: Some(body.len()) };
-        let Some(mut capture) = self.reserve(host, worker, whose, answer, now) else {
-            return;
+        let Some(mut capture) = self.reserve(host, worker, whose, answer, now)? else {
+            return Ok(());
         };
         match capture.push(&body, now) {
             Progress::More => capture.finish(host, worker, now),
             Progress::Enough => capture.abandon(host, worker),
         }
+        Ok(())
     }
 
     /// Gives up what the request could be answered with.
@@ -299,7 +390,7 @@ impl Stale {
             return;
         };
         self.memory.forget_addresses(&[candidate.address]);
-        self.memory.see(candidate.base, candidate.address, now);
+        self.memory.see(candidate.base, candidate.address, 0, now);
         let variant = |vary: &Vary| candidate.base.variant(vary, &candidate.headers, hasher);
         told(self.slots.forget_answers(host, &worker.trouble, variant), host, worker);
     }

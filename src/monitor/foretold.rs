@@ -10,6 +10,7 @@ use std::cell::Cell;
 use crate::config::Config;
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::breaker::state::Transition;
+use crate::degrade::stale::Cause;
 use crate::host::{Host, HostError, MetricKind};
 use crate::limit::concurrency::Concurrency;
 use crate::limit::policy::Policy;
@@ -102,6 +103,9 @@ impl Foretold<'_> {
 
     /// What is served in place of failures, and of refusals by breakers without a fallback of their own.
     fn failures(&self) {
+        if self.config.on_failure.iter().any(|rule| rule.stale.is_some()) {
+            Cause::ALL.iter().for_each(|cause| self.counter(self.names.stale_not_kept_total(cause.as_str())));
+        }
         for rule in &self.config.on_failure {
             let failures = self.included(&rule.selection).map(|(_, name)| reason::text("failure", name));
             let breakers = self.config.breakers.iter().filter(|it| self.meets(&rule.selection, it));

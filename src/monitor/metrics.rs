@@ -10,6 +10,7 @@
 //! | `outrigger_request_duration_milliseconds` | operation, scope | histogram | once per forwarded request |
 //! | `outrigger_refusals_total` | reason, enforced, scope | counter | per refusal, real or shadow |
 //! | `outrigger_fallbacks_total` | fallback, reason, scope | counter | when one is served |
+//! | `outrigger_stale_not_kept_total` | cause, scope | counter | when a 200 is not kept that a rule with `stale` selects |
 //! | `outrigger_breaker_state` | breaker, scope | gauge | 0 closed, 1 half-open, 2 ramp, 3 open; at first sight, on change, and 0 when it is gone |
 //! | `outrigger_breaker_transitions_total` | breaker, to, cause, scope | counter | on change |
 //! | `outrigger_switch_on` | switch, scope | gauge | 1 while a configuration in use has it on |

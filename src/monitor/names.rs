@@ -50,6 +50,11 @@ impl Names {
         self.name(&[("fallback", fallback), ("reason", reason)], "outrigger_fallbacks_total")
     }
 
+    /// Name of the counter of answers that are not kept.
+    pub fn stale_not_kept_total(&self, cause: &str) -> String {
+        self.name(&[("cause", cause)], "outrigger_stale_not_kept_total")
+    }
+
     /// Name of the histogram of waits in the limit's queue.
     pub fn queue_wait_milliseconds(&self, limit: &str) -> String {
         self.name(&[("limit", limit)], "outrigger_queue_wait_milliseconds")

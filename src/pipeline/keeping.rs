@@ -59,12 +59,18 @@ impl Filter {
         if !matches!(ticket.service, Service::Answered(..500)) {
             return None;
         }
-        ticket.memory.as_deref()?.candidate.as_ref()?;
+        let memory = ticket.memory.as_deref()?;
+        if let Err(cause) = memory.candidate.as_ref()? {
+            if ticket.service == Service::Answered(200) {
+                self.rule(memory)?.stale()?.count_not_kept(host, worker, *cause);
+            }
+            return None;
+        }
         if !was_sent(host, worker, ticket) {
             return None;
         }
         let memory = ticket.memory.as_deref()?;
-        let (stale, candidate) = (self.rule(memory)?.stale()?, memory.candidate.as_ref()?);
+        let (stale, candidate) = (self.rule(memory)?.stale()?, memory.candidate.as_ref()?.as_ref().ok()?);
         let response = response_headers(host, worker)?;
         stale.begin(host, worker, candidate, &response, now).map(Box::new)
     }

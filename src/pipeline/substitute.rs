@@ -124,7 +124,8 @@ impl Filter {
             kept.is_shown_to(&memory.caller) || !fallback.is_some_and(|it| it.is_shown_to(&memory.caller))
         };
         if own.is_none()
-            && let (Some(stale), Some(candidate)) = (self.rule(memory).and_then(FailureRule::stale), &memory.candidate)
+            && let (Some(stale), Some(Ok(candidate))) =
+                (self.rule(memory).and_then(FailureRule::stale), &memory.candidate)
             && let Some(kept) = stale.lookup(host, worker, candidate, now).filter(is_better)
         {
             refusal.reason.count_fallback(host, worker, STALE);

@@ -7,7 +7,7 @@ use crate::degrade::breaker::watched::Admission;
 use crate::degrade::fallback::Caller;
 #[cfg(doc)]
 use crate::degrade::fallback::Fallback;
-use crate::degrade::stale::{Address, Candidate, Capture};
+use crate::degrade::stale::{Address, Candidate, Capture, Cause};
 use crate::host::{End, Sent};
 use crate::limit::reservation::Reservation;
 use crate::monitor::failures::{self, Failures};
@@ -175,8 +175,8 @@ pub(super) struct Memory {
     pub(super) rule: Option<usize>,
     /// Index of the rule's fallback, if it has one for the request.
     pub(super) fallback: Option<usize>,
-    /// What to look for among the answers that are kept.
-    pub(super) candidate: Option<Candidate>,
+    /// What to look for among the answers that are kept, or why it has no part in them; `None` if nobody expects it.
+    pub(super) candidate: Option<Result<Candidate, Cause>>,
 }
 
 /// A deadline, and the index of the rule that says where it stands; without a rule, where callers' proxies write it.

@@ -79,7 +79,7 @@ const BASELINE: &str = r#"{
   ],
   "on_failure": [
     { "operations": ["reviews"], "methods": ["GET"], "failures": ["!501", 502, "5xx"],
-      "stale": { "max_age": "10m", "max_bytes": 8192, "key": ["header:Accept-Language"] }, "fallback": "sorry" },
+      "stale": { "max_age": "10m", "max_bytes": 8192, "assume_fresh": "30s", "ignore_cookies": ["_ga", "_ga_*"], "key": ["header:Accept-Language"] }, "fallback": "sorry" },
     { "tiers": ["P0"], "fallback": "nothing" }
   ],
   "retries": [
@@ -352,7 +352,14 @@ fn of(terms: &[Term]) -> Failures {
 fn on_failure() -> Vec<FailureSpec> {
     let client_ip = ClientIp { header: "x-client-chain".to_owned(), trusted_hops: 2, ipv6_prefix: 56 };
     let key = vec![KeyPart::Header("accept-language".to_owned())];
-    let stale = stale::Spec { max_age: Duration::from_secs(600), max_bytes: 8192, key, client_ip };
+    let stale = stale::Spec {
+        max_age: Duration::from_secs(600),
+        max_bytes: 8192,
+        assume_fresh: Some(Duration::from_secs(30)),
+        ignore_cookies: stale::IgnoredCookies::new(vec!["_ga".to_owned(), "_ga_*".to_owned()]),
+        key,
+        client_ip,
+    };
     vec![
         FailureSpec {
             selection: selection(&[1], &["GET"]),
@@ -524,6 +531,8 @@ fn null_is_as_good_as_nothing_for_whatever_may_be_left_out() {
         "/retries/0/failures",
         "/deadlines/0/cut_responses",
         "/on_failure/0/stale/max_bytes",
+        "/on_failure/0/stale/assume_fresh",
+        "/on_failure/0/stale/ignore_cookies",
         "/on_failure/0/stale/key",
         "/on_failure/0/stale",
         "/on_failure/0/fallback",
@@ -692,7 +701,7 @@ fn refuses_unknown_fields_and_says_which_there_are() {
     let trip = "consecutive_failures failure_ratio slow_ratio slow_after min_requests window";
     check("/breakers/0/trip", "breakers[0].trip.", trip);
     check("/on_failure/0", "on_failure[0].", "operations tiers methods failures statuses stale fallback");
-    check("/on_failure/0/stale", "on_failure[0].stale.", "max_age max_bytes key");
+    check("/on_failure/0/stale", "on_failure[0].stale.", "max_age max_bytes assume_fresh ignore_cookies key");
     let retry = "operations tiers methods failures max_attempts retry_on per_try_timeout timeout idempotency_key grpc_methods \
                  max_body_bytes hedge budget";
     check("/retries/0", "retries[0].", retry);
@@ -764,7 +773,8 @@ fn texts() -> Vec<String> {
 
 /// Where a number is a number and means something else than the text, or nothing; these have tests of their own.
 const NUMBER_OR_TEXT: [&str; 3] = ["/limits/2/cost", "/on_failure/0/statuses", "/fallbacks/0/json"];
-const DURATIONS: [&str; 12] = [
+const DURATIONS: [&str; 13] = [
+    "assume_fresh",
     "fill_interval",
     "retry_after",
     "slow_after",
@@ -1688,6 +1698,14 @@ fn refuses_stale_answers_without_bounds() {
     check("max_age", "\"0s\"", ": \"0s\", must be at least 1ms");
     let part = "must be client_ip, method, path, host, operation, header:NAME, cookie:NAME or query:NAME";
     check("key", r#"["user"]"#, &format!("[0]: \"user\", {part}"));
+    check("assume_fresh", "\"0s\"", ": \"0s\", must be at least 1ms");
+    let name = "must be the name of a cookie, or the beginning of names with a \"*\" at its end";
+    for bad in ["", "a b", "a=b", "a;b", "*_ga", "_*a", "_ga**"] {
+        check("ignore_cookies", &format!(r#"["_ga", "{bad}"]"#), &format!("[1]: \"{bad}\", {name}"));
+    }
+    let all = "would be all cookies, those of sessions too: name the ones that say nothing of the user";
+    check("ignore_cookies", r#"["*"]"#, &format!("[0]: \"*\", {all}"));
+    accepts("/on_failure/0/stale/ignore_cookies", "[]");
     accepts("/on_failure/0/stale/max_bytes", "4096");
     accepts("/on_failure/0/stale/max_bytes", "67108864");
     let stale = accepts("/on_failure/0/stale", r#"{"max_age": "1s"}"#).on_failure[0].stale.clone().unwrap();
@@ -2197,6 +2215,12 @@ fn warns_of_fields_that_come_to_nothing() {
     let absent = "on_failure[0].stale.key[1]: is never there: no answer to a request that has it is kept";
     check(&stale(r#""stale": { "max_age": "1m", "key": ["header:accept", "cookie:sid"] }"#), &[absent]);
     check(&stale(r#""stale": { "max_age": "1m", "key": ["header:accept", "header:Authorization"] }"#), &[absent]);
+    let ignored = r#""stale": { "max_age": "1m", "ignore_cookies": ["_ga", "_ga"#;
+    let useless = "on_failure[0].stale.ignore_cookies[1]: does nothing: \"_ga\" before it ignores the same cookies";
+    check(&stale(&format!("{ignored}\"] }}")), &[useless]);
+    check(&stale(&format!("{ignored}_*\"] }}")), &[]);
+    let useless = "on_failure[0].stale.ignore_cookies[1]: does nothing: \"_g*\" before it ignores the same cookies";
+    check(&stale(r#""stale": { "max_age": "1m", "ignore_cookies": ["_g*", "_ga*"] }"#), &[useless]);
     let retries = "retries[0]: retries nothing: its methods may be repeated only with idempotency_key or grpc_methods";
     check(r#", "retries": [{ "operations": ["orders"] }]"#, &[retries]);
     check(r#", "retries": [{ "methods": ["get"] }]"#, &[]);

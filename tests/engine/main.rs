@@ -10,6 +10,7 @@ mod config;
 mod deadlines;
 #[cfg(not(target_arch = "wasm32"))]
 mod documents;
+mod frequency;
 mod leaky_bucket;
 mod leases;
 mod max_hold;

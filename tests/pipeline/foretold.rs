@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use outrigger::config::Config;
+use outrigger::degrade::stale::Cause;
 use outrigger::monitor::foretold;
 use outrigger::monitor::metrics::Metrics;
 use outrigger::monitor::trouble::CALLS;
@@ -24,6 +25,7 @@ const ALERTED: [&str; 7] = [
     "outrigger_holds_expired_total",
     "outrigger_host_errors_total",
     "outrigger_config_rejected_total",
+    "outrigger_stale_not_kept_total",
 ];
 
 const SHOP: &str = r#"{
@@ -128,6 +130,8 @@ fn each_policy_has_its_counters_and_no_other() {
         "outrigger_table_evictions_total",
         ["limit=.=per-user;.;kind=.=lossless;.;", "limit=.=per-user;.;kind=.=lossy;.;"],
     );
+    let causes = Cause::ALL.map(|cause| format!("cause=.={};.;", cause.as_str()));
+    assert_eq!(named(&names, "outrigger_stale_not_kept_total"), BTreeSet::from(causes));
     assert!(names.iter().all(|name| ALERTED.iter().any(|it| name.ends_with(it))), "nothing else: {names:?}");
     assert!(names.iter().all(|name| host.metric(name) == 0), "and all at 0");
 }

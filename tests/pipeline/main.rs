@@ -14,6 +14,8 @@ mod hops;
 mod hostcalls;
 mod in_use;
 mod limits;
+mod not_kept;
+mod popularity;
 mod retries;
 mod several;
 mod shadow;

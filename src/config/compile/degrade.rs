@@ -6,7 +6,7 @@ use crate::config::error::ConfigError;
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::breaker::{Breaker, Invalid, Settings};
 use crate::degrade::failure::FailureSpec;
-use crate::degrade::stale;
+use crate::degrade::stale::{self, IgnoredCookies};
 use crate::degrade::switch::SwitchSpec;
 
 #[inline(never)]
@@ -114,6 +114,10 @@ fn stale(given: document::Stale, known: &Known<'_>) -> stale::Spec {
     stale::Spec {
         max_age: given.max_age.0,
         max_bytes: given.max_bytes.map_or(DEFAULT_MAX_BYTES, |it| it.0),
+        assume_fresh: given.assume_fresh.map(|it| it.0),
+        ignore_cookies: IgnoredCookies::new(
+            given.ignore_cookies.unwrap_or_default().into_iter().map(|it| it.0).collect(),
+        ),
         key: given.key.map(|it| it.0).unwrap_or_default().into_iter().map(|it| it.0).collect(),
         client_ip: known.client_ip.clone(),
     }

@@ -20,8 +20,8 @@ pub struct Address {
 pub(super) struct Mark(pub(super) u64);
 
 impl Mark {
-    /// That of an answer whose record does not say where it came from.
-    pub(super) const UNKNOWN: Self = Self(0);
+    /// Of no address.
+    pub(super) const NONE: Self = Self(0);
 }
 
 impl Address {

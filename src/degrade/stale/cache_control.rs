@@ -4,6 +4,8 @@
 //! numbers makes the whole field malformed, and nothing is kept on the word of a malformed field. Directives that are
 //! not known here are passed by, as the RFC demands.
 
+use crate::degrade::stale::cause::Cause;
+
 /// The greatest number of seconds; larger ones are read as this (RFC 9111, section 1.2.2).
 pub(super) const MAX_SECONDS: u32 = 1 << 31;
 
@@ -12,8 +14,8 @@ pub(super) const MAX_SECONDS: u32 = 1 << 31;
 pub(super) struct CacheControl {
     /// Whether `no-store` is among them.
     pub(super) no_store: bool,
-    /// Whether `no-cache`, `private`, `must-revalidate` or `proxy-revalidate` is, with or without field names.
-    pub(super) no_reuse: bool,
+    /// The first of `no-cache`, `private`, `must-revalidate` and `proxy-revalidate`, with or without field names.
+    pub(super) no_reuse: Option<Cause>,
     /// Whether `public` is.
     pub(super) public: bool,
     /// `max-age`, in seconds.
@@ -58,7 +60,9 @@ impl CacheControl {
     fn add(&mut self, name: &[u8], argument: Option<&[u8]>) -> Option<()> {
         match name.to_ascii_lowercase().as_slice() {
             b"no-store" => self.no_store = true,
-            b"no-cache" | b"private" | b"must-revalidate" | b"proxy-revalidate" => self.no_reuse = true,
+            b"no-cache" => self.forbid(Cause::NoCache),
+            b"private" => self.forbid(Cause::Private),
+            b"must-revalidate" | b"proxy-revalidate" => self.forbid(Cause::MustRevalidate),
             b"public" => self.public = true,
             b"max-age" => return set(&mut self.max_age, argument),
             b"s-maxage" => return set(&mut self.s_maxage, argument),
@@ -66,6 +70,10 @@ impl CacheControl {
             _ => {}
         }
         Some(())
+    }
+
+    fn forbid(&mut self, cause: Cause) {
+        self.no_reuse.get_or_insert(cause);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
+use crate::degrade::stale::cause::{Cause, NotKept};
 use crate::degrade::stale::digest::Digest;
+use crate::degrade::stale::frequency;
 use crate::degrade::stale::index::RESERVED_FOR;
 use crate::degrade::stale::memory::Permit;
 use crate::degrade::stale::slots::{Reserved, Slots};
@@ -36,39 +38,53 @@ pub struct Capture {
     /// The bytes of the record if the body's length is known.
     pub(super) expected: Option<usize>,
     pub(super) began: Timestamp,
+    /// Why the answer is not kept, once that is known.
+    pub(super) cause: Option<Cause>,
+    pub(super) not_kept: Rc<NotKept>,
 }
 
 impl Capture {
     /// Takes the next part of the body. No call of the proxy.
     pub fn push(&mut self, part: &[u8], now: Timestamp) -> Progress {
-        if !self.is_late(now) && self.permit.hold(part, self.size) {
-            return Progress::More;
-        }
+        let cause = match (self.is_late(now), self.expected) {
+            (true, _) => Cause::TooSlow,
+            (false, _) if self.permit.hold(part, self.size) => return Progress::More,
+            (false, Some(_)) => Cause::Incomplete,
+            (false, None) => Cause::TooLarge,
+        };
+        self.cause = Some(cause);
         self.size = 0;
         self.permit.release();
         Progress::Enough
     }
 
     /// The body has ended: keeps the answer, unless it turned out that it can't be. Three calls of the proxy.
-    pub fn finish(self, host: &dyn Host, worker: &Worker, now: Timestamp) {
+    pub fn finish(mut self, host: &dyn Host, worker: &Worker, now: Timestamp) {
         let is_complete = |bytes: &Vec<u8>| self.expected.is_none_or(|expected| expected == bytes.len());
         let Some(bytes) = self.permit.release().filter(is_complete).filter(|_| !self.is_late(now)) else {
+            self.cause = self.is_late(now).then_some(Cause::TooSlow).or(self.cause);
             self.abandon(host, worker);
             return;
         };
-        let Self { slots, permit, variant, reserved, began, .. } = self;
+        let Self { slots, permit, variant, reserved, began, not_kept, .. } = self;
         match slots.store(host, &worker.trouble, reserved, &bytes, began) {
             Ok(true) => {}
-            Ok(false) => permit.memory().forget(variant),
+            Ok(false) => {
+                permit.memory().forget(variant);
+                not_kept.count(host, worker, Cause::GivenUp);
+            }
             Err(error) => worker.trouble.host_error(host, error),
         }
     }
 
     /// The answer is not to be kept: its stream has ended early, or [`Capture::push`] has had enough. Two calls of the proxy.
     pub fn abandon(self, host: &dyn Host, worker: &Worker) {
+        self.not_kept.count(host, worker, self.cause.unwrap_or(Cause::Incomplete));
         // Another answer may come to its end. One that is too long will be so the next time as well.
         if 0 < self.size {
             self.permit.memory().forget(self.variant);
+        } else {
+            self.permit.memory().tell(self.variant, frequency::MOST);
         }
         if let Err(error) = self.slots.release(host, &worker.trouble, self.reserved) {
             worker.trouble.host_error(host, error);

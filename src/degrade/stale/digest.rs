@@ -39,6 +39,11 @@ impl Digest {
         Self::of(hasher)
     }
 
+    /// All of it as a number.
+    pub(super) fn number(self) -> u128 {
+        u128::from_le_bytes(self.0)
+    }
+
     /// Another one, that no request has.
     pub(super) fn inverse(self) -> Self {
         Self(self.0.map(|byte| !byte))

@@ -19,12 +19,16 @@
 //! Record: version byte; next generation (64-bit little-endian, as all numbers here); number of lists of `Vary`'d names (8 bits), and per list its
 //! length (8 bits) and names; then per slot, up to the last that is not free: state and number of the list (8 bits each),
 //! digest of the request (128), generation (64), charge in bytes (32), an instant (64): when it was stored, or until
-//! when it is reserved; and the address (64), which version 1 did not have. At most 14 KB, besides `max_bytes`.
+//! when it is reserved; the address (64); and how often it was asked for (8). At most 14 KB, besides `max_bytes`.
+//!
+//! While a module is replaced by a later one both are at work for a while. So a record of another layout has another key, and
+//! neither takes the other's for garbage: [`LAYOUT`] is a part of the key.
 
 use std::time::Duration;
 
 use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::digest::Digest;
+use crate::degrade::stale::frequency;
 use crate::degrade::stale::vary::Vary;
 use crate::shared::meter::LATEST_READER;
 use crate::time::Timestamp;
@@ -38,11 +42,10 @@ pub const RESERVED_FOR: Duration = Duration::from_secs(30);
 /// Different lists of `Vary`'d names at once. A service has one or two; an answer with one too many is not kept.
 const LISTS: usize = 8;
 
-const VERSION: u8 = 2;
-const SLOT_SIZE: usize = 1 + 1 + 16 + 8 + 4 + 8 + 8;
+/// The layout of the record, and of all that stand beside it. To be raised when one changes.
+pub const LAYOUT: u8 = 3;
 
-/// The version before, whose slots had no address.
-const WITHOUT_ADDRESSES: u8 = 1;
+const SLOT_SIZE: usize = 1 + 1 + 16 + 8 + 4 + 8 + 8 + 1;
 
 /// A slot in one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,10 @@ pub(super) struct Wish<'a> {
     pub(super) vary: &'a Vary,
     /// The most bytes of the record.
     pub(super) size: u32,
+    /// How often the asker was asked for the answer lately, this time included: at least 1.
+    pub(super) frequency: u8,
+    /// What of that is new since the asker came for this answer last.
+    pub(super) untold: u8,
     /// The most bytes of all records.
     pub(super) max_bytes: u32,
     /// From what age on an answer is replaced.
@@ -81,10 +88,23 @@ pub(super) enum Place {
     Reserved(Turn),
     /// These slots are dead; if the asker empties their records there may be room.
     Dead(Vec<Turn>),
-    /// There is a young answer to the same request, or one is on its way.
+    /// There is a young answer to the same request, or one is on its way, and the index does not change by it.
     Known,
-    /// There is no room.
-    Full,
+    /// The same, and the index now says that it is asked for more often.
+    Raised,
+    /// The answer is not to be had a slot for.
+    Refused(Refusal),
+}
+
+/// Why there is no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is no room, and what would have to go is asked for as often.
+    Unpopular,
+    /// There is no room, and what takes it is on its way.
+    Busy,
+    /// There is no place for one more list of names.
+    Lists,
 }
 
 /// All slots.
@@ -115,6 +135,8 @@ struct Slot {
     /// When stored, or until when reserved.
     instant: Timestamp,
     address: Mark,
+    /// How often the workers together were asked for it when they last said so: at most [`frequency::MOST`].
+    frequency: u8,
 }
 
 const FREE: Slot = Slot {
@@ -124,12 +146,29 @@ const FREE: Slot = Slot {
     generation: 0,
     size: 0,
     instant: Timestamp::from_nanos(0),
-    address: Mark::UNKNOWN,
+    address: Mark::NONE,
+    frequency: 0,
 };
 
 impl Slot {
     fn charge(&self) -> u64 {
         if self.state == State::Free { 0 } else { u64::from(self.size) }
+    }
+
+    /// How often it is asked for: nothing for what cannot be served. What is in demand is written again in time, with a new number;
+    /// where that stays out the number halves each time that two such times have passed. An answer was asked for once at least.
+    fn demand(&self, wish: &Wish<'_>) -> u8 {
+        if self.state == State::Dead || !is_younger(self.instant, wish.max_age, wish.now) {
+            return 0;
+        }
+        let age = wish.now.saturating_since(self.instant);
+        let mut number = self.frequency;
+        let mut over = wish.rewrite_after.saturating_mul(2);
+        while over <= age && 1 < number {
+            number /= 2;
+            over = over.saturating_add(wish.rewrite_after.saturating_mul(2));
+        }
+        number.max(1)
     }
 }
 
@@ -151,50 +190,97 @@ impl Index {
     /// Reserves a slot, or says what must be done first. `emptied` are dead slots whose records the asker has emptied since
     /// it was told that they are dead.
     ///
-    /// An answer that is on its way replaces the one before only once it is complete, if there is room for both. Who must go: dead
-    /// slots first, then answers that cannot be served any more, then the oldest. An answer in demand is rewritten every [`rewrite_after`](Wish::rewrite_after),
-    /// so the oldest is the one that nobody has asked for longest.
+    /// An answer that is on its way replaces the one before only once it is complete, if there is room for both.
     pub(super) fn reserve(&mut self, wish: &Wish<'_>, emptied: &[Turn]) -> Place {
         self.free(emptied);
         self.expire(wish.now);
         let list = self.list_of(wish.vary);
-        if self.slots.iter().any(|slot| is_known(slot, wish)) {
-            return Place::Known;
+        if let Some(slot) = self.slots.iter_mut().find(|slot| is_known(slot, wish)) {
+            let frequency = slot.frequency.saturating_add(wish.untold).min(frequency::MOST);
+            if slot.frequency == frequency {
+                return Place::Known;
+            }
+            slot.frequency = frequency;
+            return Place::Raised;
         }
         let Some(list) = list.or_else(|| self.add_list(wish.vary)) else {
-            return Place::Full;
+            return Place::Refused(Refusal::Lists);
         };
-        let mut excess = self.charged().saturating_add(u64::from(wish.size)).saturating_sub(u64::from(wish.max_bytes));
+        let excess = self.charged().saturating_add(u64::from(wish.size)).saturating_sub(u64::from(wish.max_bytes));
         let free = self.slots.iter().position(|slot| slot.state == State::Free).unwrap_or(self.slots.len());
+        let before = self.slots.iter().position(|slot| is_before(slot, wish));
         if excess == 0 && free < SLOTS {
             let generation = self.next_generation;
             self.next_generation = generation.wrapping_add(1);
             let instant = wish.now.saturating_add(RESERVED_FOR);
             let Wish { variant, address, size, .. } = *wish;
-            let taken = Slot { state: State::Reserved, list, variant, generation, size, instant, address };
+            // What other workers said of it counts half, so that it is over some time.
+            let said = before.and_then(|index| self.slots.get(index)).map_or(0, |slot| slot.demand(wish) / 2);
+            let frequency = wish.frequency.max(said);
+            let taken = Slot { state: State::Reserved, list, variant, generation, size, instant, address, frequency };
             match self.slots.get_mut(free) {
                 Some(slot) => *slot = taken,
                 None => self.slots.push(taken),
             }
             return Place::Reserved(Turn { slot: free, generation });
         }
-        let mut candidates: Vec<_> = self.slots.iter_mut().enumerate().filter(|(_, slot)| may_go(slot)).collect();
+        let beyond = self.charged().saturating_sub(u64::from(wish.max_bytes));
+        let leaving = match self.leaving(wish, excess, None) {
+            Err(_) if before.is_some() => self.leaving(wish, excess, before),
+            leaving => leaving,
+        };
+        let leaving = match leaving {
+            Err(Refusal::Unpopular) if 0 < beyond => self.leaving(wish, beyond, None),
+            leaving => leaving,
+        };
+        match leaving {
+            Ok(leaving) => Place::Dead(leaving.into_iter().filter_map(|index| self.kill(index)).collect()),
+            Err(refusal) => Place::Refused(refusal),
+        }
+    }
+
+    /// Who goes for the wish. Dead slots first, then answers that cannot be served any more, then those that are asked for
+    /// least, of these the oldest. `own` is the slot of the answer before, if it is to go: it makes room for nobody else.
+    ///
+    /// Together those that go must be asked for less than the one that comes, so that a large answer does not take the place of
+    /// several small ones that are worth more (Einziger, Eytan, Friedman, Manes, "Lightweight Robust Size Aware Cache
+    /// Management", ACM Transactions on Storage 18(3), 2022: the aggregated victims). What is beyond a budget that has become smaller goes
+    /// whatever comes.
+    fn leaving(&self, wish: &Wish<'_>, mut excess: u64, own: Option<usize>) -> Result<Vec<usize>, Refusal> {
+        let candidates = self.slots.iter().enumerate().filter(|(_, slot)| may_go(slot) && !is_before(slot, wish));
+        let mut candidates: Vec<(usize, &Slot)> = candidates.collect();
         let mut leaving = Vec::new();
+        if let Some(slot) = own.and_then(|index| self.slots.get(index)) {
+            excess = excess.saturating_sub(slot.charge());
+            leaving.extend(own);
+        }
+        let mut beyond = self.charged().saturating_sub(u64::from(wish.max_bytes));
+        let mut lost = 0_u8;
         // One by one, because few have to go, and code that sorts is heavy.
         while 0 < excess || leaving.is_empty() {
-            let first = candidates.iter().enumerate().min_by_key(|(_, (_, slot))| (rank(slot, wish), slot.instant));
+            let key = |slot: &Slot| (rank(slot, wish), slot.demand(wish), slot.instant);
+            let first = candidates.iter().enumerate().min_by_key(|(_, (_, slot))| key(slot));
             let Some((place, _)) = first else {
-                return Place::Full;
+                return Err(Refusal::Busy);
             };
-            let (index, slot) = candidates.remove(place);
+            let (index, slot) = candidates.swap_remove(place);
+            if beyond == 0 {
+                lost = lost.saturating_add(slot.demand(wish));
+            }
+            if wish.frequency <= lost {
+                return Err(Refusal::Unpopular);
+            }
+            beyond = beyond.saturating_sub(slot.charge());
             excess = excess.saturating_sub(slot.charge());
-            leaving.push((index, slot));
+            leaving.push(index);
         }
-        let give_up = |(index, slot): (usize, &mut Slot)| {
-            slot.state = State::Dead;
-            Turn { slot: index, generation: slot.generation }
-        };
-        Place::Dead(leaving.into_iter().map(give_up).collect())
+        Ok(leaving)
+    }
+
+    fn kill(&mut self, index: usize) -> Option<Turn> {
+        let slot = self.slots.get_mut(index)?;
+        slot.state = State::Dead;
+        Some(Turn { slot: index, generation: slot.generation })
     }
 
     /// The answer is in the slot's record, which has `size` bytes. The one before it goes. Returns `false` if the slot is
@@ -222,10 +308,9 @@ impl Index {
         true
     }
 
-    /// Gives up what is kept, and what is on its way, of these addresses. What may be of any address goes too. Returns `false` if
-    /// there was nothing.
+    /// Gives up what is kept, and what is on its way, of these addresses. Returns `false` if there was nothing.
     pub(super) fn forget_addresses(&mut self, addresses: &[Mark]) -> bool {
-        self.give_up(|slot| slot.address == Mark::UNKNOWN || addresses.contains(&slot.address))
+        self.give_up(|slot| addresses.contains(&slot.address))
     }
 
     /// Gives up what a request could be answered with; `variant` as in [`Index::newest`]. Returns `false` if there was nothing.
@@ -320,12 +405,7 @@ impl Index {
         let (version, rest) = bytes.split_first()?;
         let (next_generation, rest) = rest.split_first_chunk::<8>()?;
         let (lists_count, mut rest) = rest.split_first()?;
-        let slot_size = match *version {
-            VERSION => SLOT_SIZE,
-            WITHOUT_ADDRESSES => SLOT_SIZE - size_of::<Mark>(),
-            _ => return None,
-        };
-        if LISTS < usize::from(*lists_count) {
+        if *version != LAYOUT || LISTS < usize::from(*lists_count) {
             return None;
         }
         let mut lists = Vec::with_capacity(LISTS);
@@ -335,17 +415,17 @@ impl Index {
             lists.push(Vary::from_record(names)?);
             rest = behind;
         }
-        if rest.len() % slot_size != 0 || SLOTS * slot_size < rest.len() {
+        if rest.len() % SLOT_SIZE != 0 || SLOTS * SLOT_SIZE < rest.len() {
             return None;
         }
-        let slots = rest.chunks_exact(slot_size).map(decode_slot).collect::<Option<_>>()?;
+        let slots = rest.chunks_exact(SLOT_SIZE).map(decode_slot).collect::<Option<_>>()?;
         Some(Self { next_generation: u64::from_le_bytes(*next_generation), lists, slots })
     }
 
     /// Writes the record into a buffer that is used again.
     pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.clear();
-        bytes.push(VERSION);
+        bytes.push(LAYOUT);
         bytes.extend_from_slice(&self.next_generation.to_le_bytes());
         // At most `LISTS`, of at most `MAX_NAMES` bytes: both below 256.
         bytes.push(u8::try_from(self.lists.len()).unwrap_or(0));
@@ -367,6 +447,7 @@ impl Index {
             bytes.extend_from_slice(&slot.size.to_le_bytes());
             bytes.extend_from_slice(&slot.instant.as_nanos().to_le_bytes());
             bytes.extend_from_slice(&slot.address.0.to_le_bytes());
+            bytes.push(slot.frequency);
         }
     }
 }
@@ -377,7 +458,8 @@ fn decode_slot(bytes: &[u8]) -> Option<Slot> {
     let (variant, rest) = rest.split_first_chunk::<16>()?;
     let (generation, rest) = rest.split_first_chunk::<8>()?;
     let (size, rest) = rest.split_first_chunk::<4>()?;
-    let (instant, address) = rest.split_first_chunk::<8>()?;
+    let (instant, rest) = rest.split_first_chunk::<8>()?;
+    let (address, rest) = rest.split_first_chunk::<8>()?;
     let state = match state {
         0 => State::Free,
         1 => State::Reserved,
@@ -392,7 +474,8 @@ fn decode_slot(bytes: &[u8]) -> Option<Slot> {
         generation: u64::from_le_bytes(*generation),
         size: u32::from_le_bytes(*size),
         instant: Timestamp::from_nanos(u64::from_le_bytes(*instant)),
-        address: address.first_chunk::<8>().map_or(Mark::UNKNOWN, |address| Mark(u64::from_le_bytes(*address))),
+        address: Mark(u64::from_le_bytes(*address)),
+        frequency: *rest.first()?,
     })
 }
 
@@ -412,6 +495,11 @@ fn is_known(slot: &Slot, wish: &Wish<'_>) -> bool {
             State::Stored => is_younger(slot.instant, wish.rewrite_after, wish.now),
             State::Free | State::Dead => false,
         }
+}
+
+/// Whether it is the answer before, which may still be served.
+fn is_before(slot: &Slot, wish: &Wish<'_>) -> bool {
+    slot.state == State::Stored && slot.variant == wish.variant && is_younger(slot.instant, wish.max_age, wish.now)
 }
 
 fn may_go(slot: &Slot) -> bool {

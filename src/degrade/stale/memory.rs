@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::digest::Digest;
+use crate::degrade::stale::frequency::Frequencies;
 use crate::degrade::stale::index::RESERVED_FOR;
 use crate::limit::token_bucket::{Tat, TokenBucket};
 use crate::shared::by_key::ByKey;
@@ -28,6 +29,10 @@ const STARTS_AT_ONCE: u32 = 200;
 /// Answers that are remembered: 16 KB per rule.
 const REMEMBERED: usize = 512;
 
+/// How long a worker takes it that there is no room for answers that are asked for so seldom: a flood of such would cost a look at
+/// the index each.
+const TURNED_AWAY_FOR: Duration = Duration::from_secs(1);
+
 /// The memories of one worker, per rule.
 pub type Memories = ByKey<Memory>;
 
@@ -35,6 +40,8 @@ pub type Memories = ByKey<Memory>;
 #[derive(Debug, Default)]
 pub struct Memory {
     seen: RefCell<Vec<Seen>>,
+    frequencies: RefCell<Frequencies>,
+    turned_away: Cell<Option<TurnedAway>>,
     starts: Cell<Tat>,
     captures: RefCell<Vec<Rc<Place>>>,
 }
@@ -54,29 +61,73 @@ struct Seen {
     variant: Digest,
     address: Mark,
     at: Timestamp,
+    /// How often it had been asked for by then.
+    frequency: u8,
+}
+
+/// An answer for which there was no room.
+#[derive(Clone, Copy, Debug)]
+struct TurnedAway {
+    frequency: u8,
+    size: u32,
+    at: Timestamp,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { variant: Digest::default(), address: Mark::UNKNOWN, at: Timestamp::default() }
+        Self { variant: Digest::default(), address: Mark::NONE, at: Timestamp::default(), frequency: 0 }
     }
 }
 
 impl Memory {
     /// Whether the answer was dealt with less than `time` ago. A clock that went back knows nothing.
     pub(super) fn has_seen(&self, variant: Digest, time: Duration, now: Timestamp) -> bool {
+        self.last_frequency(variant, time, now).is_some()
+    }
+
+    /// How often the answer had been asked for when it was dealt with, if that was less than `time` ago.
+    pub(super) fn last_frequency(&self, variant: Digest, time: Duration, now: Timestamp) -> Option<u8> {
         let seen = self.seen.borrow();
         let found = seen.get(variant.place(REMEMBERED)).filter(|seen| seen.variant == variant);
-        found.is_some_and(|seen| seen.at <= now && now.saturating_since(seen.at) < time)
+        found.filter(|seen| seen.at <= now && now.saturating_since(seen.at) < time).map(|seen| seen.frequency)
+    }
+
+    /// Counts a request for the answer, or whatever has the digest. Returns how often it was counted lately.
+    pub(super) fn count(&self, digest: Digest) -> u8 {
+        self.frequencies.borrow_mut().count(digest.number())
+    }
+
+    /// Whether there was no room lately for an answer no larger that was asked for as often. Not asked of one that this worker has
+    /// dealt with: it may take the place of the one before it.
+    pub(super) fn is_turned_away(&self, variant: Digest, frequency: u8, size: u32, now: Timestamp) -> bool {
+        let is_lately = |it: &TurnedAway| it.at <= now && now.saturating_since(it.at) < TURNED_AWAY_FOR;
+        let last = self.turned_away.get().filter(is_lately);
+        last.is_some_and(|last| frequency <= last.frequency && last.size <= size)
+            && !self.seen.borrow().get(variant.place(REMEMBERED)).is_some_and(|seen| seen.variant == variant)
+    }
+
+    /// There is no room for an answer of so many bytes that is asked for so often.
+    pub(super) fn turn_away(&self, frequency: u8, size: u32, now: Timestamp) {
+        self.turned_away.set(Some(TurnedAway { frequency, size, at: now }));
     }
 
     /// The answer is dealt with, or what was said of it.
-    pub(super) fn see(&self, variant: Digest, address: Mark, now: Timestamp) {
-        self.put(variant, Seen { variant, address, at: now });
+    pub(super) fn see(&self, variant: Digest, address: Mark, frequency: u8, now: Timestamp) {
+        self.put(variant, Seen { variant, address, at: now, frequency });
+    }
+
+    /// The answer that was dealt with has been asked for so often by now; with [`MOST`](super::MOST) it is not looked at again before its
+    /// time.
+    pub(super) fn tell(&self, variant: Digest, frequency: u8) {
+        match self.seen.borrow_mut().get_mut(variant.place(REMEMBERED)) {
+            Some(place) if place.variant == variant => place.frequency = frequency,
+            _ => {}
+        }
     }
 
     /// Nothing of these addresses is kept any more: the next answers may be.
     pub(super) fn forget_addresses(&self, addresses: &[Mark]) {
+        self.turned_away.set(None);
         for seen in self.seen.borrow_mut().iter_mut().filter(|seen| addresses.contains(&seen.address)) {
             *seen = Seen::default();
         }

@@ -6,6 +6,7 @@
 //! is to be feared, `stale.key` names the header.
 
 use crate::degrade::stale::cache_control::{CacheControl, delta_seconds};
+use crate::degrade::stale::cause::Cause;
 use crate::degrade::stale::http_date;
 use crate::headers::Headers;
 use crate::host::End;
@@ -23,24 +24,35 @@ pub const MAX_REQUEST_HEADERS: usize = 16 * 1024;
 /// body, which is no part of the key, or forbids it (`no-store`). That there is a body is told by where the request ends: HTTP/2
 /// needs no header for one, and the proxy takes `Transfer-Encoding` away. `no-cache` asks for the service's own answer, which has been
 /// tried. A condition that only saves a transfer (`If-None-Match`, `If-Modified-Since`) is passed by.
-pub(super) fn may_share(request: &Request<'_>) -> bool {
-    if !request.has_method("GET") || request.end == End::Later || request.grpc || request.upgrade {
-        return false;
+///
+/// # Errors
+///
+/// Why not; `None` if that goes without saying: nobody expects answers to other methods to be kept.
+pub(super) fn may_share(request: &Request<'_>) -> Result<(), Option<Cause>> {
+    if !request.has_method("GET") || request.grpc || request.upgrade {
+        return Err(None);
     }
     if MAX_REQUEST_HEADERS < request.headers.as_block().len() {
-        return false;
+        return Err(Some(Cause::RequestTooLarge));
     }
     let forbidden = |(name, value): (&[u8], &[u8])| match name {
-        b"cookie" | b"authorization" | b"proxy-authorization" => true,
-        b"range" | b"if-range" | b"if-match" | b"if-unmodified-since" => true,
-        b"transfer-encoding" => true,
-        b"content-length" => value != b"0",
-        _ => false,
+        b"cookie" => Some(Cause::RequestCookie),
+        b"authorization" | b"proxy-authorization" => Some(Cause::RequestAuthorization),
+        b"range" | b"if-range" | b"if-match" | b"if-unmodified-since" => Some(Cause::RequestCondition),
+        b"transfer-encoding" => Some(Cause::RequestBody),
+        b"content-length" if value != b"0" => Some(Cause::RequestBody),
+        _ => None,
     };
-    if request.headers.iter().any(forbidden) {
-        return false;
+    if let Some(cause) = request.headers.iter().find_map(forbidden) {
+        return Err(Some(cause));
     }
-    CacheControl::read(request.headers.all("cache-control")).is_some_and(|it| !it.no_store)
+    if request.end == End::Later {
+        return Err(Some(Cause::RequestBody));
+    }
+    match CacheControl::read(request.headers.all("cache-control")) {
+        Some(control) if !control.no_store => Ok(()),
+        _ => Err(Some(Cause::RequestNoStore)),
+    }
 }
 
 /// What the service says about an answer that may be kept.
@@ -64,45 +76,51 @@ pub(super) enum Word {
     Good(Terms),
     /// It still holds, if it is the one that the client asked about.
     Confirmed,
-    /// It does not hold any more.
-    TakenBack,
-    /// Nothing: the response is about the request or the moment, or made by another of our kind.
-    Silent,
+    /// It does not hold any more; and why this one is not kept, if it is a `200`.
+    TakenBack(Option<Cause>),
+    /// Nothing: the response is about the request or the moment, or made by another of our kind; and why it is not kept, if it is
+    /// a `200`.
+    Silent(Option<Cause>),
 }
 
 impl Word {
-    /// What the response says.
+    /// What the response says; `assumed` as in [`Terms::read`].
     ///
     /// Good is a whole `200` of the service's own on terms that [allow](Terms::read) to keep it. One that sets a cookie is somebody's own:
     /// it is not kept, and takes nothing back that the service still allows. Failures, and what tells a client of its own mistake or
     /// haste, say nothing of the page.
-    pub(super) fn read(response: &Headers) -> Self {
+    pub(super) fn read(response: &Headers, assumed: Option<u32>) -> Self {
         let sets_cookie = response.get("set-cookie").is_some() || response.get("set-cookie2").is_some();
-        match response.get(":status") {
-            _ if response.iter().any(says_nothing) => Self::Silent,
-            Some(b"200") => match Terms::read(response) {
-                None => Self::TakenBack,
-                Some(_) if sets_cookie => Self::Silent,
-                Some(terms) => Self::Good(terms),
+        let status = response.get(":status");
+        if let Some(cause) = response.iter().find_map(says_nothing) {
+            return Self::Silent((status == Some(b"200")).then_some(cause));
+        }
+        match status {
+            Some(b"200") => match Terms::read(response, assumed) {
+                Err(cause) => Self::TakenBack(Some(cause)),
+                Ok(_) if sets_cookie => Self::Silent(Some(Cause::SetCookie)),
+                Ok(terms) => Self::Good(terms),
             },
             Some(b"304") if !sets_cookie => Self::Confirmed,
             Some(b"304" | b"400" | b"408" | b"421" | b"425" | b"429" | b"431" | [b'1' | b'5', ..]) | None => {
-                Self::Silent
+                Self::Silent(None)
             }
-            Some(_) => Self::TakenBack,
+            Some(_) => Self::TakenBack(None),
         }
     }
 }
 
-/// Whether the response is, by this header, no answer of the service about the page.
-fn says_nothing((name, value): (&[u8], &[u8])) -> bool {
+/// Why the response is, by this header, no answer of the service about the page, if it is none.
+fn says_nothing((name, value): (&[u8], &[u8])) -> Option<Cause> {
+    let is_ours = |value: &[u8]| value.split(|byte| *byte == b',').any(|it| it.trim_ascii().starts_with(b"outrigger"));
     match name {
-        b"content-range" | b"x-envoy-ratelimited" => true,
-        b"content-type" => value.starts_with(b"application/grpc") || stream::is_events(value),
+        // Of a whole answer it makes no sense (RFC 9110, section 14.4).
+        b"content-range" => Some(Cause::Malformed),
+        b"content-type" if value.starts_with(b"application/grpc") || stream::is_events(value) => Some(Cause::Stream),
         // What another of our kind made up, or kept, in place of an answer.
-        b"x-outrigger-reason" => true,
-        b"cache-status" => value.split(|byte| *byte == b',').any(|it| it.trim_ascii().starts_with(b"outrigger")),
-        _ => false,
+        b"x-outrigger-reason" | b"x-envoy-ratelimited" => Some(Cause::Substitute),
+        b"cache-status" if is_ours(value) => Some(Cause::Substitute),
+        _ => None,
     }
 }
 
@@ -138,37 +156,50 @@ pub(super) fn renewed_headers<'h>(kept: &'h Headers, response: &'h Headers) -> O
 }
 
 impl Terms {
-    /// The terms of a whole answer; `None` if it must not be kept.
+    /// The terms of a whole answer.
     ///
     /// Kept is what has a lifetime that is not over, or `public` and no lifetime at all. `max-age` overrules
     /// `Expires`, `s-maxage` both. `Expires` counts from the response's own `Date`, because a service's clock and ours need
-    /// not agree; without `Date` it says nothing.
-    pub(super) fn read(response: &Headers) -> Option<Self> {
-        Self::of_age(response, only(response, "age")?)
+    /// not agree; without `Date` it says nothing. `assumed` is the lifetime, in seconds, of an answer that says nothing of it at all:
+    /// RFC 9111, section 4.2.2, lets a cache choose one where the service gives none.
+    ///
+    /// # Errors
+    ///
+    /// Why the answer must not be kept.
+    pub(super) fn read(response: &Headers, assumed: Option<u32>) -> Result<Self, Cause> {
+        Self::of_age(response, only(response, "age"), assumed)
     }
 
     /// The terms of a kept answer under the headers that a 304 has renewed.
-    pub(super) fn renewed(headers: &Headers, response: &Headers) -> Option<Self> {
-        Self::of_age(headers, only(response, "age")?)
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub(super) fn renewed(headers: &Headers, response: &Headers, assumed: Option<u32>) -> Result<Self, Cause> {
+        Self::of_age(headers, only(response, "age"), assumed)
     }
 
-    fn of_age(response: &Headers, age: Option<&[u8]>) -> Option<Self> {
+    fn of_age(response: &Headers, age: Option<Option<&[u8]>>, assumed: Option<u32>) -> Result<Self, Cause> {
         // Its meaning in a response was never defined; who writes it means one thing (RFC 9111, section 5.4).
         if response.all("pragma").any(|value| value.eq_ignore_ascii_case(b"no-cache")) {
-            return None;
+            return Err(Cause::NoCache);
         }
-        let control = CacheControl::read(response.all("cache-control"))?;
-        if control.no_store || control.no_reuse {
-            return None;
+        let control = CacheControl::read(response.all("cache-control")).ok_or(Cause::Malformed)?;
+        if control.no_store {
+            return Err(Cause::NoStore);
         }
-        let age = age.map_or(Some(0), delta_seconds)?;
-        let lifetime = match control.s_maxage.or(control.max_age) {
+        if let Some(cause) = control.no_reuse {
+            return Err(cause);
+        }
+        let age = age.and_then(|age| age.map_or(Some(0), delta_seconds)).ok_or(Cause::Malformed)?;
+        let given = match control.s_maxage.or(control.max_age) {
             Some(seconds) => Some(seconds),
             None => expires(response)?,
         };
+        let lifetime = given.or(assumed.filter(|_| !control.public));
         match lifetime {
-            Some(lifetime) if lifetime <= age => return None,
-            None if !control.public => return None,
+            Some(lifetime) if lifetime <= age => return Err(Cause::NotFresh),
+            None if !control.public => return Err(Cause::NoFreshness),
             _ => {}
         }
         let fresh = lifetime.map_or(0, |lifetime| lifetime.saturating_sub(age));
@@ -177,17 +208,23 @@ impl Terms {
             (None, Some(_)) => Some(fresh),
             (None, None) => None,
         };
-        Some(Self { age, lifetime, usable })
+        Ok(Self { age, lifetime, usable })
     }
 }
 
-/// The lifetime by `Expires`, `Some(None)` if there is none; `None` if the field is malformed or cannot be judged.
-fn expires(response: &Headers) -> Option<Option<u32>> {
-    let Some(expires) = only(response, "expires")? else {
-        return Some(None);
+/// The lifetime by `Expires`, `None` if there is none. A value that is no date, such as `0`, stands for the past (RFC 9111,
+/// section 5.3).
+///
+/// # Errors
+///
+/// The field says that the answer is not fresh, or cannot be judged.
+fn expires(response: &Headers) -> Result<Option<u32>, Cause> {
+    let Some(expires) = only(response, "expires").ok_or(Cause::Malformed)? else {
+        return Ok(None);
     };
-    let lifetime = http_date::parse(expires)?.saturating_sub(http_date::parse(only(response, "date")??)?);
-    Some(Some(u32::try_from(lifetime.max(0)).unwrap_or(u32::MAX)))
+    let expires = http_date::parse(expires).ok_or(Cause::NotFresh)?;
+    let date = only(response, "date").flatten().and_then(http_date::parse).ok_or(Cause::Malformed)?;
+    Ok(Some(u32::try_from(expires.saturating_sub(date).max(0)).unwrap_or(u32::MAX)))
 }
 
 /// The value of a field that has one line, `Some(None)` if it has none; `None` if it has more.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::digest::Digest;
 use crate::degrade::stale::entry::Entry;
-use crate::degrade::stale::index::{Index, Place, Turn, Wish};
+use crate::degrade::stale::index::{Index, Place, Refusal, Turn, Wish};
 use crate::degrade::stale::vary::Vary;
 use crate::host::{Expected, Host, HostError, Written};
 use crate::monitor::trouble::Trouble;
@@ -44,6 +44,21 @@ pub(super) struct Whose<'a> {
     pub(super) vary: &'a Vary,
     /// Where it goes.
     pub(super) address: Mark,
+    /// How often this worker was asked for the answer lately, this time included.
+    pub(super) frequency: u8,
+    /// What of that is new since this worker looked at the index for it last.
+    pub(super) untold: u8,
+}
+
+/// What came of the wish for a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// The slot is the asker's.
+    Reserved(Reserved),
+    /// None is needed: there is a young answer to the same request, or one is on its way.
+    Known,
+    /// None is to be had.
+    Refused(Refusal),
 }
 
 /// A slot that is kept for an answer on its way.
@@ -56,8 +71,8 @@ pub(super) struct Reserved {
 }
 
 impl Slots {
-    /// Reserves a slot for at most `size` bytes; `None` if none is needed or to be had. Three calls of the proxy; three more
-    /// per slot that must be emptied for it, and two more per round of that.
+    /// Reserves a slot for at most `size` bytes. Three calls of the proxy; three more per slot that must be emptied for it, and two more
+    /// per round of that. One if none is to be had; one or two if none is needed.
     ///
     /// # Errors
     ///
@@ -69,24 +84,22 @@ impl Slots {
         whose: Whose<'_>,
         size: u32,
         now: Timestamp,
-    ) -> Result<Option<Reserved>, HostError> {
+    ) -> Result<Asked, HostError> {
         let Self { max_bytes, max_age, rewrite_after, .. } = *self;
-        let Whose { variant, address, vary } = whose;
-        let wish = Wish { variant, address, vary, size, max_bytes, max_age, rewrite_after, now };
+        let Whose { variant, address, vary, frequency, untold } = whose;
+        let wish = Wish { variant, address, vary, size, frequency, untold, max_bytes, max_age, rewrite_after, now };
         let mut emptied = Vec::new();
         for _ in 0..ROUNDS {
-            match self.ask(host, trouble, &wish, &emptied)? {
-                Asked::Reserved(reserved) => return Ok(Some(reserved)),
-                Asked::Refused => return Ok(None),
-                Asked::Dead(turns) => {
-                    for turn in &turns {
-                        self.empty(host, trouble, *turn)?;
-                    }
-                    emptied = turns;
-                }
+            let (asked, dead) = self.ask(host, trouble, &wish, &emptied)?;
+            if dead.is_empty() {
+                return Ok(asked);
             }
+            for turn in &dead {
+                self.empty(host, trouble, *turn)?;
+            }
+            emptied = dead;
         }
-        Ok(None)
+        Ok(Asked::Refused(Refusal::Busy))
     }
 
     /// Writes the answer into its slot. Returns `false` if the slot was taken away meanwhile. Three calls of the proxy.
@@ -190,7 +203,14 @@ impl Slots {
         Ok(None)
     }
 
-    fn ask(&self, host: &dyn Host, trouble: &Trouble, wish: &Wish<'_>, emptied: &[Turn]) -> Result<Asked, HostError> {
+    /// What the index says to the wish, and the slots to be emptied before it is asked again.
+    fn ask(
+        &self,
+        host: &dyn Host,
+        trouble: &Trouble,
+        wish: &Wish<'_>,
+        emptied: &[Turn],
+    ) -> Result<(Asked, Vec<Turn>), HostError> {
         record::update(host, trouble, INDEX, &self.index_key(), |bytes| {
             let mut index = match bytes.as_slice() {
                 [] => Index::empty(wish.now),
@@ -199,22 +219,27 @@ impl Slots {
                     Index::unknown(self.max_bytes, wish.now)
                 }),
             };
-            let asked = match index.reserve(wish, emptied) {
+            let place = index.reserve(wish, emptied);
+            let is_same = matches!(place, Place::Known | Place::Refused(_)) && emptied.is_empty();
+            let answer = match place {
                 // Read while the slot is free by an index that is not changed until it says otherwise: nobody who had it
                 // before can write this version.
                 Place::Reserved(turn) => match host.shared_get(&self.slot_key(turn.slot)) {
-                    Ok(record) => Asked::Reserved(Reserved {
-                        turn,
-                        expected: record.map_or(Expected::Absent, |record| Expected::Unchanged(record.version)),
-                    }),
+                    Ok(record) => {
+                        let expected = record.map_or(Expected::Absent, |record| Expected::Unchanged(record.version));
+                        (Asked::Reserved(Reserved { turn, expected }), Vec::new())
+                    }
                     Err(error) => return Step::Keep(Err(error)),
                 },
-                Place::Dead(turns) => Asked::Dead(turns),
-                Place::Known | Place::Full if emptied.is_empty() => return Step::Keep(Ok(Asked::Refused)),
-                Place::Known | Place::Full => Asked::Refused,
+                Place::Dead(turns) => (Asked::Refused(Refusal::Busy), turns),
+                Place::Known | Place::Raised => (Asked::Known, Vec::new()),
+                Place::Refused(refusal) => (Asked::Refused(refusal), Vec::new()),
             };
+            if is_same {
+                return Step::Keep(Ok(answer));
+            }
             index.encode(bytes);
-            Step::Write(Ok(asked))
+            Step::Write(Ok(answer))
         })?
     }
 
@@ -252,10 +277,4 @@ impl Slots {
     fn slot_key(&self, slot: usize) -> String {
         format!("{}{slot}", self.prefix)
     }
-}
-
-enum Asked {
-    Reserved(Reserved),
-    Refused,
-    Dead(Vec<Turn>),
 }
