@@ -7,7 +7,7 @@ use super::Edits;
 use super::ticket::{Due, Guard, Haste, Interest, Retry, Service, Ticket, Upload};
 use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::breaker::watched;
-use crate::filter::{Filter, Plan, first_allowing};
+use crate::filter::{Filter, Plan, Section, first_allowing};
 use crate::host::Host;
 use crate::limit;
 use crate::limit::reservation::Wait;
@@ -18,6 +18,7 @@ use crate::retry::deadline::{DeadlineRule, Reach};
 use crate::retry::policy::{Eligibility, Time};
 use crate::retry::usual::Room;
 use crate::retry::{router, stream};
+use crate::sorted::Merged;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -46,24 +47,24 @@ impl Filter {
         edits: &mut Edits<'f>,
     ) -> Result<Wait, Refused> {
         let Asker { host, worker, request, now, .. } = *asker;
-        let guarded = !plan.switches.is_empty() || !plan.breakers.is_empty();
+        let guarded = !plan.of(Section::Switches).is_empty() || !plan.of(Section::Breakers).is_empty();
         // A preflight is not what it asks for.
         let guarded = guarded && !request.is_preflight();
         if guarded && let Some(switch) = self.switch_that_gives_up(plan, request) {
             return Err(Refused::Switch(switch));
         }
-        let breakers: &[usize] = if guarded { &plan.breakers } else { &[] };
+        let breakers = if guarded { plan.of(Section::Breakers) } else { Merged::default() };
         let breaker = first_allowing(breakers, &self.breakers, |it| &it.spec().selection, request);
         if let Some((index, breaker)) = breaker {
             breaker.peek(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
             ticket.breaker = Guard::Ahead(index);
         }
         let patience = self.check_time(plan, asker, ticket, edits)?;
-        let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(|refusal| {
+        let wait = ticket.taken.take(&self.limits, plan.of(Section::Limits), asker, patience).map_err(|refusal| {
             give_back_trial(plan, ticket);
             Refused::Limit(refusal)
         })?;
-        if breaker.is_some() || !plan.on_failure.is_empty() {
+        if breaker.is_some() || !plan.of(Section::OnFailure).is_empty() {
             let own = breaker.and_then(|(index, _)| self.breaker_fallback(index));
             ticket.memory = Some(Box::new(self.remember(plan, asker, own)));
         }
@@ -86,8 +87,8 @@ impl Filter {
         let Some(usual_time) = &plan.usual_time else {
             return Ok(None);
         };
-        let deadline = first_allowing(&plan.deadlines, &self.deadlines, |it| &it.selection, request);
-        let retry = first_allowing(&plan.retries, &self.retries, |it| &it.spec().selection, request);
+        let deadline = first_allowing(plan.of(Section::Deadlines), &self.deadlines, |it| &it.selection, request);
+        let retry = first_allowing(plan.of(Section::Retries), &self.retries, |it| &it.spec().selection, request);
         if deadline.is_none() && retry.is_none() {
             return Ok(None);
         }
@@ -228,7 +229,7 @@ impl Filter {
 
     /// The index of the first switch that is on and gives up the request.
     pub(super) fn switch_that_gives_up(&self, plan: &Plan, request: &Request<'_>) -> Option<usize> {
-        let mut switches = plan.switches.iter().filter_map(|index| Some((*index, self.switches.get(*index)?)));
+        let mut switches = plan.of(Section::Switches).filter_map(|index| Some((index, self.switches.get(index)?)));
         switches.find(|(_, switch)| switch.gives_up(request)).map(|(index, _)| index)
     }
 }
