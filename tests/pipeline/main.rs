@@ -12,6 +12,8 @@ mod fallbacks;
 mod foretold;
 mod hostcalls;
 mod in_use;
+#[cfg(not(target_arch = "wasm32"))]
+mod large;
 mod limits;
 mod retries;
 mod several;
