@@ -37,7 +37,7 @@ pub(super) enum Literal {
 
 impl Literals {
     /// Files numbers.
-    pub(super) fn new(filed: impl IntoIterator<Item = (Literal, usize)>) -> Self {
+    pub(super) fn new(filed: Vec<(Literal, usize)>) -> Self {
         // A heap sorts thousands as fast as any, and is the smallest way to do it.
         let places = filed.into_iter().map(|(literal, number)| match literal {
             Literal::Whole(text) => (text, number, true),

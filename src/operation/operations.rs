@@ -4,7 +4,6 @@ use smallvec::SmallVec;
 
 use super::literals::{Literal, Literals};
 use super::path::{Parameters, without_parameters};
-use super::pattern::{PathPattern, Pattern};
 use super::request::Request;
 use super::walk::{Paths, Reach};
 use super::{Matcher, Operation};
@@ -49,26 +48,39 @@ const FEW: usize = 4;
 
 impl File {
     fn of(operation: &Operation) -> Self {
-        let ways = [Self::Path, Self::End, Self::Host].into_iter();
-        ways.into_iter().find(|it| it.texts(&operation.matcher).is_some()).unwrap_or(Self::None)
+        let mut ways = [Self::Path, Self::End, Self::Host].into_iter();
+        ways.find(|it| it.texts(&operation.matcher).is_some()).unwrap_or(Self::None)
     }
 
     /// The texts that it is filed under; `None` if there are requests that have none of them.
     fn texts(self, matcher: &Matcher) -> Option<Vec<Literal>> {
-        let texts: Vec<Literal> = match self {
-            Self::Path => matcher.paths.iter().map(PathPattern::literal).collect::<Option<_>>()?,
-            Self::End => matcher.paths.iter().map(PathPattern::reversed_end).collect::<Option<_>>()?,
-            Self::Host => matcher.hosts.iter().map(Pattern::reversed_literal).collect::<Option<_>>()?,
-            Self::None => return None,
-        };
+        let mut texts = Vec::new();
+        match self {
+            Self::Path | Self::End => {
+                for path in &matcher.paths {
+                    texts.push(if self == Self::Path { path.literal() } else { path.reversed_end() }?);
+                }
+            }
+            Self::Host => {
+                for host in &matcher.hosts {
+                    texts.push(host.reversed_literal()?);
+                }
+            }
+            Self::None => {}
+        }
         (!texts.is_empty()).then_some(texts)
     }
 
     /// Files the operations that are to be filed here.
     fn index(self, list: &[Operation], files: &[Self]) -> Literals {
-        let here = list.iter().zip(files).enumerate().filter(|(_, (_, file))| **file == self);
-        let texts = here.filter_map(|(index, (it, _))| Some((index, self.texts(&it.matcher)?)));
-        Literals::new(texts.flat_map(|(index, texts)| texts.into_iter().map(move |it| (it, index))))
+        let mut filed = Vec::new();
+        for (index, (operation, file)) in list.iter().zip(files).enumerate() {
+            if *file == self {
+                let texts = self.texts(&operation.matcher).unwrap_or_default();
+                filed.extend(texts.into_iter().map(|it| (it, index)));
+            }
+        }
+        Literals::new(filed)
     }
 
     /// Among how many it is filed here, where most are.

@@ -84,12 +84,25 @@ impl<'p> Walked<'p> {
             if !self.path.starts_with(b"/") {
                 return Ends::default();
             }
-            let behind = |(place, byte): (usize, &u8)| (*byte == b'/').then_some(place.saturating_add(1));
-            let bytes = || self.relative().iter().enumerate();
-            Ends {
-                first: std::iter::once(0).chain(bytes().filter_map(behind)).take(self.reach.first).collect(),
-                last: bytes().rev().filter_map(behind).chain([0]).take(self.reach.last).collect(),
+            let mut ends = Ends::default();
+            // The first byte is a `/` too: the first segment begins behind it.
+            for (place, byte) in self.path.iter().enumerate() {
+                if self.reach.first <= ends.first.len() {
+                    break;
+                }
+                if *byte == b'/' {
+                    ends.first.push(place);
+                }
             }
+            for (place, byte) in self.path.iter().enumerate().rev() {
+                if self.reach.last <= ends.last.len() {
+                    break;
+                }
+                if *byte == b'/' {
+                    ends.last.push(place);
+                }
+            }
+            ends
         })
     }
 }

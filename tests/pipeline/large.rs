@@ -19,8 +19,7 @@ fn document(size: usize, selection: &dyn Fn(usize) -> String) -> String {
         .map(|n| format!(r#"{{"name": "o{n}", "tier": "P{}", "match": {{"paths": ["/o{n}/{{*}}"]}}}}"#, n % 4))
         .collect();
     let bucket = r#""token_bucket": {"max_tokens": 100, "tokens_per_fill": 100, "fill_interval": "1s"}"#;
-    let limits: Vec<String> =
-        (0..size).map(|n| format!(r#"{{"name": "l{n}", {}{bucket}}}"#, selection(n))).collect();
+    let limits: Vec<String> = (0..size).map(|n| format!(r#"{{"name": "l{n}", {}{bucket}}}"#, selection(n))).collect();
     format!(r#"{{"operations": [{}], "limits": [{}]}}"#, operations.join(","), limits.join(","))
 }
 
@@ -69,11 +68,8 @@ fn limits_by_tier_and_by_name_are_asked_in_one_order() {
     let ways = [r#""tiers": ["P1", "P2"]"#, r#""operations": ["a"]"#, r#""methods": ["GET"]"#];
     for first in ways {
         for second in ways {
-            let limits = [
-                limit("shadow", &format!(r#""enforced": false, {first}"#)),
-                limit("one", second),
-                limit("two", first),
-            ];
+            let limits =
+                [limit("shadow", &format!(r#""enforced": false, {first}"#)), limit("one", second), limit("two", first)];
             let operations = r#"[{"name": "a", "match": {"paths": ["/a"]}}]"#;
             let document = format!(r#"{{"operations": {operations}, "limits": [{}]}}"#, limits.join(","));
             let sidecar = Sidecar::new(&document);
