@@ -67,10 +67,10 @@ impl Filed {
     }
 
     /// Files policies of one section, in their order, with what each takes for a failure.
-    pub(super) fn file<'p>(
+    pub(super) fn file(
         &mut self,
         section: Section,
-        policies: &mut dyn Iterator<Item = (&'p Selection, Option<Failures>)>,
+        policies: &mut dyn Iterator<Item = (&Selection, Option<Failures>)>,
     ) {
         for (index, (selection, failures)) in policies.enumerate() {
             match &selection.operations {

@@ -4,7 +4,6 @@
 //! hundred would cost more than the request does otherwise. No template looks further into a path than it has segments, so
 //! the beginnings of that many, from both ends, are all that any needs.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use smallvec::SmallVec;
@@ -116,13 +115,11 @@ pub(super) struct Paths<'p> {
 }
 
 impl<'p> Paths<'p> {
-    /// The path as it was sent, and what [`without_parameters`](super::path::without_parameters) makes of it.
-    pub(super) fn new(sent: &'p [u8], cut: &'p Cow<'_, [u8]>, reach: Reach) -> Self {
-        let cut = match cut {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(cut) => Some(Walked::new(cut, reach)),
-        };
-        Self { sent: Walked::new(sent, reach), cut }
+    /// The path as it was sent, and what [`without_parameters`](super::path::without_parameters) makes of it, which is
+    /// shorter unless it has none.
+    pub(super) fn new(sent: &'p [u8], cut: &'p [u8], reach: Reach) -> Self {
+        let has_parameters = cut.len() < sent.len();
+        Self { sent: Walked::new(sent, reach), cut: has_parameters.then(|| Walked::new(cut, reach)) }
     }
 
     /// The path as this treatment of path parameters leaves it.
