@@ -34,7 +34,7 @@ async fn first_answer(turn: &Turn, policy: &Value) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_operations_and_limits_are_up_in_a_second() {
+async fn five_thousand_operations_and_limits_are_up_soon() {
     let turn = Turn::alone().await;
     let empty = first_answer(&turn, &json!({})).await;
     let by_tier = policy(5_000, 5_000, &|n| json!({ "tiers": [format!("P{}", n % 4)] }));
@@ -43,7 +43,8 @@ async fn five_thousand_operations_and_limits_are_up_in_a_second() {
     for (way, policy) in [("tier", by_tier), ("name", by_name), ("all", of_all)] {
         let took = first_answer(&turn, &policy).await.saturating_sub(empty);
         println!("{way}: {took:?} beyond {empty:?}");
-        // Ten times what it takes on a machine that has nothing else to do.
-        assert!(took < Duration::from_secs(10), "{way}: {took:?} beyond {empty:?}");
+        // A busy machine slows both: an empty configuration is up in about a second on one that has nothing else to do.
+        let bound = (empty * 3).max(Duration::from_secs(1));
+        assert!(took < bound, "{way}: {took:?} beyond {empty:?}");
     }
 }
