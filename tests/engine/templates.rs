@@ -1,6 +1,12 @@
 //! Path templates: what they match, by a naive model, and what many of them cost on a long path.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and times work by the clock"
+)]
 
 use outrigger::config::Config;
 use outrigger::headers::Headers;

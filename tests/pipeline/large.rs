@@ -1,6 +1,12 @@
 //! What is configured in thousands is put to work in a time in proportion to it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and times work by the clock"
+)]
 
 use std::time::{Duration, Instant};
 
