@@ -2,35 +2,43 @@
 //!
 //! A [`Filter`] holds parameters, names of records and handles of metrics; state is in shared records and in the
 //! [`Worker`]. For each operation it knows the plan: which policies apply, in order. So a
-//! request costs what applies to it, however much else is configured.
+//! request costs what applies to it, however much else is configured. To make a filter costs time and memory linear in the
+//! size of the document; a [plan](plan) is made with the operation's first request.
 
-use std::cell::RefCell;
+mod plan;
+
+use std::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::config::{Config, Monitor, Outcomes};
+use crate::config::{Config, Monitor};
 use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::Switch;
-use crate::limit::rule::Limit;
-use crate::monitor::failures::Failures;
-use crate::monitor::metrics::Handle;
+use crate::limit::rule::{Limit, LimitSpec};
 use crate::monitor::names::Names;
-use crate::monitor::outcome::Outcome;
 use crate::monitor::reason::{self, Reason};
-use crate::operation::Operations;
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
-use crate::retry::policy::Decision;
+use crate::operation::{Operations, Tier};
 use crate::retry::rule::{DeadlineSpec, RetryRule};
-use crate::retry::usual::UsualTime;
+use crate::sorted::Merged;
 use crate::worker::Worker;
+
+use self::plan::Filed;
+pub(crate) use self::plan::{Plan, Section};
 
 /// A configuration put to work under a scope.
 #[derive(Debug)]
 pub struct Filter {
     pub(crate) operations: Operations,
-    pub(crate) plans: Vec<Plan>,
+    /// Which policies apply to what.
+    filed: Filed,
+    /// By index of the operation: its plan, once it had a request.
+    plans: Vec<OnceCell<Box<Plan>>>,
+    /// Prefix of what is kept per operation.
+    scope: String,
+    /// Those that refuse in the order configured, then those that only count: these count only what the others admit.
     pub(crate) limits: Vec<Limit>,
     pub(crate) switches: Vec<Switch>,
     pub(crate) breakers: Vec<BreakerRule>,
@@ -42,33 +50,6 @@ pub struct Filter {
     pub(crate) expired: Reason,
     pub(crate) monitor: Monitor,
     pub(crate) names: Names,
-}
-
-/// What happens to requests of one operation: indices of the policies that apply to it, in order.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) switches: Vec<usize>,
-    /// Those that only count.
-    pub(crate) shadow_switches: Vec<usize>,
-    pub(crate) breakers: Vec<usize>,
-    /// Those that only count.
-    pub(crate) shadow_breakers: Vec<usize>,
-    /// Those that refuse in the order configured, then those that only count.
-    pub(crate) limits: Vec<usize>,
-    pub(crate) on_failure: Vec<usize>,
-    pub(crate) retries: Vec<usize>,
-    pub(crate) deadlines: Vec<usize>,
-    /// Why an answer was replaced.
-    pub(crate) failure: Reason,
-    /// How long its requests take, where it matters: where there are retries or deadlines.
-    pub(crate) usual_time: Option<Rc<RefCell<UsualTime>>>,
-    /// The statuses that are a failure to anybody who hears of them.
-    pub(crate) failures: Failures,
-    /// Of which responses the status is read, whatever the rules for deadlines and retries want to know.
-    pub(crate) outcomes: Outcomes,
-    pub(crate) requests: [Handle; Outcome::COUNT],
-    pub(crate) retried: [Handle; Decision::COUNT],
-    pub(crate) duration: Handle,
 }
 
 impl Filter {
@@ -87,14 +68,17 @@ impl Filter {
     /// Puts a configuration to work in a worker, at once or when its first request comes. `default_scope` as above.
     pub fn new(config: &Config, default_scope: &str, worker: &Worker) -> Self {
         let scope = config.scope.as_deref().unwrap_or(default_scope);
+        let names = Names::of(config.scope.as_deref());
+        let limits: Vec<&LimitSpec> = in_turn(&config.limits).collect();
         let on_failure = config.on_failure.iter().cloned().enumerate();
         let retries = config.retries.iter().cloned().enumerate();
-        let names = Names::of(config.scope.as_deref());
-        let plan = |operation| Plan::new(operation, config, scope, worker);
+        let mut plans = Vec::new();
+        plans.resize_with(config.operations.len(), OnceCell::new);
         Self {
-            plans: (0..config.operations.len()).map(plan).collect(),
+            filed: file(config, &limits),
+            plans,
             operations: Operations::new(config.operations.clone()),
-            limits: config.limits.iter().map(|spec| Limit::new(spec.clone(), scope, &names, worker)).collect(),
+            limits: limits.into_iter().map(|spec| Limit::new(spec.clone(), scope, &names, worker)).collect(),
             switches: config.switches.iter().cloned().map(|spec| Switch::new(spec, &names)).collect(),
             breakers: config
                 .breakers
@@ -107,93 +91,64 @@ impl Filter {
             fallbacks: config.fallbacks.clone(),
             expired: Reason::plain(reason::DEADLINE, &names),
             monitor: config.monitor,
+            scope: scope.to_owned(),
             names,
         }
     }
-}
 
-impl Plan {
-    fn new(operation: usize, config: &Config, scope: &str, worker: &Worker) -> Self {
-        let name = config.operations.get(operation).map_or("", |it| &it.name);
-        let is_enforced = |index: &usize| config.limits.get(*index).is_some_and(|spec| spec.enforced);
-        let limits = including(operation, &config.limits, |spec| &spec.selection);
-        // Shadow limits count only what the others admit.
-        let (mut limits, mut shadow): (Vec<_>, Vec<_>) = limits.into_iter().partition(is_enforced);
-        limits.append(&mut shadow);
-        let on_failure = including(operation, &config.on_failure, |spec| &spec.selection);
-        let switches = including(operation, &config.switches, |spec| &spec.selection);
-        let breakers = including(operation, &config.breakers, |spec| &spec.selection);
-        let retries = including(operation, &config.retries, |spec| &spec.selection);
-        let deadlines = including(operation, &config.deadlines, |spec| &spec.selection);
-        let timed = !retries.is_empty() || !deadlines.is_empty();
-        let guarded = !on_failure.is_empty() || !breakers.is_empty();
-        let lists = named(&breakers, &config.breakers, |spec| spec.failures)
-            .chain(named(&on_failure, &config.on_failure, |spec| spec.failures))
-            .chain(named(&retries, &config.retries, |spec| spec.failures));
-        let failures = lists.fold(Failures::default(), |all, more| all.or(&more));
-        let is_enforced = |index: &usize| config.switches.get(*index).is_some_and(|spec| spec.enforced);
-        let (switches, shadow_switches) = switches.into_iter().partition(is_enforced);
-        let is_enforced = |index: &usize| config.breakers.get(*index).is_some_and(|spec| spec.enforced);
-        let (breakers, shadow_breakers) = breakers.into_iter().partition(is_enforced);
-        Self {
-            switches,
-            shadow_switches,
-            breakers,
-            shadow_breakers,
-            limits,
-            on_failure,
-            retries,
-            deadlines,
-            failure: Reason::new("failure", name, &Names::of(config.scope.as_deref())),
-            usual_time: timed.then(|| worker.usual_times.of(&format!("{scope}/{name}"))),
-            failures,
-            outcomes: if guarded { Outcomes::All } else { config.monitor.outcomes },
-            requests: Default::default(),
-            retried: Default::default(),
-            duration: Handle::default(),
-        }
+    /// The plan of the operation with this index.
+    pub(crate) fn plan(&self, operation: usize, worker: &Worker) -> Option<&Plan> {
+        let plan = self.plans.get(operation)?;
+        Some(plan.get_or_init(|| Box::new(self.make_plan(operation, worker))))
+    }
+
+    #[cold]
+    fn make_plan(&self, operation: usize, worker: &Worker) -> Plan {
+        let (name, tier) = self.operations.get(operation).map_or(("", Tier::P1), |it| (&it.name, it.tier));
+        let usual_time = || worker.usual_times.of(&format!("{}/{name}", self.scope));
+        let failure = Reason::new("failure", name, &self.names);
+        Plan::new(self.filed.of(operation, tier), failure, usual_time, self.monitor.outcomes)
     }
 }
 
-impl Plan {
-    /// Whether a policy needs to know how a response begins: something may take its place, or a breaker waits for it.
-    pub(crate) fn is_guarded(&self) -> bool {
-        self.has_breakers() || !self.on_failure.is_empty()
-    }
-
-    /// Whether a breaker is to hear of the requests.
-    pub(crate) fn has_breakers(&self) -> bool {
-        !self.breakers.is_empty() || !self.shadow_breakers.is_empty()
-    }
-
-    /// Whether a switch is to see the requests.
-    pub(crate) fn has_switches(&self) -> bool {
-        !self.switches.is_empty() || !self.shadow_switches.is_empty()
-    }
+/// The limits in the order in which a request takes of them.
+fn in_turn(limits: &[LimitSpec]) -> impl Iterator<Item = &LimitSpec> {
+    limits.iter().filter(|it| it.enforced).chain(limits.iter().filter(|it| !it.enforced))
 }
 
-/// Indices of the policies whose selection includes the operation.
-fn including<T>(operation: usize, policies: &[T], selection: impl Fn(&T) -> &Selection) -> Vec<usize> {
-    let includes = |(index, policy): (usize, &T)| selection(policy).includes(operation).then_some(index);
-    policies.iter().enumerate().filter_map(includes).collect()
-}
-
-/// A property of the policies with these indices.
-fn named<'p, T, P>(
-    indices: &'p [usize],
-    policies: &'p [T],
-    property: impl Fn(&T) -> P + 'p,
-) -> impl Iterator<Item = P> + 'p {
-    indices.iter().filter_map(|index| policies.get(*index)).map(property)
+/// Files all policies by what they select.
+fn file(config: &Config, limits: &[&LimitSpec]) -> Filed {
+    let mut filed = Filed::new(config.operations.len());
+    for (index, limit) in limits.iter().enumerate() {
+        filed.file(Section::Limits, index, &limit.selection, None);
+    }
+    for (index, switch) in config.switches.iter().enumerate() {
+        let section = if switch.enforced { Section::Switches } else { Section::ShadowSwitches };
+        filed.file(section, index, &switch.selection, None);
+    }
+    for (index, breaker) in config.breakers.iter().enumerate() {
+        let section = if breaker.enforced { Section::Breakers } else { Section::ShadowBreakers };
+        filed.file(section, index, &breaker.selection, Some(breaker.failures));
+    }
+    for (index, rule) in config.on_failure.iter().enumerate() {
+        filed.file(Section::OnFailure, index, &rule.selection, Some(rule.failures));
+    }
+    for (index, rule) in config.retries.iter().enumerate() {
+        filed.file(Section::Retries, index, &rule.selection, Some(rule.failures));
+    }
+    for (index, rule) in config.deadlines.iter().enumerate() {
+        filed.file(Section::Deadlines, index, &rule.selection, None);
+    }
+    filed
 }
 
 /// The first of the policies with these indices that applies to the request, of which they include the operation.
 pub(crate) fn first_allowing<'p, T>(
-    indices: &[usize],
+    indices: Merged<'_>,
     policies: &'p [T],
     selection: impl Fn(&T) -> &Selection,
     request: &Request<'_>,
 ) -> Option<(usize, &'p T)> {
-    let candidates = indices.iter().filter_map(|index| Some((*index, policies.get(*index)?)));
-    candidates.into_iter().find(|(_, policy)| selection(policy).allows(request))
+    let mut candidates = indices.filter_map(|index| Some((index, policies.get(index)?)));
+    candidates.find(|(_, policy)| selection(policy).allows(request))
 }

@@ -11,11 +11,13 @@ pub mod path;
 pub mod pattern;
 pub mod request;
 pub mod selection;
+mod walk;
 
 pub use operations::Operations;
 
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::request::Request;
+use crate::operation::walk::{Paths, Reach};
 
 /// Name of the operation of requests that no other matches. Reserved.
 pub const OTHER: &str = "other";
@@ -80,10 +82,10 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Whether the request meets all conditions.
-    pub fn matches(&self, request: &Request<'_>) -> bool {
+    /// Whether the request, with these paths, meets all conditions.
+    fn meets(&self, request: &Request<'_>, paths: &Paths<'_>) -> bool {
         any_or_empty(&self.methods, |method| request.has_method(method))
-            && self.matches_path(request)
+            && any_or_empty(&self.paths, |pattern| pattern.matches_walked(paths.of(self.path_parameters)))
             && any_or_empty(&self.hosts, |host| !request.host.is_empty() && host.matches_ignoring_case(request.host))
             && self.headers.iter().all(|header| header.matches(request))
     }
@@ -101,12 +103,9 @@ impl Matcher {
                 .all(|one| other.headers.iter().any(|it| one.name == it.name && one.value.covers(&it.value)))
     }
 
-    fn matches_path(&self, request: &Request<'_>) -> bool {
-        if self.paths.is_empty() {
-            return true;
-        }
-        let path = request.path(self.path_parameters);
-        self.paths.iter().any(|pattern| pattern.matches(&path))
+    /// How far its templates look into a path.
+    fn reach(&self) -> Reach {
+        self.paths.iter().fold(Reach::default(), |all, it| all.or(it.reach()))
     }
 }
 

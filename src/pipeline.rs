@@ -95,7 +95,7 @@ impl Filter {
         let operation = classify(&self.operations, &request);
         let request = Request { path_parameters: self.operations.path_parameters(operation), ..request };
         let mut ticket = Ticket::new(operation, &request, now);
-        let Some(plan) = self.plans.get(operation) else {
+        let Some(plan) = self.plan(operation, worker) else {
             return (Decision::Forward(edits(&request)), ticket);
         };
         if self.operations.look_at_paths()
@@ -134,7 +134,7 @@ impl Filter {
     /// reply.
     pub fn resume(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Decision<'_> {
         let mut edits = Edits::default();
-        let (Client::Held(limit), Some(plan)) = (ticket.client, self.plans.get(ticket.operation)) else {
+        let (Client::Held(limit), Some(plan)) = (ticket.client, self.plan(ticket.operation, worker)) else {
             return Decision::Forward(edits);
         };
         let now = host.now();
@@ -174,7 +174,7 @@ impl Filter {
     /// Ends a request whose time is over, if it is still [due](Ticket::due). There is a reply to be sent; where the answer has
     /// begun, the proxy breaks it off instead.
     pub fn expire(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> Option<Reply> {
-        let (Some(_), Some(plan)) = (ticket.due(), self.plans.get(ticket.operation)) else {
+        let (Some(_), Some(plan)) = (ticket.due(), self.plan(ticket.operation, worker)) else {
             return None;
         };
         let now = host.now();
@@ -199,7 +199,7 @@ impl Filter {
     /// Takes note of a response when its headers are there, which end it or not, and says what becomes of it; the filter's own replies
     /// count already and pass.
     pub fn on_response(&self, host: &dyn Host, worker: &Worker, end: End, ticket: &mut Ticket) -> Answer {
-        let (true, Some(plan)) = (ticket.is_open(), self.plans.get(ticket.operation)) else {
+        let (true, Some(plan)) = (ticket.is_open(), self.plan(ticket.operation, worker)) else {
             return Answer::Pass(FieldEdits::default());
         };
         ticket.end = ResponseEnd::Open;
@@ -260,14 +260,14 @@ impl Filter {
         if let Some(capture) = ticket.capture.take() {
             capture.finish(host, worker, host.now());
         }
-        if let Some(plan) = self.plans.get(ticket.operation) {
+        if let Some(plan) = self.plan(ticket.operation, worker) {
             grpc_outcome(host, worker, plan, ticket);
         }
     }
 
     /// Settles what the request held. Its stream has ended.
     pub fn on_done(&self, host: &dyn Host, worker: &Worker, mut ticket: Ticket) {
-        let Some(plan) = self.plans.get(ticket.operation) else {
+        let Some(plan) = self.plan(ticket.operation, worker) else {
             return;
         };
         let now = host.now();

@@ -28,7 +28,7 @@ use crate::limit::window::Window;
 use crate::monitor::failures::{Failures, NamesNone, Term};
 use crate::operation::path::Parameters;
 use crate::operation::pattern::{PathPattern, Pattern};
-use crate::operation::selection::Selection;
+use crate::operation::selection::{Selected, Selection, Tiers};
 use crate::operation::{HeaderMatcher, Matcher, OTHER, Operation, Tier};
 use crate::sorted;
 
@@ -264,21 +264,17 @@ fn limits(given: Vec<document::Limit>, known: &Known<'_>) -> Result<Vec<LimitSpe
     Ok(limits)
 }
 
-/// Indices of the operations that a policy applies to.
+/// The operations that a policy applies to.
 fn select(
     by_name: Option<NonEmpty<String>>,
     by_tier: Option<NonEmpty<document::Tier>>,
     operations: &[Operation],
     path: &str,
-) -> Result<Vec<usize>, ConfigError> {
+) -> Result<Selected, ConfigError> {
     match (by_name, by_tier) {
         (Some(_), Some(_)) => Err(ConfigError::at(path, "must not have both operations and tiers")),
-        (None, None) => Ok((0..operations.len()).collect()),
-        (None, Some(tiers)) => {
-            let wanted: Vec<Tier> = tiers.0.into_iter().map(tier).collect();
-            let of_tier = |(index, operation): (usize, &Operation)| wanted.contains(&operation.tier).then_some(index);
-            Ok(operations.iter().enumerate().filter_map(of_tier).collect())
-        }
+        (None, None) => Ok(Selected::OfTiers(Tiers::ALL)),
+        (None, Some(tiers)) => Ok(Selected::OfTiers(Tiers::of(tiers.0.into_iter().map(tier)))),
         (Some(names), None) => {
             let mut selected = Vec::new();
             for (entry, name) in names.0.iter().enumerate() {
@@ -288,7 +284,7 @@ fn select(
                 };
                 sorted::insert(&mut selected, index);
             }
-            Ok(selected)
+            Ok(Selected::Named(selected))
         }
     }
 }

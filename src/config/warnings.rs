@@ -8,6 +8,7 @@ use super::{Config, Placement, RateLimitHeaders};
 use crate::degrade::stale::IgnoredCookies;
 use crate::limit::client_ip::ClientIp;
 use crate::limit::key::KeyPart;
+use crate::operation::Tier;
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::selection::Selection;
 
@@ -140,7 +141,7 @@ impl Finder<'_> {
 
     /// Why no request gets to a policy behind the `earlier` ones of its list.
     fn unreached(&self, selection: &Selection, acts: Acts, earlier: &[&Selection]) -> Option<&'static str> {
-        if selection.operations.is_empty() {
+        if selection.among(&self.config.operations).next().is_none() {
             return Some("no operation is of its tiers");
         }
         if self.live(selection).next().is_none() {
@@ -149,7 +150,7 @@ impl Finder<'_> {
         if !self.reaches(selection, &|_, methods| methods.is_none_or(|it| !it.is_empty())) {
             return Some("its operations have none of its methods");
         }
-        let left = acts == Acts::All || self.reaches(selection, &|operation, it| is_left(earlier, operation, it));
+        let left = acts == Acts::All || self.reaches(selection, &|operation, it| self.is_left(earlier, operation, it));
         (!left).then_some("earlier entries of the list take them all")
     }
 
@@ -225,7 +226,7 @@ impl Finder<'_> {
     /// The operations of the selection that have requests.
     fn live<'s>(&'s self, selection: &'s Selection) -> impl Iterator<Item = usize> + 's {
         let hidden = |index: &usize| self.hidden.get(*index).copied().unwrap_or(false);
-        selection.operations.iter().copied().filter(move |index| !hidden(index))
+        selection.among(&self.config.operations).filter(move |index| !hidden(index))
     }
 
     /// The methods that the operation's requests can have and the selection has; `None` for any.
@@ -238,17 +239,18 @@ impl Finder<'_> {
         let both = narrow.iter().map(String::as_str).filter(|it| wide.is_empty() || includes(wide, it));
         Some(both.collect())
     }
-}
 
-/// Whether the earlier policies leave a request of the operation with one of the methods.
-fn is_left(earlier: &[&Selection], operation: usize, methods: Option<&[&str]>) -> bool {
-    let taken = |method: Option<&str>| {
-        let mut before = earlier.iter().filter(|it| it.includes(operation));
-        before.any(|it| it.methods.is_empty() || method.is_some_and(|method| includes(&it.methods, method)))
-    };
-    match methods {
-        None => !taken(None),
-        Some(methods) => methods.iter().any(|method| !taken(Some(method))),
+    /// Whether the earlier policies leave a request of the operation with one of the methods.
+    fn is_left(&self, earlier: &[&Selection], operation: usize, methods: Option<&[&str]>) -> bool {
+        let tier = self.config.operations.get(operation).map_or(Tier::P1, |it| it.tier);
+        let taken = |method: Option<&str>| {
+            let mut before = earlier.iter().filter(|it| it.includes(operation, tier));
+            before.any(|it| it.methods.is_empty() || method.is_some_and(|method| includes(&it.methods, method)))
+        };
+        match methods {
+            None => !taken(None),
+            Some(methods) => methods.iter().any(|method| !taken(Some(method))),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One configuration in one worker, and the filter that it becomes on the first request.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use super::abi;
@@ -12,7 +12,7 @@ use super::timer::Timer;
 use crate::config::{Config, Placement, Warning};
 use crate::filter::Filter;
 use crate::host::{Direction, Host, HostError};
-use crate::monitor::foretold;
+use crate::monitor::foretold::{self, Foretold};
 use crate::monitor::notice;
 use crate::monitor::tenancy::Tenancy;
 use crate::time::Timestamp;
@@ -30,8 +30,8 @@ pub(super) struct Installed {
     worker: Rc<Worker>,
     timer: Timer,
     queue: Queue,
-    /// Whether the counters that alerts are about were defined.
-    foretold: Cell<bool>,
+    /// The counters that alerts are about and that were not defined yet; made by the first tick.
+    foretold: RefCell<Option<Foretold>>,
 }
 
 impl Installed {
@@ -166,9 +166,7 @@ impl Installed {
                 filter.on_tick(&host, &self.worker);
             }
             let now = host.now();
-            if !self.foretold.replace(true) {
-                self.report(foretold::define(&host, &self.worker.metrics, &self.config));
-            }
+            self.foretell(now);
             if let Some(wait) = self.worker.in_use.show(&host, &self.worker, now) {
                 self.timer.wake_at(now.saturating_add(wait));
             }
@@ -179,6 +177,21 @@ impl Installed {
                 self.timer.wake_at(due);
             }
         });
+    }
+
+    /// Defines some of the counters that alerts are about, and asks to be called again while there are more.
+    fn foretell(&self, now: Timestamp) {
+        let Ok(mut foretold) = self.foretold.try_borrow_mut() else {
+            return;
+        };
+        let foretold = foretold.get_or_insert_with(|| Foretold::of(&self.config));
+        if foretold.is_done() {
+            return;
+        }
+        self.report(foretold.define(&self.host(), &self.worker.metrics));
+        if !foretold.is_done() {
+            self.timer.wake_at(now.saturating_add(foretold::PAUSE));
+        }
     }
 
     /// Lets a held request go on, or has it or one whose time is over answered. Its stream is made the current one first: an answer

@@ -11,6 +11,7 @@ use crate::limit::rule::{Asker, Debit, Limit, Verdict};
 use crate::limit::waiting::Queue;
 use crate::retry::deadline;
 use crate::shared::meter::Denial;
+use crate::sorted::Merged;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -69,12 +70,12 @@ impl Reservation {
     pub fn take(
         &mut self,
         limits: &[Limit],
-        indices: &[usize],
+        indices: Merged<'_>,
         asker: &Asker<'_>,
         patience: Option<Duration>,
     ) -> Result<Wait, Refusal> {
         let mut wait = Wait::default();
-        let applicable = indices.iter().filter_map(|index| Some((*index, limits.get(*index)?)));
+        let applicable = indices.filter_map(|index| Some((index, limits.get(index)?)));
         let mut applicable = applicable.filter(|(_, limit)| limit.spec().selection.allows(asker.request));
         while let Some((index, limit)) = applicable.next() {
             if !limit.spec().enforced {

@@ -1,6 +1,7 @@
 //! Patterns for hosts, paths and header values, spelled as in Istio's `AuthorizationPolicy`.
 
 use super::literals::Literal;
+use super::walk::{Reach, Walked};
 
 /// A string pattern: `exact`, `prefix*`, `*suffix`, or `*` for anything that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,9 +151,26 @@ impl PathPattern {
 
     /// Whether the path (without query) matches.
     pub fn matches(&self, path: &[u8]) -> bool {
+        self.matches_walked(&Walked::new(path, self.reach()))
+    }
+
+    /// Whether the path matches, which was walked as far as the pattern [reaches](PathPattern::reach). Looks at no more bytes
+    /// than the pattern has.
+    pub(super) fn matches_walked(&self, path: &Walked<'_>) -> bool {
         match self {
-            Self::Wildcard(pattern) => !path.is_empty() && pattern.matches(path),
+            Self::Wildcard(pattern) => !path.path.is_empty() && pattern.matches(path.path),
             Self::Template(template) => template.matches(path),
+        }
+    }
+
+    /// How far it looks into a path segment by segment.
+    pub(super) fn reach(&self) -> Reach {
+        match self {
+            Self::Wildcard(_) => Reach::default(),
+            // One more than it has tells whether there are more.
+            Self::Template(it) => {
+                Reach { first: it.head.len().saturating_add(1), last: it.tail.as_ref().map_or(0, Vec::len) }
+            }
         }
     }
 
@@ -164,7 +182,7 @@ impl PathPattern {
                 Literal::Whole(path) => one.matches(&path),
                 Literal::Start(start) => one.covers(&Pattern::Prefix(start)),
             },
-            (Self::Template(one), Self::Wildcard(Pattern::Exact(path))) => one.matches(path),
+            (Self::Template(_), Self::Wildcard(Pattern::Exact(path))) => self.matches(path),
             (Self::Template(_), Self::Wildcard(_)) => false,
             (Self::Template(one), Self::Template(other)) => one == other,
         }
@@ -177,6 +195,17 @@ impl PathPattern {
             Self::Template(template) => template.literal(),
         };
         (literal != Literal::Start(b"/".into())).then_some(literal)
+    }
+
+    /// How paths that match end, read backwards; `None` if nothing is certain.
+    pub(super) fn reversed_end(&self) -> Option<Literal> {
+        let mut end: Vec<u8> = match self {
+            Self::Wildcard(Pattern::Exact(text) | Pattern::Suffix(text)) => text.clone(),
+            Self::Wildcard(Pattern::Prefix(_) | Pattern::Present) => return None,
+            Self::Template(template) => template.end(),
+        };
+        end.reverse();
+        (!end.is_empty()).then_some(Literal::Start(end))
     }
 }
 
@@ -220,20 +249,37 @@ impl Template {
         Literal::Whole(text)
     }
 
-    fn matches(&self, path: &[u8]) -> bool {
-        let Some(relative) = path.strip_prefix(b"/") else {
-            return false;
-        };
-        let mut segments = relative.split(|byte| *byte == b'/');
-        for wanted in &self.head {
-            if !segments.next().is_some_and(|segment| wanted.matches(segment)) {
-                return false;
+    /// What follows its last operator.
+    fn end(&self) -> Vec<u8> {
+        let segments = self.tail.as_ref().unwrap_or(&self.head);
+        let literals = segments.iter().rposition(|it| *it == Segment::Any).map_or(0, |any| any.saturating_add(1));
+        let mut text = Vec::new();
+        for segment in segments.iter().skip(literals) {
+            if let Segment::Literal(segment) = segment {
+                text.push(b'/');
+                text.extend_from_slice(segment);
             }
         }
-        match &self.tail {
-            None => segments.next().is_none(),
-            Some(tail) => ends_with(segments, tail),
+        text
+    }
+
+    /// The head and the tail are compared where they must stand, so there is nothing to be tried twice.
+    fn matches(&self, path: &Walked<'_>) -> bool {
+        let mut head = self.head.iter().enumerate();
+        if !head.all(|(number, wanted)| path.first(number).is_some_and(|it| wanted.matches(it))) {
+            return false;
         }
+        let behind = path.first_start(self.head.len());
+        let (Some(tail), Some(many)) = (&self.tail, behind) else {
+            return self.tail.is_none() && behind.is_none();
+        };
+        let is_behind_many = |last: usize| path.last_start(last).is_some_and(|start| many < start);
+        tail.len().checked_sub(1).is_none_or(is_behind_many)
+            && tail
+                .iter()
+                .rev()
+                .enumerate()
+                .all(|(number, wanted)| path.last(number).is_some_and(|it| wanted.matches(it)))
     }
 }
 
@@ -244,10 +290,4 @@ impl Segment {
             Self::Any => !segment.is_empty(),
         }
     }
-}
-
-/// Whether the segments are at least one for `{**}` and then the tail.
-fn ends_with<'a>(mut segments: impl DoubleEndedIterator<Item = &'a [u8]>, tail: &[Segment]) -> bool {
-    tail.iter().rev().all(|wanted| segments.next_back().is_some_and(|segment| wanted.matches(segment)))
-        && segments.next().is_some()
 }

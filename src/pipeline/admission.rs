@@ -7,7 +7,7 @@ use super::Edits;
 use super::ticket::{Due, Guard, Haste, Interest, Retry, Service, Ticket, Upload};
 use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::breaker::watched;
-use crate::filter::{Filter, Plan, first_allowing};
+use crate::filter::{Filter, Plan, Section, first_allowing};
 use crate::host::Host;
 use crate::limit;
 use crate::limit::reservation::Wait;
@@ -18,6 +18,7 @@ use crate::retry::deadline::{DeadlineRule, Reach};
 use crate::retry::policy::{Eligibility, Time};
 use crate::retry::usual::Room;
 use crate::retry::{router, stream};
+use crate::sorted::Merged;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -50,12 +51,12 @@ impl Filter {
         // A preflight is not what it asks for.
         let guarded = guarded && !request.is_preflight();
         if guarded {
-            if let Some(switch) = self.switch_that_gives_up(&plan.switches, request) {
+            if let Some(switch) = self.switch_that_gives_up(plan.of(Section::Switches), request) {
                 return Err(Refused::Switch(switch));
             }
             self.try_switches(plan, asker, ticket);
         }
-        let breakers: &[usize] = if guarded { &plan.breakers } else { &[] };
+        let breakers = if guarded { plan.of(Section::Breakers) } else { Merged::default() };
         let breaker = first_allowing(breakers, &self.breakers, |it| &it.spec().selection, request);
         if let Some((index, breaker)) = breaker {
             breaker.peek(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
@@ -65,12 +66,12 @@ impl Filter {
             self.try_breakers(plan, asker, ticket);
         }
         let patience = self.check_time(plan, asker, ticket, edits)?;
-        let wait = ticket.taken.take(&self.limits, &plan.limits, asker, patience).map_err(|refusal| {
+        let wait = ticket.taken.take(&self.limits, plan.of(Section::Limits), asker, patience).map_err(|refusal| {
             give_back_trial(plan, ticket);
             Refused::Limit(refusal)
         })?;
         self.log_shadow_limit(host, worker, ticket);
-        if breaker.is_some() || !plan.on_failure.is_empty() {
+        if breaker.is_some() || !plan.of(Section::OnFailure).is_empty() {
             let own = breaker.and_then(|(index, _)| self.breaker_fallback(index));
             ticket.memory = Some(Box::new(self.remember(plan, asker, own)));
         }
@@ -93,8 +94,8 @@ impl Filter {
         let Some(usual_time) = &plan.usual_time else {
             return Ok(None);
         };
-        let deadline = first_allowing(&plan.deadlines, &self.deadlines, |it| &it.selection, request);
-        let retry = first_allowing(&plan.retries, &self.retries, |it| &it.spec().selection, request);
+        let deadline = first_allowing(plan.of(Section::Deadlines), &self.deadlines, |it| &it.selection, request);
+        let retry = first_allowing(plan.of(Section::Retries), &self.retries, |it| &it.spec().selection, request);
         if deadline.is_none() && retry.is_none() {
             return Ok(None);
         }
@@ -237,9 +238,9 @@ impl Filter {
         Ok(())
     }
 
-    /// The index of the first of the switches with these indices that is on and gives up the request.
-    pub(super) fn switch_that_gives_up(&self, indices: &[usize], request: &Request<'_>) -> Option<usize> {
-        let mut switches = indices.iter().filter_map(|index| Some((*index, self.switches.get(*index)?)));
+    /// The first of the switches with these indices that is on and gives up the request.
+    pub(super) fn switch_that_gives_up(&self, indices: Merged<'_>, request: &Request<'_>) -> Option<usize> {
+        let mut switches = indices.into_iter().filter_map(|index| Some((index, self.switches.get(index)?)));
         switches.find(|(_, switch)| switch.gives_up(request)).map(|(index, _)| index)
     }
 }

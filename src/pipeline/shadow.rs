@@ -8,7 +8,7 @@
 
 use super::admission::Refused;
 use super::ticket::{Guard, Ticket};
-use crate::filter::{Filter, Plan, first_allowing};
+use crate::filter::{Filter, Plan, Section, first_allowing};
 use crate::host::{Host, LogField};
 use crate::limit::rule::Asker;
 use crate::monitor::reason::{Enforcement, Reason};
@@ -18,7 +18,7 @@ use crate::worker::Worker;
 impl Filter {
     /// Asks the switches that are tried out.
     pub(super) fn try_switches(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) {
-        let switch = self.switch_that_gives_up(&plan.shadow_switches, asker.request);
+        let switch = self.switch_that_gives_up(plan.of(Section::ShadowSwitches), asker.request);
         if let Some(switch) = switch.and_then(|index| self.switches.get(index)) {
             self.would_refuse(asker.host, asker.worker, switch.reason(), ticket);
         }
@@ -26,7 +26,8 @@ impl Filter {
 
     /// Asks the breaker that is tried out, if one is.
     pub(super) fn try_breakers(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) {
-        let breaker = first_allowing(&plan.shadow_breakers, &self.breakers, |it| &it.spec().selection, asker.request);
+        let breaker =
+            first_allowing(plan.of(Section::ShadowBreakers), &self.breakers, |it| &it.spec().selection, asker.request);
         let Some((index, breaker)) = breaker else {
             return;
         };

@@ -7,7 +7,7 @@ use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
 use crate::degrade::stale::{Kept, Origin};
 use crate::degrade::switch;
-use crate::filter::{Filter, Plan, first_allowing};
+use crate::filter::{Filter, Plan, Section, first_allowing};
 use crate::host::{Host, LogField};
 use crate::limit;
 use crate::limit::rule::Asker;
@@ -17,6 +17,7 @@ use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
 use crate::reply::{Protocol, Reply};
 use crate::retry::stream;
+use crate::sorted::Merged;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -148,7 +149,7 @@ impl Filter {
         let Asker { host, worker, request, operation, .. } = *asker;
         // What a tunnel carries nobody can make up, and a preflight is not what it asks for.
         let exempt = stream::is_long(request) || request.is_preflight();
-        let rules: &[usize] = if exempt { &[] } else { &plan.on_failure };
+        let rules = if exempt { Merged::default() } else { plan.of(Section::OnFailure) };
         let rule = first_allowing(rules, &self.on_failure, |rule| &rule.spec().selection, request);
         let own = self.fallback_for(request, own);
         let fallback = self.fallback_for(request, rule.and_then(|(_, it)| it.spec().fallback));

@@ -26,7 +26,7 @@ use outrigger::limit::window::Window;
 use outrigger::monitor::failures::{Failures, Term};
 use outrigger::operation::path::Parameters;
 use outrigger::operation::pattern::{PathPattern, Pattern};
-use outrigger::operation::selection::Selection;
+use outrigger::operation::selection::{Selected, Selection, Tiers};
 use outrigger::operation::{HeaderMatcher, Matcher, Operation, Tier};
 use outrigger::retry::budget::Budget;
 use outrigger::retry::deadline::DeadlineRule;
@@ -153,7 +153,7 @@ fn bucket(max_tokens: u32, tokens_per_fill: u32, interval: Duration) -> TokenBuc
 }
 
 /// A limit of which only what is required was said.
-fn plain_limit(name: &str, operations: Vec<usize>, bucket: TokenBucket) -> LimitSpec {
+fn plain_limit(name: &str, operations: Selected, bucket: TokenBucket) -> LimitSpec {
     LimitSpec {
         name: name.to_owned(),
         selection: Selection { operations, methods: vec![] },
@@ -229,14 +229,21 @@ fn baseline() -> Config {
             operation("other", Tier::P1, Matcher::default()),
         ],
         limits: vec![
-            plain_limit("all", vec![0, 1, 2, 3], bucket(1000, 500, Duration::from_secs(90))),
+            plain_limit("all", Selected::OfTiers(Tiers::ALL), bucket(1000, 500, Duration::from_secs(90))),
             LimitSpec {
                 cost: Cost::Fixed(3),
-                ..plain_limit("decoration", vec![1], bucket(5, 5, Duration::from_millis(500)))
+                ..plain_limit(
+                    "decoration",
+                    Selected::OfTiers(Tiers::of([Tier::P2, Tier::P3])),
+                    bucket(5, 5, Duration::from_millis(500)),
+                )
             },
             LimitSpec {
                 name: "orders-per-user".to_owned(),
-                selection: Selection { operations: vec![0, 3], methods: vec!["POST".to_owned(), "PUT".to_owned()] },
+                selection: Selection {
+                    operations: Selected::Named(vec![0, 3]),
+                    methods: vec!["POST".to_owned(), "PUT".to_owned()],
+                },
                 key: Some(key),
                 max_keys: 100,
                 policy: Policy::TokenBucket(bucket(20, 10, Duration::from_secs(1))),
@@ -284,7 +291,12 @@ fn baseline() -> Config {
 }
 
 fn selection(operations: &[usize], methods: &[&str]) -> Selection {
-    Selection { operations: operations.to_vec(), methods: methods.iter().map(|method| method.to_string()).collect() }
+    let operations = Selected::Named(operations.to_vec());
+    Selection { operations, methods: methods.iter().map(|method| method.to_string()).collect() }
+}
+
+fn of_tier(tier: Tier) -> Selection {
+    Selection { operations: Selected::OfTiers(Tiers::of([tier])), methods: vec![] }
 }
 
 fn switches() -> Vec<SwitchSpec> {
@@ -296,7 +308,7 @@ fn switches() -> Vec<SwitchSpec> {
         fallback,
     };
     vec![
-        switch("no-reviews", true, selection(&[1], &[]), Some(2)),
+        switch("no-reviews", true, of_tier(Tier::P3), Some(2)),
         switch("read-only", false, selection(&[0], &["POST", "PUT"]), None),
     ]
 }
@@ -341,7 +353,7 @@ fn breakers() -> Vec<BreakerSpec> {
             of(&[Term::With(500, 599), Term::Without(501, 501)]),
             Some(1),
         ),
-        breaker("rest", &rest, selection(&[2, 3], &[]), Failures::default(), None),
+        breaker("rest", &rest, of_tier(Tier::P1), Failures::default(), None),
     ]
 }
 
@@ -367,7 +379,7 @@ fn on_failure() -> Vec<FailureSpec> {
             stale: Some(stale),
             fallback: Some(1),
         },
-        FailureSpec { selection: selection(&[0], &[]), failures: Failures::default(), stale: None, fallback: Some(2) },
+        FailureSpec { selection: of_tier(Tier::P0), failures: Failures::default(), stale: None, fallback: Some(2) },
     ]
 }
 
@@ -401,7 +413,7 @@ fn retries() -> Vec<RetrySpec> {
             failures: of(&[Term::With(429, 429), Term::With(500, 599)]),
             policy: place_order,
         },
-        RetrySpec { selection: selection(&[1], &[]), failures: Failures::default(), policy: reviews },
+        RetrySpec { selection: of_tier(Tier::P3), failures: Failures::default(), policy: reviews },
     ]
 }
 
@@ -410,7 +422,7 @@ fn deadlines() -> Vec<DeadlineSpec> {
     vec![
         DeadlineSpec { selection: selection(&[0], &["POST"]), rule, reach: Reach::End },
         DeadlineSpec {
-            selection: selection(&[1], &[]),
+            selection: of_tier(Tier::P3),
             rule: DeadlineRule { header: None, default: None },
             reach: Reach::Beginning,
         },
@@ -469,7 +481,10 @@ fn what_is_left_out_has_its_default() {
     let client_ip = ClientIp { header: "x-forwarded-for".to_owned(), trusted_hops: 0, ipv6_prefix: 64 };
     let key = Some(KeySpec { parts: vec![KeyPart::ClientIp], missing: Missing::Shared, client_ip });
     let second = Duration::from_secs(1);
-    assert_eq!(config.limits, [LimitSpec { key, ..plain_limit("l", vec![0, 1], bucket(1, 1, second)) }]);
+    assert_eq!(
+        config.limits,
+        [LimitSpec { key, ..plain_limit("l", Selected::OfTiers(Tiers::ALL), bucket(1, 1, second)) }]
+    );
     assert_eq!(config.fallbacks, [plain_fallback("f", 503)]);
     assert_eq!(config.monitor, nothing().monitor);
 }
@@ -626,7 +641,7 @@ fn a_double_that_is_a_whole_number_is_one() {
 #[test]
 fn lists_keep_their_order() {
     let config = accepts("/limits/2/operations", r#"["other", "users", "place-order", "users"]"#);
-    assert_eq!(config.limits[2].selection.operations, [0, 2, 3], "a set");
+    assert_eq!(config.limits[2].selection.operations, Selected::Named(vec![0, 2, 3]), "a set");
     let names: Vec<&str> = config.limits.iter().map(|limit| limit.name.as_str()).collect();
     assert_eq!(names, ["all", "decoration", "orders-per-user"]);
     let names: Vec<&str> = config.operations.iter().map(|operation| operation.name.as_str()).collect();
@@ -635,7 +650,10 @@ fn lists_keep_their_order() {
 
 #[test]
 fn a_tier_selects_its_operations_and_p1_other_too() {
-    let selected = |tiers| accepts("/limits/1/tiers", tiers).limits[1].selection.operations.clone();
+    let selected = |tiers| {
+        let config = accepts("/limits/1/tiers", tiers);
+        config.limits[1].selection.among(&config.operations).collect::<Vec<usize>>()
+    };
     assert_eq!(selected(r#"["P0"]"#), [0]);
     assert_eq!(selected(r#"["P1"]"#), [2, 3]);
     assert_eq!(selected(r#"["P3", "P0", "P3"]"#), [0, 1]);
@@ -841,7 +859,10 @@ fn names_that_are_numbers_are_found_by_either_spelling() {
         "fallbacks": [{ "name": "503", "status": 503, "headers": { "x-limit": 100 } }]
     }"#;
     let config = parse(document).unwrap();
-    assert_eq!((config.limits[0].selection.operations.as_slice(), config.limits[0].fallback), (&[0][..], Some(0)));
+    assert_eq!(
+        (&config.limits[0].selection.operations, config.limits[0].fallback),
+        (&Selected::Named(vec![0]), Some(0))
+    );
     assert_eq!(config.fallbacks[0].headers, owned(&[("x-limit", "100")]));
 }
 
@@ -1569,7 +1590,10 @@ fn a_switch_is_on_or_off() {
     refuses_types("/switches/0/active", "switches[0].active", &["\"true\"", "1"], "a boolean");
     assert!(!accepts("/switches/0/active", "false").switches[0].active);
     assert!(!accepts("/switches/0", r#"{"name": "s"}"#).switches[0].active, "off is where it starts");
-    assert_eq!(accepts("/switches/0", r#"{"name": "s"}"#).switches[0].selection.operations, [0, 1, 2, 3]);
+    assert_eq!(
+        accepts("/switches/0", r#"{"name": "s"}"#).switches[0].selection.operations,
+        Selected::OfTiers(Tiers::ALL)
+    );
 }
 
 #[test]

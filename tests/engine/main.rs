@@ -21,5 +21,7 @@ mod retry;
 mod sorted;
 mod stale;
 mod table;
+#[cfg(not(target_arch = "wasm32"))]
+mod templates;
 mod token_bucket;
 mod window;

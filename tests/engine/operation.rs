@@ -15,8 +15,8 @@ use outrigger::monitor::trouble::Trouble;
 use outrigger::operation::path::{Parameters, Unsettled};
 use outrigger::operation::pattern::{InvalidPath, PathPattern, Pattern};
 use outrigger::operation::request::Request;
-use outrigger::operation::selection::Selection;
-use outrigger::operation::{HeaderMatcher, Matcher, Operation, Operations, classify};
+use outrigger::operation::selection::{Selected, Selection, Tiers};
+use outrigger::operation::{HeaderMatcher, Matcher, Operation, Operations, Tier, classify};
 use outrigger::retry::deadline::{DeadlineRule, Reach};
 use outrigger::retry::rule::DeadlineSpec;
 use outrigger::shared::seed::Seed;
@@ -271,6 +271,7 @@ fn any_operation(random: &mut Random) -> Operation {
         },
         path_parameters: if random.below(4) == 0 { Parameters::Keep } else { Parameters::Cut },
     };
+    operation.tier = TIERS[random.below(4) as usize];
     operation
 }
 
@@ -302,10 +303,13 @@ fn the_first_operation_that_matches_is_found_among_any_set_of_them() {
         let mut list: Vec<Operation> = (0..count).map(|_| any_operation(&mut random)).collect();
         list.push(Operation::other());
         let operations = Operations::new(list.clone());
+        // One operation needs no index.
+        let alone = |it: &Operation| Operations::new(vec![it.clone(), Operation::other()]);
+        let each: Vec<Operations> = list.iter().map(alone).collect();
         for _ in 0..25 {
             let headers = any_request(&mut random);
             let request = Request::read(&headers);
-            let expected = list.iter().position(|it| it.matcher.matches(&request)).unwrap();
+            let expected = each.iter().position(|it| classify(it, &request) == 0).unwrap();
             let index = classify(&operations, &request);
             assert_eq!(index, expected, "round {round}: {request:?} among {list:#?}");
             found[if index + 1 == list.len() { 2 } else { index.min(1) }] += 1;
@@ -340,7 +344,9 @@ fn nothing_gets_to_an_operation_or_a_policy_that_is_warned_of() {
             let request = Request::read(&headers);
             let index = classify(&operations, &request);
             assert!(!is_named(format!("operations[{index}].match")), "round {round}: {request:?} of {config:#?}");
-            let acts = |it: &DeadlineSpec| it.selection.includes(index) && it.selection.allows(&request);
+            let acts = |it: &DeadlineSpec| {
+                it.selection.includes(index, config.operations[index].tier) && it.selection.allows(&request)
+            };
             if let Some(rule) = config.deadlines.iter().position(acts) {
                 assert!(!is_named(format!("deadlines[{rule}]")), "round {round}: {request:?} of {config:#?}");
                 reached[1] += usize::from(0 < rule);
@@ -351,9 +357,14 @@ fn nothing_gets_to_an_operation_or_a_policy_that_is_warned_of() {
     assert!(warned.iter().chain(&reached).all(|it| 300 < *it), "{warned:?} {reached:?}");
 }
 
+const TIERS: [Tier; 4] = [Tier::P0, Tier::P1, Tier::P2, Tier::P3];
+
 fn any_selection(random: &mut Random, operations: u64) -> Selection {
     let methods = some(random, |random| pick(random, &["GET", "POST", "PUT"]).to_owned());
-    let operations = (0..=operations as usize).filter(|_| random.below(2) == 0).collect();
+    let operations = match random.below(3) {
+        0 => Selected::OfTiers(Tiers::of(TIERS.into_iter().filter(|_| random.below(2) == 0))),
+        _ => Selected::Named((0..=operations as usize).filter(|_| random.below(2) == 0).collect()),
+    };
     Selection { operations, methods }
 }
 
@@ -379,8 +390,9 @@ fn a_request_is_compared_with_few_of_many_operations() {
             assert_eq!(looked_at(count, matcher, &path), 3 + 2, "{count}: {}", matcher(7));
         }
         assert_eq!(looked_at(count, &name, &host), 3 + 2, "{count}");
+        // And the list of what begins so, of which there is nothing.
         let end = |n| format!(r#""paths": ["*/items/{n}"]"#);
-        assert_eq!(looked_at(count, &end, &path), 1 + count + 1, "an end is not where paths are told apart");
+        assert_eq!(looked_at(count, &end, &path), 3 + 2, "{count}");
     }
 }
 

@@ -24,6 +24,7 @@ mod fallbacks;
 mod grpc;
 mod hostile;
 mod keys;
+mod large;
 mod limits;
 mod manifests;
 mod memory;

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use outrigger::config::Config;
 use outrigger::degrade::stale::Cause;
-use outrigger::monitor::foretold;
+use outrigger::host::HostError;
+use outrigger::monitor::foretold::{AT_A_TIME, Foretold, MOST};
 use outrigger::monitor::metrics::Metrics;
 use outrigger::monitor::trouble::CALLS;
 #[cfg(not(target_arch = "wasm32"))]
@@ -17,7 +18,7 @@ use crate::common::sidecar::{MILLISECOND, Sidecar};
 use crate::common::{MemoryHost, Random};
 
 /// The counters that an alert may be about.
-const ALERTED: [&str; 7] = [
+const ALERTED: [&str; 8] = [
     "outrigger_refusals_total",
     "outrigger_breaker_transitions_total",
     "outrigger_fallbacks_total",
@@ -58,8 +59,20 @@ const SHOP: &str = r#"{
 
 fn foretell(document: &str, host: &MemoryHost) -> BTreeSet<String> {
     let config = Config::parse(document.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
-    foretold::define(host, &Metrics::default(), &config).unwrap();
+    define(&config, host).unwrap();
     host.metric_names().into_iter().collect()
+}
+
+/// Defines all, a few at a time.
+fn define(config: &Config, host: &MemoryHost) -> Result<(), HostError> {
+    let (mut foretold, metrics) = (Foretold::of(config), Metrics::default());
+    let mut done = Ok(());
+    while !foretold.is_done() {
+        let before = host.metric_names().len();
+        done = foretold.define(host, &metrics).and(done);
+        assert!(host.metric_names().len() - before <= AT_A_TIME);
+    }
+    done
 }
 
 fn named(names: &BTreeSet<String>, metric: &str) -> BTreeSet<String> {
@@ -143,7 +156,7 @@ fn a_counter_that_cannot_be_defined_keeps_no_other_from_it() {
     for refused in &all {
         let host = MemoryHost::new();
         host.refuse_metric(refused);
-        assert_eq!(foretold::define(&*host, &Metrics::default(), &config).unwrap_err().call, "define_metric");
+        assert_eq!(define(&config, &host).unwrap_err().call, "define_metric");
         let mut defined: BTreeSet<String> = host.metric_names().into_iter().collect();
         assert!(defined.insert(refused.clone()));
         assert_eq!(defined, all);
@@ -154,6 +167,28 @@ fn a_counter_that_cannot_be_defined_keeps_no_other_from_it() {
 fn an_empty_configuration_has_little_to_tell() {
     let names = foretell("{}", &MemoryHost::new());
     assert_eq!(names.len(), 1 + CALLS.len(), "{names:?}");
+}
+
+/// Rules times operations would be half a million.
+#[test]
+fn what_is_foretold_has_an_end() {
+    let operations: Vec<String> =
+        (0..1_000).map(|n| format!(r#"{{"name": "o{n}", "match": {{"paths": ["/o{n}"]}}}}"#)).collect();
+    let rules = vec![r#"{"methods": ["GET"], "fallback": "sorry"}"#; 500];
+    let document = format!(
+        r#"{{"operations": [{}], "on_failure": [{}], "fallbacks": [{{"name": "sorry", "status": 503}}]}}"#,
+        operations.join(","),
+        rules.join(",")
+    );
+    let (config, host) = (Config::parse(document.as_bytes()).unwrap(), MemoryHost::new());
+    let mut foretold = Foretold::of(&config);
+    let mut turns = 0;
+    while !foretold.is_done() {
+        foretold.define(&*host, &Metrics::default()).unwrap();
+        turns += 1;
+    }
+    assert_eq!(turns, MOST.div_ceil(AT_A_TIME));
+    assert!(host.metric_names().iter().any(|name| name.contains("failure/other;")), "the first rule's are all there");
 }
 
 /// Whatever happens, it was foretold.

@@ -13,6 +13,8 @@ mod foretold;
 mod hops;
 mod hostcalls;
 mod in_use;
+#[cfg(not(target_arch = "wasm32"))]
+mod large;
 mod limits;
 mod not_kept;
 mod popularity;
