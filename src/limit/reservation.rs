@@ -21,6 +21,8 @@ pub struct Reservation {
     debits: SmallVec<[(usize, Debit); 4]>,
     /// What the limits have left.
     standings: SmallVec<[(usize, u64); 4]>,
+    /// Whether a limit that only counts would have refused the request.
+    would_be_refused: bool,
 }
 
 /// The longest wait that a limit asked for, and which one.
@@ -99,8 +101,14 @@ impl Reservation {
                 return Err(longest_lasting(Refusal::new(index, limit, denial), applicable, asker));
             }
             limit.count_refusal(asker.host, asker.worker);
+            self.would_be_refused = true;
         }
         self.check_wait(limits, asker, wait, patience)
+    }
+
+    /// Whether a limit that only counts would have refused the request.
+    pub const fn would_be_refused(&self) -> bool {
+        self.would_be_refused
     }
 
     /// Gives back all of it: the request is not forwarded.
