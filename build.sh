@@ -41,6 +41,7 @@ Usage: ./build.sh COMMAND
   test --quick      while you work: formatting, lints, native tests, and the scenarios that take no time of their own
   wasm              build the filter: dist/outrigger.wasm
   check             formatting, lints and documentation
+  weight            measure what the module takes: bytes, memory, start, instructions; fails beyond the gates; Linux only
   bench             measure what the filter costs beside others, and write it into docs/cost.md; 15 minutes, Linux only
   bench --quick     the same in five minutes, to see that it works; changes no file
 
@@ -128,6 +129,7 @@ cmd_test() {
   say "A module that crashes when it is asked to, for the tests of what follows"
   build_module "$trap_module" --features trap
   scenarios
+  weigh
   check_demo
   heading "All passed"
 }
@@ -195,21 +197,45 @@ cmd_demo() {
 }
 
 cmd_bench() {
-  [ "$(uname -s)" = Linux ] || fail "the bench reads /proc and pins processes to cores, so it needs Linux" "Run it there."
-  need taskset "Install it, for example: apt-get install util-linux"
-  # Profile dev, as the tests have: what is measured are other programs, and its dependencies are built already.
-  local bench=(cargo bench --locked --profile dev --bench proxy --)
-  if [ "${1:-}" = --render ]; then need_rust; "${bench[@]}" --render; return; fi
+  need_linux bench
+  if [ "${1:-}" = --render ]; then need_rust; measure "$@"; return; fi
   cmd_wasm
+  prepare_measuring
+  heading "Measuring"
+  measure "$@"
+}
+
+# In about a minute, with gates: tests/bench/gate.rs.
+cmd_weight() {
+  need_linux weight
+  cmd_wasm
+  weigh
+}
+
+weigh() {
+  prepare_measuring
+  heading "What the module weighs"
+  measure --weight || fail "the module weighs more than it may" "The sentence above says which gate, and what to do."
+}
+
+need_linux() { # need_linux COMMAND
+  [ "$(uname -s)" = Linux ] || fail "$1 reads /proc and pins processes to cores, so it needs Linux" "Run it there."
+  need taskset "Install it, for example: apt-get install util-linux"
+}
+
+prepare_measuring() {
   heading "Building the empty filter to compare with"
   cargo build --locked --release --target wasm32-wasip1 --example empty_filter
   get_envoy
   get_h2load
   get_valgrind
-  heading "Measuring"
-  ENVOY=$ENVOY H2LOAD=$H2LOAD VALGRIND=$VALGRIND OUTRIGGER_WASM=$module \
+}
+
+measure() { # measure [OPTION...]
+  # Profile dev, as the tests have: what is measured are other programs, and its dependencies are built already.
+  ENVOY=${ENVOY:-} H2LOAD=${H2LOAD:-} VALGRIND=${VALGRIND:-} OUTRIGGER_WASM=$module \
     EMPTY_WASM=$target/wasm32-wasip1/release/examples/empty_filter.wasm \
-    "${bench[@]}" "$@"
+    cargo bench --locked --profile dev --bench proxy -- "$@"
 }
 
 # --- The demo ---------------------------------------------------------------------------------------------------------
@@ -471,7 +497,7 @@ finish() {
 trap finish EXIT
 mkdir -p "$tools"
 case ${1:-help} in
-  demo | test | wasm | check | bench) "cmd_$1" "${@:2}" ;;
+  demo | test | wasm | check | weight | bench) "cmd_$1" "${@:2}" ;;
   help | -h | --help) cmd_help ;;
   *) cmd_help >&2; fail "unknown command: $1" "The commands stand above." ;;
 esac

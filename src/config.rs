@@ -77,8 +77,8 @@ pub enum Placement {
 /// What is shown of decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Monitor {
-    /// Whether reason, operation and tier are made visible to the access log.
-    pub access_log: bool,
+    /// Of which requests the access log is shown reason, operation and tier.
+    pub access_log: AccessLog,
     /// Whether refusals carry `x-outrigger-reason`.
     pub reason_header: bool,
     /// Which fields tell a refused client about its quota.
@@ -87,6 +87,18 @@ pub struct Monitor {
     pub ratelimit_headers_on_success: bool,
     /// Of which responses the status is read.
     pub outcomes: Outcomes,
+}
+
+/// Of which requests the access log can print fields. Each field costs its request a call of the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Of all: operation and tier always, the others where they say something.
+    All,
+    /// Of those that something happened to: refused, or would have been by a limit that only counts; ended or answered by the
+    /// filter; failed, or retried.
+    Decisions,
+    /// Of none.
+    None,
 }
 
 /// Of which responses the status is read, which costs a call of the proxy.

@@ -45,6 +45,8 @@ pub struct Filter {
     pub(crate) on_failure: Vec<FailureRule>,
     pub(crate) retries: Vec<Rc<RetryRule>>,
     pub(crate) deadlines: Vec<DeadlineSpec>,
+    /// Whether any rule for failures keeps answers, so that writes matter to them.
+    pub(crate) keeps_answers: bool,
     pub(crate) fallbacks: Vec<Fallback>,
     /// Why a request is refused that has no time left.
     pub(crate) expired: Reason,
@@ -88,6 +90,7 @@ impl Filter {
             on_failure: on_failure.map(|(index, spec)| FailureRule::new(index, spec, scope, &names, worker)).collect(),
             retries: retries.map(|(index, spec)| Rc::new(RetryRule::new(index, spec, scope, worker))).collect(),
             deadlines: config.deadlines.clone(),
+            keeps_answers: config.on_failure.iter().any(|spec| spec.stale.is_some()),
             fallbacks: config.fallbacks.clone(),
             expired: Reason::plain(reason::DEADLINE, &names),
             monitor: config.monitor,

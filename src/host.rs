@@ -212,6 +212,11 @@ pub trait Host {
     /// service answers.
     fn sent(&self) -> Result<Sent, HostError>;
 
+    /// Whether the current response says that the request succeeded (a status below 400) at its first attempt. `false` also where the
+    /// proxy cannot tell in one call without bytes: then [`Host::response_status`] and [`Host::attempts`] are to be asked. Valid in
+    /// the response callback only, and `false` elsewhere.
+    fn succeeded_at_once(&self) -> bool;
+
     // === calls that return bytes ===
 
     /// All headers of the current request, pseudo-headers included. Valid in the request callback only.

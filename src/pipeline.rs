@@ -32,6 +32,7 @@ use self::admission::{Refused, give_back_trial};
 pub use self::ticket::Ticket;
 use self::ticket::{Client, Guard, Interest, Memory, ResponseEnd, Service, StreamKind, Upload};
 use self::verdict::{TOO_LATE, grpc_outcome, judge, unfinished, was_hurried};
+use crate::config::AccessLog;
 use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::stale::Progress;
 use crate::filter::Filter;
@@ -103,7 +104,9 @@ impl Filter {
         {
             worker.trouble.unsettled_path(host, unsettled.setting());
         }
-        self.log_operation(host, worker, operation);
+        if self.monitor.access_log == AccessLog::All {
+            self.log_operation(host, worker, operation);
+        }
         ticket.written = self.written_by(&request);
 
         let asker = Asker { host, worker, request: &request, operation: self.operation_name(operation), now };
@@ -118,6 +121,7 @@ impl Filter {
                 Decision::Wait(edits, now.saturating_add(wait.time))
             }
             Err(refused) => {
+                self.log_decision(host, worker, &ticket);
                 let memory = match &refused {
                     Refused::Switch(index) => self.remember_refused(&request, self.switch_fallback(*index)),
                     Refused::Limit(refusal) => self.remember_refused(&request, self.limit_fallback(refusal.limit)),
@@ -146,6 +150,7 @@ impl Filter {
         let Err(refused) = self.let_go(host, worker, plan, now, ticket, &mut edits) else {
             return Decision::Forward(edits);
         };
+        self.log_decision(host, worker, ticket);
         let memory = ticket.memory.take().unwrap_or_else(|| Box::new(Memory::of_nobody(ticket.protocol)));
         Decision::Reply(Box::new(self.refuse(host, worker, &refused, &memory, ticket)))
     }
@@ -178,6 +183,7 @@ impl Filter {
             return None;
         };
         let now = host.now();
+        self.log_decision(host, worker, ticket);
         self.detail(host, worker, EXPIRED);
         let reply = Reply::too_late(ticket.protocol);
         if ticket.end == ResponseEnd::Open {
@@ -215,6 +221,9 @@ impl Filter {
                 return pass(ticket, FieldEdits::default());
             }
         };
+        if ticket.has_failed_or_was_retried() {
+            self.log_decision(host, worker, ticket);
+        }
         self.tell_streams(host, worker, ticket);
         self.give_up_changed(host, worker, ticket);
         if let Some(now) = answered {
@@ -348,10 +357,14 @@ impl Filter {
         quota::with_upstream(style, quota::fields(style, &standings), theirs)
     }
 
-    fn log_operation(&self, host: &dyn Host, worker: &Worker, operation: usize) {
-        if !self.monitor.access_log {
-            return;
+    /// Something happened to the request, so that the access log is to say which one it was.
+    fn log_decision(&self, host: &dyn Host, worker: &Worker, ticket: &Ticket) {
+        if self.monitor.access_log == AccessLog::Decisions {
+            self.log_operation(host, worker, ticket.operation);
         }
+    }
+
+    fn log_operation(&self, host: &dyn Host, worker: &Worker, operation: usize) {
         if let Some(operation) = self.operations.get(operation) {
             worker.report(host, host.set_log_field(LogField::Operation, &operation.name));
             worker.report(host, host.set_log_field(LogField::Tier, operation.tier.as_str()));

@@ -147,6 +147,10 @@ impl Host for Quiet {
         self.call(|it| it.grpc_status())
     }
 
+    fn succeeded_at_once(&self) -> bool {
+        true
+    }
+
     fn attempts(&self) -> Result<Option<u32>, HostError> {
         Ok(Some(1))
     }

@@ -13,7 +13,7 @@ use super::error::ConfigError;
 use super::problem::quoted;
 use super::term::{FailureStatus, Method, Path};
 use super::value::NonEmpty;
-use super::{Config, Monitor, Outcomes, Placement, RateLimitHeaders};
+use super::{AccessLog, Config, Monitor, Outcomes, Placement, RateLimitHeaders};
 use crate::degrade::fallback::Fallback;
 use crate::limit::FailureMode;
 use crate::limit::client_ip::ClientIp;
@@ -378,7 +378,7 @@ fn key(
 
 fn monitor(given: &document::Monitor) -> Monitor {
     Monitor {
-        access_log: given.access_log.unwrap_or(true),
+        access_log: given.access_log.map_or(AccessLog::All, |it| it.0),
         reason_header: given.reason_header.unwrap_or(true),
         ratelimit_headers: given.ratelimit_headers.map_or(RateLimitHeaders::Ietf, |it| it.0),
         ratelimit_headers_on_success: given.ratelimit_headers_on_success.unwrap_or(false),

@@ -5,7 +5,9 @@ use serde::Deserialize;
 use super::error::ConfigError;
 use super::reader;
 use super::term::{Cost, FailureStatus, HostPattern, KeyParts, MAX_TOKENS, Method, Origin, Path, RateLimitHeaders};
-use super::value::{CookieNames, HeaderName, Name, NonEmpty, Pairs, Ratio, Span, VersionText, Whole, objects, words};
+use super::value::{
+    AccessLog, CookieNames, HeaderName, Name, NonEmpty, Pairs, Ratio, Span, VersionText, Whole, objects, words,
+};
 use crate::retry::policy;
 
 #[derive(Default, Deserialize)]
@@ -271,7 +273,7 @@ pub(super) struct Deadline {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct Monitor {
-    pub(super) access_log: Option<bool>,
+    pub(super) access_log: Option<AccessLog>,
     pub(super) reason_header: Option<bool>,
     pub(super) ratelimit_headers: Option<RateLimitHeaders>,
     pub(super) ratelimit_headers_on_success: Option<bool>,

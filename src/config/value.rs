@@ -9,6 +9,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::problem::quoted;
 use super::text;
+use crate::config;
 
 /// A whole number from `MIN` to `MAX`. Istio turns numbers into doubles, so `5.0` is 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,37 @@ impl<'de> Deserialize<'de> for Ratio {
             return Ok(Self(number));
         }
         Err(de::Error::custom(format_args!("{number}, must be above 0 and at most 1")))
+    }
+}
+
+/// Of which requests the access log can print fields: a boolean, or the word for some of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AccessLog(pub(super) config::AccessLog);
+
+impl<'de> Deserialize<'de> for AccessLog {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AccessLogVisitor)
+    }
+}
+
+struct AccessLogVisitor;
+
+impl Visitor<'_> for AccessLogVisitor {
+    type Value = AccessLog;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"true, false or "decisions""#)
+    }
+
+    fn visit_bool<E: de::Error>(self, all: bool) -> Result<Self::Value, E> {
+        Ok(AccessLog(if all { config::AccessLog::All } else { config::AccessLog::None }))
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<Self::Value, E> {
+        match word {
+            "decisions" => Ok(AccessLog(config::AccessLog::Decisions)),
+            _ => Err(E::custom(format_args!(r#"{}, must be true, false or "decisions""#, quoted(word)))),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
-use super::abi;
-use super::host::{Envoy, plugin};
+use super::abi::{self, Expression};
+use super::host::{Envoy, at_once, plugin};
 use super::machine::Flow;
 use super::queue::Queue;
 use super::streams::Streams;
@@ -29,6 +29,7 @@ pub(super) struct Installed {
     filters: [OnceCell<Filter>; 3],
     worker: Rc<Worker>,
     timer: Timer,
+    at_once: Option<Expression>,
     queue: Queue,
     /// The counters that alerts are about and that were not defined yet; made by the first tick.
     foretold: RefCell<Option<Foretold>>,
@@ -37,9 +38,11 @@ pub(super) struct Installed {
 impl Installed {
     pub(super) fn new(config: Config, worker: Rc<Worker>) -> Self {
         let (plugin, timer) = (plugin(), Timer::default());
-        let tenancy = Tenancy::new(plugin.clone(), Envoy { timer: &timer }.now());
+        let tenancy = Tenancy::new(plugin.clone(), Envoy { timer: &timer, at_once: None }.now());
         let (filters, queue, foretold) = Default::default();
-        let installed = Self { config, plugin, tenancy, filters, worker, timer, queue, foretold };
+        // Nothing else wants to know how often a request was sent.
+        let at_once = if config.retries.is_empty() { None } else { at_once() };
+        let installed = Self { config, plugin, tenancy, filters, worker, timer, at_once, queue, foretold };
         installed.announce();
         let Self { config, worker, .. } = &installed;
         worker.register.join(config.placement);
@@ -101,7 +104,7 @@ impl Installed {
 
     /// The proxy, with this root's timer.
     pub(super) fn host(&self) -> Envoy<'_> {
-        Envoy { timer: &self.timer }
+        Envoy { timer: &self.timer, at_once: self.at_once }
     }
 
     /// The worker's store.

@@ -66,7 +66,7 @@ impl Machine {
             }
             Err(error) => {
                 log::error!("configuration refused: {error}");
-                self.worker.trouble.config_rejected(&Envoy { timer: &Timer::default() });
+                self.worker.trouble.config_rejected(&Envoy { timer: &Timer::default(), at_once: None });
                 false
             }
         }

@@ -18,8 +18,7 @@ impl Filter {
     /// Where a request goes that may change what is kept, whatever operation it is: `None` for those that change nothing (RFC 9110,
     /// section 9.2.1), for tunnels, and for calls of gRPC, of which nothing is kept.
     pub(super) fn written_by(&self, request: &Request<'_>) -> Option<Box<Address>> {
-        let is_safe = request.has_one_of(&["GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"]);
-        if is_safe || request.grpc || self.kept().next().is_none() {
+        if !self.keeps_answers || request.grpc || request.has_one_of(&["GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"]) {
             return None;
         }
         Some(Box::new(Address::of(request)))

@@ -66,6 +66,7 @@ impl Filter {
     ) -> Option<(Rc<RetryRule>, SetAside, Option<u32>)> {
         match std::mem::replace(&mut ticket.retry, Retry::None) {
             Retry::None | Retry::Ahead(..) => None,
+            Retry::Spared(index, set_aside) => Some((Rc::clone(self.retries.get(index)?), set_aside, Some(0))),
             Retry::Paid(index, set_aside) => {
                 let made = match set_aside.retries() {
                     0 => Some(0),

@@ -8,6 +8,7 @@
 
 use super::admission::Refused;
 use super::ticket::{Guard, Ticket};
+use crate::config::AccessLog;
 use crate::filter::{Filter, Plan, Section, first_allowing};
 use crate::host::{Host, LogField};
 use crate::limit::rule::Asker;
@@ -64,9 +65,11 @@ impl Filter {
     }
 
     fn log_shadow(&self, host: &dyn Host, worker: &Worker, reason: &Reason, ticket: &mut Ticket) {
-        if self.monitor.access_log && !ticket.has_shadow_reason {
-            ticket.has_shadow_reason = true;
-            worker.report(host, host.set_log_field(LogField::Shadow, reason.as_str()));
+        if self.monitor.access_log == AccessLog::None || ticket.has_shadow_reason {
+            return;
         }
+        ticket.has_shadow_reason = true;
+        worker.report(host, host.set_log_field(LogField::Shadow, reason.as_str()));
+        self.log_decision(host, worker, ticket);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::admission::Refused;
 use super::ticket::{Client, Memory, Service, Ticket};
+use crate::config::AccessLog;
 use crate::degrade::failure::FailureRule;
 use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
@@ -172,14 +173,14 @@ impl Filter {
     }
 
     pub(super) fn log_reason(&self, host: &dyn Host, worker: &Worker, reason: &Reason) {
-        if self.monitor.access_log {
+        if self.monitor.access_log != AccessLog::None {
             reason.log(host, worker);
         }
     }
 
     /// Makes visible to the access log what the reason does not say: the status of the failure, or why a breaker is open.
     pub(super) fn detail(&self, host: &dyn Host, worker: &Worker, detail: &str) {
-        if self.monitor.access_log {
+        if self.monitor.access_log != AccessLog::None {
             worker.report(host, host.set_log_field(LogField::Detail, detail));
         }
     }

@@ -207,6 +207,8 @@ pub(super) enum Retry {
     Ahead(usize, Eligibility),
     /// It set these tokens aside.
     Paid(usize, SetAside),
+    /// It set these tokens aside and needed none: it succeeded at its first attempt.
+    Spared(usize, SetAside),
     /// Its attempts may be seen one by one; it is entered under this number.
     Entered(u64, Rc<Attempts>),
 }
@@ -335,8 +337,14 @@ impl Ticket {
     pub(super) fn ending(&self) -> Ending {
         match &self.retry {
             Retry::Entered(_, attempts) => attempts.ending(),
-            Retry::None | Retry::Ahead(..) | Retry::Paid(..) => Ending::Natural,
+            Retry::None | Retry::Ahead(..) | Retry::Paid(..) | Retry::Spared(..) => Ending::Natural,
         }
+    }
+
+    /// Whether the answer's headers say that something went wrong with it: a failure, or one that may have taken several attempts.
+    pub(super) fn has_failed_or_was_retried(&self) -> bool {
+        let may_be_retried = matches!(&self.retry, Retry::Paid(_, set_aside) if 0 < set_aside.retries());
+        may_be_retried || self.service == Service::Lost || self.client == Client::Answer(Outcome::Failure)
     }
 
     /// How long the service has had without a word of an answer.

@@ -5,7 +5,7 @@
 //! may matter: of failures, of probes, and of what comes before the request's end. Of other answers it is enough to know that the
 //! request was [sent on](Host::sent), which the proxy says without bytes.
 
-use super::ticket::{Client, Due, Interest, ResponseEnd, Service, StreamKind, Ticket, Upload};
+use super::ticket::{Client, Due, Interest, ResponseEnd, Retry, Service, StreamKind, Ticket, Upload};
 use crate::config::Outcomes;
 use crate::filter::Plan;
 use crate::host::{Ended, Host, HostError, Origin, Sent};
@@ -19,6 +19,9 @@ use crate::worker::Worker;
 /// The status by which gateways say that the service took too long.
 pub(super) const TOO_LATE: u16 = 504;
 
+/// The status that stands for all successes: nobody tells them apart.
+const OK: u16 = 200;
+
 /// Takes note of what the response's headers say. Returns the status of a failure of which something else may take the place.
 pub(super) fn judge(
     host: &dyn Host,
@@ -30,6 +33,10 @@ pub(super) fn judge(
         ticket.service = Service::Unjudged;
         ticket.client = Client::Answer(Outcome::Unknown);
         return Ok(None);
+    }
+    if is_told_at_once(plan, ticket) && host.succeeded_at_once() {
+        spare_retries(ticket);
+        return Ok(answered(host, worker, plan, ticket, OK));
     }
     match ticket.protocol {
         Protocol::Http => {}
@@ -54,6 +61,24 @@ pub(super) fn judge(
         ticket.service = Service::Unconcerned;
     }
     Ok(None)
+}
+
+/// Whether one word will do: that it succeeded at its first attempt. Not where a policy waits for the status itself, or what is
+/// kept depends on it; and without retries the attempts are of no interest.
+fn is_told_at_once(plan: &Plan, ticket: &Ticket) -> bool {
+    ticket.protocol == Protocol::Http
+        && ticket.kind != StreamKind::Long
+        && !plan.is_guarded()
+        && ticket.written.is_none()
+        && matches!(&ticket.retry, Retry::Paid(_, set_aside) if 0 < set_aside.retries())
+}
+
+/// The request was sent on, once.
+fn spare_retries(ticket: &mut Ticket) {
+    ticket.sent = Some(Sent::On);
+    if let Retry::Paid(index, set_aside) = std::mem::replace(&mut ticket.retry, Retry::None) {
+        ticket.retry = Retry::Spared(index, set_aside);
+    }
 }
 
 /// Takes note of how a gRPC stream ended, if that is not known yet.

@@ -31,12 +31,7 @@ impl Proxy {
     /// Starts one, ready to be measured.
     pub(crate) async fn start(variant: &Variant, cluster: Cluster, workers: usize) -> Self {
         let bootstrap = Bootstrap::new(variant.listener(cluster)).concurrency(workers);
-        let proxy = start_proxy(bootstrap, variant.status).await;
-        if proxy.status == Status::Refused {
-            // The only request of the hour.
-            proxy.envoy.client().get("/").await;
-        }
-        proxy
+        start_proxy(bootstrap, variant.status).await
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -46,7 +41,12 @@ impl Proxy {
 
 /// Starts one that answers so.
 pub(crate) async fn start_proxy(bootstrap: Bootstrap, status: Status) -> Proxy {
-    Proxy { envoy: start(bootstrap).await, status }
+    let proxy = Proxy { envoy: start(bootstrap).await, status };
+    if status == Status::Refused {
+        // The only request of the hour.
+        proxy.envoy.client().get("/").await;
+    }
+    proxy
 }
 
 /// Starts an Envoy on the core of the Envoys.

@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::results::Instructions;
 use crate::rig::bootstrap::Bootstrap;
 use crate::rig::cluster::Cluster;
-use crate::variant::{self, Status};
+use crate::variant::{self, Status, Variant};
 
 /// Connections that requests come by. Few: Envoy must not run out of patience with them.
 const CONNECTIONS: u32 = 4;
@@ -28,20 +28,24 @@ const RUN_UP: u32 = 20;
 pub(crate) async fn measure(cluster: &Cluster, plan: &Plan) -> Vec<Instructions> {
     let mut all = Vec::new();
     for variant in variant::all().iter().filter(|variant| variant.status == Status::Ok) {
-        let home = TempDir::new().expect("a folder for callgrind");
-        let bootstrap = Bootstrap::new(variant.listener(cluster.clone())).concurrency(1).under(callgrind(home.path()));
-        let proxy = bench::start_proxy(bootstrap, variant.status).await;
-        let (target, counter) = (proxy.target(), Counter { process: proxy.envoy.process() });
-        target.burst(plan.counted, CONNECTIONS);
-        counter.tell(&["instrumentation", "on"]);
-        target.burst(RUN_UP, CONNECTIONS);
-        counter.tell(&["zero"]);
-        target.burst(plan.counted, CONNECTIONS);
-        counter.tell(&["dump"]);
-        let per_request = total(home.path()) as f64 / f64::from(plan.counted);
-        all.push(Instructions { name: variant.name.to_owned(), per_request: per_request.round() });
+        all.push(Instructions { name: variant.name.to_owned(), per_request: of(variant, cluster, plan).await.round() });
     }
     all
+}
+
+/// Of a variant, on average over the requests that are counted.
+pub(crate) async fn of(variant: &Variant, cluster: &Cluster, plan: &Plan) -> f64 {
+    let home = TempDir::new().expect("a folder for callgrind");
+    let bootstrap = Bootstrap::new(variant.listener(cluster.clone())).concurrency(1).under(callgrind(home.path()));
+    let proxy = bench::start_proxy(bootstrap, variant.status).await;
+    let (target, counter) = (proxy.target(), Counter { process: proxy.envoy.process() });
+    target.burst(plan.counted, CONNECTIONS);
+    counter.tell(&["instrumentation", "on"]);
+    target.burst(RUN_UP, CONNECTIONS);
+    counter.tell(&["zero"]);
+    target.burst(plan.counted, CONNECTIONS);
+    counter.tell(&["dump"]);
+    total(home.path()) as f64 / f64::from(plan.counted)
 }
 
 /// The program that Envoy runs under. V8 writes code as it goes along, which valgrind must look out for.

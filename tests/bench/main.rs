@@ -6,6 +6,7 @@
 //! * [`bench`], [`plan`]: the order of a run, and how much is measured; [`core`]: which core does what.
 //! * [`load`], [`upstream`]: what comes in, and what stands behind.
 //! * [`cost`], [`instructions`], [`latency`], [`memory`], [`startup`]: what is measured.
+//! * [`weight`], [`module`], [`gate`]: what `./build.sh weight` measures, takes apart and bounds.
 //! * [`machine`], [`results`]: what is kept of it, in `results.json`.
 //! * [`statistics`], [`report`]: what is told of it, here and in docs/cost.md.
 #![cfg(not(target_arch = "wasm32"))]
@@ -23,11 +24,13 @@
 mod bench;
 mod core;
 mod cost;
+mod gate;
 mod instructions;
 mod latency;
 mod load;
 mod machine;
 mod memory;
+mod module;
 mod plan;
 mod policy;
 mod report;
@@ -37,13 +40,14 @@ mod startup;
 mod statistics;
 mod upstream;
 mod variant;
+mod weight;
 
 use std::fs;
 
 use plan::Plan;
 use results::Results;
 
-const USAGE: &str = "usage: ./build.sh bench [--quick | --rounds N | --render]
+const USAGE: &str = "usage: ./build.sh bench [--quick | --rounds N | --render], ./build.sh weight
   --quick    few rounds, to see that it works; keeps nothing
   --rounds   so many rounds of CPU cost instead of 200
   --render   measures nothing; writes the tables of docs/cost.md anew from tests/bench/results.json";
@@ -60,6 +64,12 @@ async fn main() {
             keep(&bench::run(Plan { rounds, ..Plan::full() }).await);
         }
         ["--quick"] => println!("{}", report::render(&bench::run(Plan::quick()).await)),
+        ["--weight"] => {
+            let passed = weight::run(&Plan::weight()).await;
+            if !passed {
+                std::process::exit(1);
+            }
+        }
         ["--render"] => {
             let text = fs::read_to_string(report::results_file()).expect("there are results of an earlier run");
             publish(&Results::from_json(&text));

@@ -20,8 +20,8 @@ pub(crate) async fn measure(cluster: &Cluster, plan: &Plan) -> Vec<Workers> {
     all
 }
 
-/// Of a new proxy, after each worker has served as many requests as before the other measurements.
-async fn resident(variant: &Variant, cluster: &Cluster, plan: &Plan, workers: u32) -> f64 {
+/// Of a new proxy, in KiB, after each worker has served as many requests as before the other measurements.
+pub(crate) async fn resident(variant: &Variant, cluster: &Cluster, plan: &Plan, workers: u32) -> f64 {
     let proxy = Proxy::start(variant, cluster.clone(), workers as usize).await;
     proxy.target().burst(workers * plan.warm_up, workers * plan.connections);
     (proxy.envoy.resident_memory() / 1024) as f64

@@ -48,4 +48,9 @@ impl Plan {
     pub(crate) fn quick() -> Self {
         Self { rounds: 5, warm_up: 2000, latency_rounds: 1, counted: 200, repetitions: 1, ..Self::full() }
     }
+
+    /// A run of `./build.sh weight`: a minute or two.
+    pub(crate) fn weight() -> Self {
+        Self { warm_up: 1000, counted: 200, repetitions: 2, ..Self::quick() }
+    }
 }

@@ -16,6 +16,12 @@ const WIDTH: usize = 118;
 /// Parts of a run that are looked at each by itself, to see how much chance there is in a figure.
 const PARTS: usize = 5;
 
+/// By how much of its middle a time may differ within a run and still be told.
+const STEADY: f64 = 0.2;
+
+/// In place of a time that differed by more.
+const UNSTEADY: &str = "unsteady";
+
 /// The rows that others are measured by: the first adds nothing, and what the second adds is the unit.
 const NONE: usize = 0;
 const EMPTY: usize = 1;
@@ -39,8 +45,8 @@ pub(crate) fn insert(page: &str, section: &str) -> String {
 pub(crate) fn render(results: &Results) -> String {
     let mut text = String::new();
     head(&mut text, results);
-    variants(&mut text, results);
     instructions(&mut text, results);
+    variants(&mut text, results);
     method(&mut text, results);
     memory(&mut text, results);
     starts(&mut text, results);
@@ -64,19 +70,20 @@ fn variants(text: &mut String, results: &Results) {
     line(text, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (place, variant) in results.variants.iter().enumerate() {
         let cost = low_mean(&variant.cpu_ns);
-        let (added, ratio) = if place == NONE {
-            ("–".to_owned(), "–".to_owned())
-        } else {
-            let added = format!("{} µs", micros(cost - low_mean(&results.variants[NONE].cpu_ns)));
-            (added, ratio(results, place))
+        let (added, ratio) = match place {
+            NONE => ("–".to_owned(), "–".to_owned()),
+            _ => match ratio(results, place) {
+                Some(ratio) => (format!("{} µs", micros(cost - low_mean(&results.variants[NONE].cpu_ns))), ratio),
+                None => (UNSTEADY.to_owned(), UNSTEADY.to_owned()),
+            },
         };
         let row = [
             format!("**{}**: {}", variant.name, variant.shows),
-            format!("{} µs", micros(cost)),
+            steady(&parts(&variant.cpu_ns, low_mean), || format!("{} µs", micros(cost))),
             added,
             ratio,
-            format!("{:.0} µs", median(&variant.p50_us)),
-            format!("{:.0} µs", median(&variant.p99_us)),
+            steady(&variant.p50_us, || format!("{:.0} µs", median(&variant.p50_us))),
+            steady(&variant.p99_us, || format!("{:.0} µs", median(&variant.p99_us))),
             format!("{:.1} MiB", variant.resident_kib as f64 / 1024.0),
         ];
         line(text, &format!("| {} |", row.join(" | ")));
@@ -84,10 +91,28 @@ fn variants(text: &mut String, results: &Results) {
     line(text, "");
 }
 
-/// What a variant adds by what the empty filter adds: over the whole run, and the lowest and highest of its parts.
-fn ratio(results: &Results, place: usize) -> String {
+/// The text of a time, if the samples are about the same.
+fn steady(samples: &[f64], text: impl FnOnce() -> String) -> String {
+    if is_steady(samples) { text() } else { UNSTEADY.to_owned() }
+}
+
+/// Whether the lowest and the highest are as near to each other as a time must be to say something.
+pub(crate) fn is_steady(samples: &[f64]) -> bool {
+    let (low, high) = range(samples);
+    high - low <= median(samples).abs() * STEADY
+}
+
+/// A figure of each part of a run.
+fn parts(samples: &[f64], figure: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    samples.chunks(samples.len().div_ceil(PARTS).max(1)).map(figure).collect()
+}
+
+/// What a variant adds by what the empty filter adds: over the whole run, and the lowest and highest of its parts. `None` if these
+/// differ too much.
+fn ratio(results: &Results, place: usize) -> Option<String> {
     if place == EMPTY {
-        return "1".to_owned();
+        let added = added_by_parts(results, EMPTY);
+        return is_steady(&added).then(|| "1".to_owned());
     }
     let all = &results.variants;
     let whole = added_ratio(&all[NONE].cpu_ns, &all[EMPTY].cpu_ns, &all[place].cpu_ns);
@@ -96,7 +121,13 @@ fn ratio(results: &Results, place: usize) -> String {
     let parts = chunks(&all[NONE]).into_iter().zip(chunks(&all[EMPTY])).zip(chunks(&all[place]));
     let ratios: Vec<f64> = parts.map(|((none, empty), variant)| added_ratio(&none, &empty, &variant)).collect();
     let (low, high) = range(&ratios);
-    format!("{whole:.2} ({low:.2}–{high:.2})")
+    is_steady(&ratios).then(|| format!("{whole:.2} ({low:.2}–{high:.2})"))
+}
+
+/// What a variant costs above no filter, by parts of the run.
+fn added_by_parts(results: &Results, place: usize) -> Vec<f64> {
+    let of = |place: usize| parts(&results.variants[place].cpu_ns, low_mean);
+    of(place).into_iter().zip(of(NONE)).map(|(with, without)| with - without).collect()
 }
 
 /// By the low means of rounds: what `variant` costs above `none`, in units of what `empty` does.
@@ -160,7 +191,9 @@ fn method(text: &mut String, results: &Results) {
          what is resident after all that.",
         plan.latency_rate, plan.latency_connections, plan.latency_rounds, plan.latency_requests
     );
-    paragraph(text, &[&loader, &rounds, cpu, &busy, ratio, &latency]);
+    let unsteady = "A time is told only if it differed by less than a fifth from one fifth of the run to another (latencies: from \
+                    round to round); otherwise it stands there as unsteady, and the instructions say what it would.";
+    paragraph(text, &[&loader, &rounds, cpu, &busy, ratio, &latency, unsteady]);
 
     let above = (median(&none.cpu_ns) / low_mean(&none.cpu_ns) - 1.0) * 100.0;
     let noise = format!(
@@ -173,8 +206,9 @@ fn method(text: &mut String, results: &Results) {
                    together is all you need, it is the cheaper one. A Wasm filter begins at the empty one, whatever it does. Most \
                    of what Outrigger adds to that is spent by Envoy's Wasm host: on calls that return bytes, of which an \
                    empty configuration makes two for a request (its headers, the status of the response) and the reference \
-                   policy four (besides: the user's bucket, the number of attempts). `\"outcomes\": false` and \
-                   `\"access_log\": false` under `monitor` spare what nobody looks at.";
+                   policy two (its headers, the user's bucket: that a request succeeded at its first attempt the proxy says \
+                   without bytes). `\"outcomes\": false` and `\"access_log\": \"decisions\"` or `false` under `monitor` spare what \
+                   nobody looks at.";
     paragraph(text, &[reading]);
 }
 
@@ -199,7 +233,7 @@ fn memory(text: &mut String, results: &Results) {
 fn starts(text: &mut String, results: &Results) {
     let what = format!(
         "Time to apply a change, from publishing a listener in a file until a new connection is served by it, in an Envoy that \
-         has one core (the median of {}, and the range):",
+         has one core (the median of {}, and the range; where that is wider than a fifth, its lower end):",
         results.plan.repetitions
     );
     paragraph(text, &[&what]);
@@ -207,7 +241,12 @@ fn starts(text: &mut String, results: &Results) {
     line(text, "| --- | ---: |");
     for start in &results.starts {
         let (low, high) = range(&start.ms);
-        line(text, &format!("| {} | {:.0} ms ({low:.0}–{high:.0}) |", start.name, median(&start.ms)));
+        let time = match is_steady(&start.ms) {
+            true => format!("{:.0} ms ({low:.0}–{high:.0})", median(&start.ms)),
+            // Whatever else the machine did only adds.
+            false => format!("from {low:.0} ms"),
+        };
+        line(text, &format!("| {} | {time} |", start.name));
     }
     line(text, "");
     let sizes = results.modules.iter().map(|module| format!("{}: {} KiB", module.name, module.bytes.div_ceil(1024)));

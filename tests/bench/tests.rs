@@ -35,6 +35,13 @@ fn the_page_on_cost_is_the_rendering_of_the_committed_results() {
 }
 
 #[test]
+fn times_are_told_only_if_they_say_something() {
+    assert!(report::is_steady(&[100.0, 110.0, 119.0]));
+    assert!(!report::is_steady(&[100.0, 110.0, 140.0]));
+    assert!(!report::is_steady(&[-1.0, 1.0, 1.0]));
+}
+
+#[test]
 fn the_committed_results_are_those_of_a_full_run() {
     let results = committed();
     let rounds = results.plan.rounds as usize;

@@ -20,6 +20,12 @@ pub(crate) const EMPTY: &str = "empty SDK filter";
 /// The name of the variant with the policy that the budget is about.
 pub(crate) const REFERENCE: &str = "Outrigger, reference policy";
 
+/// The name of the variant that only counts.
+pub(crate) const NOTHING: &str = "Outrigger, empty configuration";
+
+/// The name of the variant that refuses every request.
+pub(crate) const REFUSING: &str = "Outrigger, refusing";
+
 /// One of the things compared.
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
@@ -77,7 +83,7 @@ pub(crate) fn all() -> Vec<Variant> {
             filter: Choice::Wasm(Filter::new(&policy::leanest())),
         },
         Variant {
-            name: "Outrigger, empty configuration",
+            name: NOTHING,
             shows: "metrics only",
             status: Status::Ok,
             filter: Choice::Wasm(Filter::new(&json!({}))),
@@ -101,7 +107,7 @@ pub(crate) fn all() -> Vec<Variant> {
             filter: Choice::Wasm(Filter::new(&policy::large())),
         },
         Variant {
-            name: "Outrigger, refusing",
+            name: REFUSING,
             shows: "the reference policy with its global limit used up: every request gets a 429, none is forwarded",
             status: Status::Refused,
             filter: Choice::Wasm(Filter::new(&policy::refusing())),
@@ -109,7 +115,30 @@ pub(crate) fn all() -> Vec<Variant> {
     ]
 }
 
+/// 200 operations and nothing else: what a large document takes.
+pub(crate) fn many_operations() -> Variant {
+    Variant {
+        name: "Outrigger, 200 operations",
+        shows: "a large document",
+        status: Status::Ok,
+        filter: Choice::Wasm(Filter::new(&policy::many_operations())),
+    }
+}
+
 impl Variant {
+    /// The one of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        all().into_iter().find(|variant| variant.name == name).expect("names are those of the list")
+    }
+
+    /// Its filter before the router, if it is a Wasm filter.
+    pub(crate) fn wasm(&self) -> Option<Filter> {
+        match &self.filter {
+            Choice::Wasm(filter) | Choice::Twice(filter, _) => Some(filter.clone()),
+            Choice::Nothing | Choice::Native(_) => None,
+        }
+    }
+
     /// The listener of its Envoy.
     pub(crate) fn listener(&self, cluster: Cluster) -> Listener {
         let listener = Listener::to(cluster).quiet();

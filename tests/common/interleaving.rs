@@ -228,6 +228,10 @@ impl Host for Turn<'_> {
         self.proxy.grpc_status()
     }
 
+    fn succeeded_at_once(&self) -> bool {
+        self.proxy.succeeded_at_once()
+    }
+
     fn attempts(&self) -> Result<Option<u32>, HostError> {
         self.proxy.attempts()
     }

@@ -170,6 +170,10 @@ impl MemoryHost {
         self.metrics.borrow().iter().map(|(_, name, _)| name.clone()).collect()
     }
 
+    pub fn clear_log_fields(&self) {
+        self.log_fields.borrow_mut().clear();
+    }
+
     pub fn log_field(&self, field: LogField) -> Option<String> {
         self.log_fields.borrow().get(field.name()).cloned()
     }
@@ -313,6 +317,15 @@ impl Host for MemoryHost {
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {
         self.called("grpc_status")?;
         Ok(self.grpc_status.get())
+    }
+
+    fn succeeded_at_once(&self) -> bool {
+        if self.called("succeeded_at_once").is_err() {
+            return false;
+        }
+        let response = self.response.borrow();
+        let status = response.iter().find(|(name, _)| name == ":status").map(|(_, status)| status.as_str());
+        status.is_some_and(|it| it < "400") && self.attempts.get() == Some(1)
     }
 
     fn attempts(&self) -> Result<Option<u32>, HostError> {

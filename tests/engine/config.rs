@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use outrigger::config::{Config, Monitor, Outcomes, Placement, RateLimitHeaders};
+use outrigger::config::{AccessLog, Config, Monitor, Outcomes, Placement, RateLimitHeaders};
 use outrigger::degrade::breaker::rule::BreakerSpec;
 use outrigger::degrade::breaker::{Breaker, Settings};
 use outrigger::degrade::cors::Cors;
@@ -281,7 +281,7 @@ fn baseline() -> Config {
         retries: retries(),
         deadlines: deadlines(),
         monitor: Monitor {
-            access_log: false,
+            access_log: AccessLog::None,
             reason_header: false,
             ratelimit_headers: RateLimitHeaders::None,
             ratelimit_headers_on_success: true,
@@ -444,7 +444,7 @@ fn nothing() -> Config {
         deadlines: vec![],
         fallbacks: vec![],
         monitor: Monitor {
-            access_log: true,
+            access_log: AccessLog::All,
             reason_header: true,
             ratelimit_headers: RateLimitHeaders::Ietf,
             ratelimit_headers_on_success: false,
@@ -1127,11 +1127,27 @@ fn refuses_what_is_neither_true_nor_false() {
         ("/limits/2/enforced", "limits[2].enforced"),
         ("/switches/0/enforced", "switches[0].enforced"),
         ("/breakers/0/enforced", "breakers[0].enforced"),
-        ("/monitor/access_log", "monitor.access_log"),
         ("/monitor/reason_header", "monitor.reason_header"),
         ("/operations/0/match/headers/3/present", "operations[0].match.headers[3].present"),
     ] {
         refuses_types(pointer, path, &["\"true\"", "1", "[]", "{}"], "a boolean");
+    }
+}
+
+#[test]
+fn the_access_log_is_shown_all_some_or_nothing() {
+    let of = |value: &str| {
+        let document = format!(r#"{{ "monitor": {{ "access_log": {value} }} }}"#);
+        Config::parse(document.as_bytes()).unwrap().monitor.access_log
+    };
+    assert_eq!(of("true"), AccessLog::All);
+    assert_eq!(of(r#""decisions""#), AccessLog::Decisions);
+    assert_eq!(of("false"), AccessLog::None);
+    assert_eq!(Config::parse(b"{}").unwrap().monitor.access_log, AccessLog::All);
+    let rule = r#"true, false or "decisions""#;
+    refuses("/monitor/access_log", r#""true""#, &format!(r#"monitor.access_log: "true", must be {rule}"#));
+    for (value, given) in [("1", "integer `1`"), ("[]", "list"), ("{}", "object")] {
+        refuses("/monitor/access_log", value, &format!("monitor.access_log: invalid type: {given}, expected {rule}"));
     }
 }
 

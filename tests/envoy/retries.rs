@@ -84,6 +84,7 @@ async fn where_one_attempt_in_ten_fails_clients_see_less_than_one_failure_in_a_h
     assert!(succeeded * 100 >= sent * 99, "{succeeded} of {sent} succeeded with {retries} retries");
     assert!((7..=13).contains(&(failed * 100 / attempts.len())), "{failed} of {} failed", attempts.len());
     assert!(attempts.iter().all(|attempt| attempt.nth <= 3), "some request was attempted more than three times");
+    assert!(!envoy.log().contains("no CEL"), "this Envoy can say in one word what it takes two calls to ask");
     expect_decisions(&envoy, MADE, retries).await;
     let outcome = |outcome| [("outcome", outcome)];
     envoy.expect_metric("outrigger_requests_total", &outcome("success"), succeeded as f64).await;

@@ -48,6 +48,79 @@ fn shop(retries: &str, deadlines: &str) -> Sidecar {
     Sidecar::new(&document(retries, deadlines, ""))
 }
 
+/// What the proxy was asked about the response to an order, at its headers and at the end.
+fn asked_about(sidecar: &Sidecar, status: &str, attempts: u32) -> Vec<&'static str> {
+    let (_, mut ticket) = sidecar.ask(&ORDER);
+    sidecar.host.set_response(&[(":status", status)]);
+    sidecar.host.set_attempts(Some(attempts));
+    sidecar.host.take_calls();
+    let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Here, &mut ticket);
+    sidecar.filter.on_response_end(&*sidecar.host, &sidecar.worker, &mut ticket);
+    sidecar.end(ticket);
+    let calls = sidecar.host.take_calls();
+    ["succeeded_at_once", "response_status", "attempts"].into_iter().filter(|it| calls.contains_key(it)).collect()
+}
+
+#[test]
+fn one_word_of_the_proxy_says_that_a_request_succeeded_at_its_first_attempt() {
+    let sidecar = shop(THREE, "");
+    assert_eq!(asked_about(&sidecar, "200", 1), ["succeeded_at_once"]);
+    assert_eq!(asked_about(&sidecar, "304", 1), ["succeeded_at_once"]);
+    let all = ["succeeded_at_once", "response_status", "attempts"];
+    assert_eq!(asked_about(&sidecar, "404", 1), all, "a client's mistake is told from a success");
+    assert_eq!(asked_about(&sidecar, "503", 1), all);
+    assert_eq!(asked_about(&sidecar, "200", 2), all, "the retry is paid for");
+}
+
+#[test]
+fn a_proxy_that_cannot_say_it_in_one_word_is_asked_for_each() {
+    let sidecar = shop(THREE, "");
+    sidecar.host.break_call("succeeded_at_once");
+    assert_eq!(asked_about(&sidecar, "200", 1), ["succeeded_at_once", "response_status", "attempts"]);
+}
+
+#[test]
+fn the_status_itself_is_read_where_a_policy_waits_for_it() {
+    let breaker = r#""breakers": [{ "name": "b", "trip": { "consecutive_failures": 5 } }],"#;
+    let sidecar = Sidecar::new(&document(THREE, "", breaker));
+    assert_eq!(asked_about(&sidecar, "200", 1), ["response_status", "attempts"]);
+}
+
+/// The operation and the tier that the access log has of a request with these headers and this answer.
+fn logged(sidecar: &Sidecar, request: &[(&str, &str)], status: &str, attempts: u32) -> [Option<String>; 2] {
+    sidecar.host.clear_log_fields();
+    let (decision, mut ticket) = sidecar.ask(request);
+    sidecar.host.set_response(&[(":status", status)]);
+    sidecar.host.set_attempts(Some(attempts));
+    if matches!(decision, Decision::Forward(_)) {
+        let _ = sidecar.filter.on_response(&*sidecar.host, &sidecar.worker, End::Here, &mut ticket);
+        sidecar.filter.on_response_end(&*sidecar.host, &sidecar.worker, &mut ticket);
+    }
+    sidecar.end(ticket);
+    [LogField::Operation, LogField::Tier].map(|field| sidecar.host.log_field(field))
+}
+
+#[test]
+fn decisions_are_logged_with_their_operation_and_what_just_passed_is_not() {
+    let empty = r#""token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "24h" }"#;
+    let more = format!(
+        r#""monitor": {{ "access_log": "decisions" }}, "limits": [
+             {{ "name": "few", "operations": ["reviews"], {empty} }},
+             {{ "name": "tried", "operations": ["calls"], "enforced": false, {empty} }}],"#
+    );
+    let sidecar = Sidecar::new(&document(THREE, "", &more));
+    let nothing = [None, None];
+    let both = |operation: &str, tier: &str| [Some(operation.to_owned()), Some(tier.to_owned())];
+    assert_eq!(logged(&sidecar, &ORDER, "200", 1), nothing);
+    assert_eq!(logged(&sidecar, &ORDER, "503", 1), both("place-order", "P0"), "it failed");
+    assert_eq!(logged(&sidecar, &ORDER, "200", 2), both("place-order", "P0"), "it was retried");
+    assert_eq!(logged(&sidecar, &REVIEWS, "200", 1), nothing);
+    assert_eq!(logged(&sidecar, &REVIEWS, "200", 1), both("reviews", "P3"), "it was refused");
+    let call = [(":path", "/shop.Orders/Get")];
+    assert_eq!(logged(&sidecar, &call, "200", 1), nothing);
+    assert_eq!(logged(&sidecar, &call, "200", 1), both("calls", "P2"), "it would have been refused");
+}
+
 const ORDER: [(&str, &str); 1] = [(":path", "/orders")];
 const REVIEWS: [(&str, &str); 1] = [(":path", "/reviews/17")];
 const POST: [(&str, &str); 2] = [(":path", "/orders"), (":method", "POST")];
@@ -1076,13 +1149,15 @@ fn only_requests_that_a_rule_is_for_cost_a_call_more_and_only_if_they_may_be_ret
     let ok = [(":status", "200")];
     let http = ["request_headers", "response_status"];
     let grpc = ["request_headers", "grpc_status"];
+    let each = ["request_headers", "response_status", "attempts"];
     let rule = THREE.replacen('{', r#"{ "operations": ["place-order", "calls"], "methods": ["GET", "PUT"], "#, 1);
     let sidecar = shop(&rule, "");
     let get = [(":path", "/shop.Orders/Get"), ("content-type", "application/grpc")];
     assert_eq!(bytes_returned(&sidecar, &REVIEWS, &ok), http, "another operation");
     assert_eq!(bytes_returned(&sidecar, &POST, &ok), http, "another method");
     assert_eq!(bytes_returned(&sidecar, &CALL, &ok), grpc, "another method");
-    assert_eq!(bytes_returned(&sidecar, &ORDER, &ok), ["request_headers", "response_status", "attempts"]);
+    assert_eq!(bytes_returned(&sidecar, &ORDER, &ok), ["request_headers"], "one word says both");
+    assert_eq!(bytes_returned(&sidecar, &ORDER, &[(":status", "404")]), each, "each is read where it does not");
     assert_eq!(bytes_returned(&sidecar, &get, &ok), ["request_headers", "grpc_status", "attempts"]);
     assert_eq!(bytes_returned(&sidecar, &with(&ORDER, "x-envoy-attempt-count", "2"), &ok), http, "it gets no retries");
     let sidecar = shop("", DEADLINE);
@@ -1092,6 +1167,6 @@ fn only_requests_that_a_rule_is_for_cost_a_call_more_and_only_if_they_may_be_ret
     let sidecar = Sidecar::new(&document(&rule, "", r#""monitor": { "outcomes": false },"#));
     assert_eq!(bytes_returned(&sidecar, &POST, &ok), ["request_headers"]);
     assert_eq!(bytes_returned(&sidecar, &CALL, &ok), ["request_headers"]);
-    assert_eq!(bytes_returned(&sidecar, &ORDER, &ok), ["request_headers", "response_status", "attempts"]);
+    assert_eq!(bytes_returned(&sidecar, &ORDER, &ok), ["request_headers"]);
     assert_eq!(bytes_returned(&sidecar, &get, &ok), ["request_headers", "grpc_status", "attempts"]);
 }
