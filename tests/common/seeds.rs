@@ -1,5 +1,13 @@
 //! Which seeds a fuzzer runs with, and what is left of a run that fails.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may panic, and clocks are free"
+)]
+
 use std::cell::Cell;
 use std::env;
 use std::fmt::Debug;
@@ -18,27 +26,29 @@ thread_local! {
     static TRYING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs the fuzzer with the seeds from 1 to `short`, or with what the environment says. A panic names the seed.
-pub fn each_seed(fuzzer: &'static str, short: u64, run: impl Fn(u64)) {
+/// The fuzzer's seeds: those from 1 to `short`, or what the environment says. A panic before the next one names the seed.
+pub fn seeds(fuzzer: &'static str, short: u64) -> impl Iterator<Item = u64> {
     name_the_seed();
-    let run = |seed| {
-        RUNNING.set(Some((fuzzer, seed)));
-        run(seed);
-        RUNNING.set(None);
-    };
-    if let Some(seed) = number("OUTRIGGER_FUZZ_SEED") {
-        return run(seed);
-    }
-    let Some(seconds) = number("OUTRIGGER_FUZZ_SECONDS") else {
-        return (1..=short).for_each(run);
-    };
+    let only = number("OUTRIGGER_FUZZ_SEED");
+    let time = number("OUTRIGGER_FUZZ_SECONDS").map(Duration::from_secs);
     let (started, first) = (Instant::now(), RandomState::new().hash_one(fuzzer));
-    let mut runs = 0;
-    while started.elapsed() < Duration::from_secs(seconds) {
-        run(first.wrapping_add(runs));
+    let (mut runs, mut last) = (0, 0);
+    std::iter::from_fn(move || {
+        let goes_on = match (only, time) {
+            (Some(_), _) => runs < 1,
+            (None, Some(time)) => started.elapsed() < time,
+            (None, None) => runs < short,
+        };
+        if !goes_on {
+            RUNNING.set(None);
+            println!("{fuzzer}: {runs} runs, the last with seed {last}");
+            return None;
+        }
         runs += 1;
-    }
-    println!("{fuzzer}: {runs} runs from seed {first}");
+        last = only.unwrap_or(if time.is_some() { first.wrapping_add(runs) } else { runs });
+        RUNNING.set(Some((fuzzer, last)));
+        Some(last)
+    })
 }
 
 /// Runs the steps. If they fail, as few of them as still fail are printed and run last.
@@ -88,7 +98,10 @@ fn name_the_seed() {
             }
             usual(panic);
             if let Some((fuzzer, seed)) = RUNNING.get() {
-                eprintln!("repeat it with: OUTRIGGER_FUZZ_SEED={seed} cargo test --test fuzz {fuzzer}");
+                eprintln!(
+                    "repeat it with: OUTRIGGER_FUZZ_SEED={seed} cargo test --test {} {fuzzer}",
+                    env!("CARGO_CRATE_NAME")
+                );
             }
         }));
     });

@@ -6,11 +6,11 @@ use outrigger::config::Config;
 use outrigger::host::End;
 
 use crate::common::Random;
+use crate::common::seeds::seeds;
 use crate::common::sidecar::SECOND;
 use crate::json::{Json, Style};
 use crate::policies::Policies;
 use crate::proxy::Proxy;
-use crate::seeds::each_seed;
 use crate::steps::Fields;
 
 /// Seeds of a short run, of [`MUTANTS`] each.
@@ -107,11 +107,12 @@ const FIELDS: [&str; 22] = [
 #[test]
 fn any_document_is_refused_in_words_or_does_what_it_says() {
     let shown = shown();
-    each_seed("any_document_is_refused_in_words_or_does_what_it_says", RUNS, |seed| {
+    shown.iter().for_each(|document| check(document.as_bytes()));
+    for seed in seeds("any_document_is_refused_in_words_or_does_what_it_says", RUNS) {
         let mut random = Random::seeded(seed);
         let original = match shown.len() as u64 {
             0 => Policies(&mut random).document().to_string(),
-            // Each that is shown in turn, every other time.
+            // One that is shown every other time.
             all if seed % 2 == 0 => shown[(seed / 2 % all) as usize].clone(),
             _ => Policies(&mut random).document().to_string(),
         };
@@ -120,7 +121,7 @@ fn any_document_is_refused_in_words_or_does_what_it_says() {
             let mutant = mutant(&original, &mut random);
             check(&mutant);
         }
-    });
+    }
 }
 
 /// Panics unless the document is refused in words that help, or does something and means the same however it is written.
@@ -140,15 +141,42 @@ fn check(document: &[u8]) {
                 assert!(tree.has(error.path()), "{said:?}: there is no {:?} in {text}", error.path());
             }
         }
-        (Ok(config), Some(tree)) => {
+        (Ok(config), Some(mut tree)) => {
+            sort_headers(&mut tree);
             let plain = Config::parse(tree.render(Style::Plain).as_bytes());
             let istio = Config::parse(tree.render(Style::Istio).as_bytes());
             assert_eq!(plain, istio, "written in two ways: {text}");
             let _ = config.warnings().iter().map(ToString::to_string).collect::<Vec<_>>();
             serve(&text, &config);
         }
-        (Ok(_), None) => assert!(document.trim_ascii().is_empty(), "accepted and no JSON: {text}"),
+        // The body of a fallback is read by itself, so that it may be as deep as a whole document.
+        (Ok(_), None) => assert!(document.trim_ascii().is_empty() || 127 < depth(document), "no JSON: {text}"),
     }
+}
+
+/// Sorts the headers of fallbacks, which are sent in the order of the document. It means nothing.
+fn sort_headers(document: &mut Json) {
+    if let Some(Json::List(fallbacks)) = document.field("fallbacks") {
+        for fallback in fallbacks {
+            if let Some(Json::Object(headers)) = fallback.field("headers") {
+                headers.sort_by(|(one, _), (other, _)| one.cmp(other));
+            }
+        }
+    }
+}
+
+/// How deep lists and objects are in each other at most.
+fn depth(document: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in document {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 /// A few requests under the document.

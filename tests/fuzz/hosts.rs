@@ -3,21 +3,21 @@
 use outrigger::host::End;
 
 use crate::common::Random;
+use crate::common::seeds::{seeds, shrink};
 use crate::fickle::Faults;
 use crate::policies::Policies;
 use crate::proxy::Proxy;
 use crate::requests::{BURST, assert_good_as_new, last};
-use crate::seeds::{each_seed, shrink};
 use crate::steps::{Fields, World, steps};
 
 /// Seeds of a short run.
-const RUNS: u64 = if cfg!(target_arch = "wasm32") { 20 } else { 40 };
+const RUNS: u64 = if cfg!(target_arch = "wasm32") { 20 } else { 30 };
 
 /// Nothing panics and no callback calls without end, however the proxy lies; troubles are counted; and once the proxy is sane, it
 /// admits within minutes what a new one does.
 #[test]
 fn a_proxy_that_lies_is_survived_and_healed_from() {
-    each_seed("a_proxy_that_lies_is_survived_and_healed_from", RUNS, |seed| {
+    for seed in seeds("a_proxy_that_lies_is_survived_and_healed_from", RUNS) {
         let mut random = Random::seeded(seed);
         let document = Policies(&mut random).document().to_string();
         let mut percent = |most: u64| if random.below(2) == 0 { random.below(most + 1) } else { 0 };
@@ -43,13 +43,13 @@ fn a_proxy_that_lies_is_survived_and_healed_from() {
             let burst = if faults.constant { 1 } else { BURST };
             assert_good_as_new(proxy, last(&document, steps), burst);
         });
-    });
+    }
 }
 
 /// While nothing that is shared can be read or written, limits do what they were told to do then.
 #[test]
 fn a_limit_without_its_record_does_what_it_was_told_to() {
-    each_seed("a_limit_without_its_record_does_what_it_was_told_to", RUNS, |seed| {
+    for seed in seeds("a_limit_without_its_record_does_what_it_was_told_to", RUNS) {
         let mut random = Random::seeded(seed);
         let mut document = Policies(&mut random).document();
         let mode = if random.below(2) == 0 { "allow" } else { "deny" };
@@ -74,5 +74,5 @@ fn a_limit_without_its_record_does_what_it_was_told_to() {
         }
         assert!(limits == 0 || 0 < proxy.troubles(), "trouble is counted");
         proxy.drain();
-    });
+    }
 }

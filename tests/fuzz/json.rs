@@ -59,7 +59,15 @@ impl Json {
         None
     }
 
-    /// Whether a place such as `limits[2].key` is in it. Names that are long are cut in places.
+    /// The first field of the name.
+    pub fn field(&mut self, name: &str) -> Option<&mut Self> {
+        match self {
+            Self::Object(fields) => fields.iter_mut().find(|(it, _)| it == name).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// Whether a place such as `limits[2].key` is in it. Names are cut in places, and their control characters escaped.
     pub fn has(&self, place: &str) -> bool {
         if place.is_empty() {
             return true;
@@ -74,7 +82,8 @@ impl Json {
             Self::Object(fields) => {
                 let place = place.strip_prefix('.').unwrap_or(place);
                 fields.iter().any(|(name, value)| {
-                    let cut: String = name.chars().take(200).chain(name.chars().nth(200).map(|_| '…')).collect();
+                    let cut: String = name.chars().take(200).map(shown).collect();
+                    let cut = cut + if name.chars().nth(200).is_some() { "…" } else { "" };
                     place
                         .strip_prefix(cut.as_str())
                         .is_some_and(|rest| (rest.is_empty() || rest.starts_with(['.', '['])) && value.has(rest))
@@ -123,6 +132,14 @@ impl Json {
                 text.push('}');
             }
         }
+    }
+}
+
+/// A letter of a name as a place shows it.
+fn shown(letter: char) -> String {
+    match letter {
+        '"' | '\'' | '\\' => letter.to_string(),
+        _ => letter.escape_debug().to_string(),
     }
 }
 

@@ -21,5 +21,4 @@ mod json;
 mod policies;
 mod proxy;
 mod requests;
-mod seeds;
 mod steps;

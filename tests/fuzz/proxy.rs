@@ -335,9 +335,41 @@ impl Proxy {
             assert_eq!(machine.roots.len(), 1, "worker {index} keeps configurations that are gone");
             assert_eq!(Rc::strong_count(&machine.roots[0]), 1);
         }
+        self.check_gauges();
         let memory = &self.host.memory;
         let counted = memory.metric_names().into_iter().filter(|name| name.ends_with("outrigger_requests_total"));
         assert_eq!(counted.map(|name| memory.metric(&name)).sum::<u64>(), self.ended, "each request is counted once");
+    }
+
+    /// Panics if a gauge shows what the configuration in use has not, or does not show what it has.
+    fn check_gauges(&self) {
+        let config = &self.machines[0].roots[0].config;
+        let scope = config.scope.as_ref().map(|it| format!("scope=.={it};.;"));
+        let shown = |name: &str, label: &str, value: &str| {
+            let of_scope = scope.as_ref().map_or(!name.contains("scope=.="), |it| name.contains(it.as_str()));
+            of_scope && name.contains(&format!("{label}=.={value};.;"))
+        };
+        let memory = &self.host.memory;
+        for name in memory.metric_names() {
+            let value = memory.metric(&name);
+            if name.ends_with("outrigger_switch_on") {
+                let on = config.switches.iter().any(|it| it.is_on() && shown(&name, "switch", &it.name));
+                assert_eq!(value, u64::from(on), "{name}");
+            } else if name.ends_with("outrigger_config_info") {
+                let used = config.version.as_ref().is_some_and(|it| shown(&name, "version", it));
+                assert_eq!(value, u64::from(used), "{name}");
+            } else if name.ends_with("outrigger_breaker_state") {
+                let used = config.breakers.iter().any(|it| shown(&name, "breaker", &it.name));
+                assert!(value <= if used { 3 } else { 0 }, "{name}: {value}");
+            }
+        }
+        let on = config.switches.iter().filter(|it| it.is_on()).count();
+        let shown = memory
+            .metric_names()
+            .iter()
+            .filter(|it| it.ends_with("outrigger_switch_on") && memory.metric(it) == 1)
+            .count();
+        assert_eq!(on, shown, "switches that are on");
     }
 
     /// Panics if anything that lasts was named by a request, or grows.
