@@ -15,11 +15,13 @@ valgrind_version=1:3.19.0-1             # of Debian's package `valgrind`
 h2load_version=1.52.0-1+deb12u3          # of Debian's packages `nghttp2-client` and `libnghttp2-14`
 
 # Test targets that know neither Envoy nor threads: they run as wasm32 too.
-wasm_tests=(engine pipeline allocations)
+wasm_tests=(engine pipeline fuzz allocations)
 # Scenarios of the inner loop: each subject once, none that measures for long.
 quick_scenarios=(limits:: keys:: refusals:: fallbacks:: switches:: failures:: validation:: protocol:: grpc:: operations:: scope::)
 # The test target that drives real Envoys.
 envoy_test=envoy
+# The one of them that fuzzes.
+fuzzing_scenario=frames::
 scenarios_at_once=4
 
 tools=$root/.tools
@@ -38,6 +40,7 @@ Usage: ./build.sh COMMAND
   demo --read-only  the same, with the policy's switch `read-only` on
   demo --check      the same, but send those requests, compare every answer with what was promised, and stop
   test              everything: module, check, native tests, wasm32 tests, scenarios on a real Envoy, demo --check
+  test --long       the fuzzers with fresh seeds, ten minutes in all; OUTRIGGER_FUZZ_SECONDS=N gives each of the five N seconds
   test --quick      while you work: formatting, lints, native tests, and the scenarios that take no time of their own
   wasm              build the filter: dist/outrigger.wasm
   check             formatting, lints and documentation
@@ -120,7 +123,8 @@ cmd_test() {
   case ${1:-} in
     '') ;;
     --quick) test_quickly; return ;;
-    *) fail "unknown option of test: $1" "Run: ./build.sh test, or with --quick" ;;
+    --long) test_for_long; return ;;
+    *) fail "unknown option of test: $1" "Run: ./build.sh test, or with --quick or --long" ;;
   esac
   cmd_wasm
   cmd_check
@@ -142,6 +146,16 @@ test_quickly() {
   native_tests
   scenarios "${quick_scenarios[@]}"
   heading "All of the quick ones passed"
+}
+
+# Each fuzzer alone, so that it has its time. A failure prints how to repeat it.
+test_for_long() {
+  export OUTRIGGER_FUZZ_SECONDS=${OUTRIGGER_FUZZ_SECONDS:-120}
+  cmd_wasm
+  heading "Fuzzers, $OUTRIGGER_FUZZ_SECONDS seconds each"
+  cargo test --locked --test fuzz -- --test-threads 1 --show-output
+  scenarios --show-output "$fuzzing_scenario"
+  heading "All of the long ones passed"
 }
 
 native_tests() {

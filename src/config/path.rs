@@ -1,6 +1,7 @@
 //! Where in a document something is.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 
 use super::problem::Cut;
 
@@ -28,9 +29,8 @@ impl Path {
         if !text.is_empty() {
             text.push('.');
         }
-        let (shown, rest) = Cut(name).parts();
-        text.push_str(shown);
-        text.push_str(rest);
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{}", Cut(name));
         outside
     }
 

@@ -6,6 +6,7 @@
 
 pub mod bound;
 pub mod interleaving;
+pub mod seeds;
 pub mod sidecar;
 
 use std::cell::{Cell, RefCell};

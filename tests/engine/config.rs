@@ -770,6 +770,17 @@ fn long_values_and_names_are_cut_in_errors() {
     }
 }
 
+#[test]
+fn an_error_is_one_line_whatever_a_field_is_called() {
+    // JSON spells control characters out, and one of them needs no spelling.
+    for (name, shown) in [("a\nb", "a\\nb"), ("\u{7f}", "\\u{7f}"), ("\u{1b}[31m", "\\u{1b}[31m"), ("it's\\", "it's\\")]
+    {
+        let refusal = parse(&poked(&format!("/limits/2/{name}"), Some("1"))).unwrap_err();
+        let begun = format!("limits[2].{shown}: unknown field `{shown}`, ");
+        assert!(refusal.starts_with(&begun), "{refusal:?}");
+    }
+}
+
 // === what YAML makes of texts without quotes =========================================================================
 
 /// The JSON pointers of all texts in the baseline.

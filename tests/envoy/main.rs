@@ -21,6 +21,7 @@ mod concurrency;
 mod deadlines;
 mod failures;
 mod fallbacks;
+mod frames;
 mod grpc;
 mod hostile;
 mod keys;
@@ -38,6 +39,8 @@ mod reload;
 mod retries;
 mod rig;
 mod scope;
+#[path = "../common/seeds.rs"]
+mod seeds;
 mod shadow;
 mod soak;
 mod stale;

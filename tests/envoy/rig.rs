@@ -6,7 +6,8 @@
 //!   [`yaml`]: what becomes of it on its way through a mesh.
 //! * [`envoy_process`]: a running Envoy and what its admin interface, its logs and `/proc` tell.
 //! * [`stats`], [`access_log`]: what it counted and wrote.
-//! * [`client`], [`wire`], [`crowd`], [`load`]: an ordinary HTTP client, bytes on a socket, many requests.
+//! * [`client`], [`wire`], [`frames`], [`crowd`], [`load`]: an ordinary HTTP client, bytes on a socket, HTTP/2 by the frame, many
+//!   requests.
 //! * [`upstream`], [`scripted_upstream`], [`raw_upstream`], [`grpc_upstream`]: what stands behind the proxy.
 
 pub(crate) mod access_log;
@@ -16,6 +17,7 @@ pub(crate) mod cluster;
 pub(crate) mod crowd;
 pub(crate) mod envoy_process;
 pub(crate) mod filter;
+pub(crate) mod frames;
 pub(crate) mod grpc_upstream;
 pub(crate) mod listener;
 pub(crate) mod load;

@@ -10,6 +10,7 @@ use crate::rig::bootstrap::Bootstrap;
 use crate::rig::client::{Answer, Client, send};
 use crate::rig::envoy_process::{Envoy, eventually};
 use crate::rig::filter::Filter;
+use crate::rig::frames::{Connection, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, block};
 use crate::rig::listener::Listener;
 use crate::rig::turn::Turn;
 use crate::rig::upstream::{Manner, Upstream, page};
@@ -190,6 +191,60 @@ async fn what_envoy_itself_answers_takes_no_kept_answer_back() {
         assert_not_kept(&send(with_host(Method::GET, "shop.example.com")).await);
         envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
     }
+}
+
+/// A body needs no length over HTTP/2, and what it asks for is nobody else's answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_get_with_a_body_of_no_told_length_is_not_kept_over_http_2() {
+    let turn = Turn::shared().await;
+    let upstream = Upstream::start().await;
+    let envoy = start(&turn, &upstream, &policy(json!({ "max_age": "10m" })), 2).await;
+    let host = envoy.address().to_string();
+    let mut connection = Connection::open(envoy.address()).await;
+    // Of the same paths, and bodies that are all the request's end, its data or its trailers.
+    let fields = |path: &'static str| {
+        let asked: [(&str, &[u8]); 5] = [
+            (":method", b"GET"),
+            (":scheme", b"http"),
+            (":path", path.as_bytes()),
+            (":authority", host.as_bytes()),
+            ("x-answer-header", FRESH.as_bytes()),
+        ];
+        block(&asked)
+    };
+    let mut answers = Vec::new();
+    for (stream, path, parts) in [
+        (1, "/bare", vec![]),
+        (3, "/body", vec![Frame::new(DATA, END_STREAM, 3, *b"whose?")]),
+        (5, "/pieces", vec![Frame::new(DATA, 0, 5, *b"who"), Frame::new(DATA, END_STREAM, 5, *b"se?")]),
+        (
+            7,
+            "/trailers",
+            vec![
+                Frame::new(DATA, 0, 7, *b"whose?"),
+                Frame::new(HEADERS, END_HEADERS | END_STREAM, 7, block(&[("x-last", b"1")])),
+            ],
+        ),
+    ] {
+        let end = if parts.is_empty() { END_STREAM } else { 0 };
+        connection.send(&Frame::new(HEADERS, END_HEADERS | end, stream, fields(path))).await;
+        for part in &parts {
+            connection.send(part).await;
+        }
+        let told: Value =
+            serde_json::from_slice(&connection.body(stream).await).expect("the service tells what it got");
+        answers.push(told["body_size"].as_u64().expect("a size"));
+    }
+    assert_eq!(answers, [0, 6, 6, 6], "the service saw the bodies");
+    upstream.behave("/", Manner::Failing(503));
+
+    for client in envoy.clients("/elsewhere").await {
+        assert_eq!(client.get("/bare").await.status, 200, "what has no body is kept");
+        for path in ["/body", "/pieces", "/trailers"] {
+            assert_not_kept(&client.get(path).await);
+        }
+    }
+    envoy.expect_metric("outrigger_host_errors_total", &[], 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,19 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await.expect("Envoy reads");
     }
 
+    /// The same; whether the other side took it all.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let sent = timeout(Duration::from_secs(5), self.stream.write_all(bytes.as_ref())).await;
+        sent.is_ok_and(|sent| sent.is_ok())
+    }
+
+    /// Takes what comes within the time, and forgets it.
+    pub(crate) async fn skim(&mut self, time: Duration) {
+        let mut buffer = vec![0; 65_536];
+        let read = async { while self.stream.read(&mut buffer).await.is_ok_and(|count| 0 < count) {} };
+        let _ = timeout(time, read).await;
+    }
+
     /// Sends a GET with these extra header lines and reads the reply.
     pub(crate) async fn get(&mut self, path: &str, header_lines: impl AsRef<[u8]>) -> Reply {
         self.send(request(path, header_lines)).await;
