@@ -204,6 +204,10 @@ impl Host for FickleHost {
         self.memory.sent()
     }
 
+    fn succeeded_at_once(&self) -> bool {
+        self.call("call_foreign_function").is_ok_and(|lies| lies != self.memory.succeeded_at_once())
+    }
+
     fn grpc_status(&self) -> Result<Option<u32>, HostError> {
         let lies = self.call("get_property")?;
         Ok(if lies { Some(u32::MAX) } else { self.memory.grpc_status()? })
