@@ -8,6 +8,9 @@ use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+/// How long an answer may take. Under valgrind, on a busy machine, an Envoy that compiles a module is silent for a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A client that sends one request after the other over one connection, and so always to the same worker.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -39,11 +42,8 @@ impl Client {
     }
 
     fn build(address: SocketAddr, customise: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> Self {
-        let builder = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .pool_max_idle_per_host(1)
-            .timeout(Duration::from_secs(30));
+        let builder =
+            reqwest::Client::builder().no_proxy().redirect(Policy::none()).pool_max_idle_per_host(1).timeout(PATIENCE);
         Self { http: customise(builder).build().expect("a client"), base: format!("http://{address}") }
     }
 

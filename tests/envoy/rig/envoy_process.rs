@@ -17,8 +17,8 @@ use crate::rig::stats::Stats;
 use crate::rig::tool;
 use crate::rig::wire::Wire;
 
-/// How long anything may take that should happen soon.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take that should happen soon. Under valgrind, on a busy machine, an Envoy starts in a minute or two.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// An Envoy that lives as long as this value. When a test fails, the end of its log is printed.
 pub(crate) struct Envoy {
