@@ -53,6 +53,7 @@
 pub mod attempt;
 pub mod config;
 pub mod degrade;
+pub mod document;
 #[cfg(feature = "envoy")]
 mod envoy;
 pub mod filter;
