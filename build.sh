@@ -44,6 +44,7 @@ Usage: ./build.sh COMMAND
   test --quick      while you work: formatting, lints, native tests, and the scenarios that take no time of their own
   wasm              build the filter: dist/outrigger.wasm
   check             formatting, lints and documentation
+  reference         write docs/schema.json and the tables of fields in docs/reference, from the tables that the parser reads by
   weight            measure what the module takes: bytes, memory, start, instructions; fails beyond the gates; Linux only
   bench             measure what the filter costs beside others, and write it into docs/cost.md; 15 minutes, Linux only
   bench --quick     the same in five minutes, to see that it works; changes no file
@@ -117,6 +118,12 @@ cmd_check() {
   heading "Documentation"
   # For people who work on the code: with private items, so links to them are fine.
   RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items
+}
+
+cmd_reference() {
+  need_rust
+  heading "Writing the schema and the reference's tables"
+  cargo run --locked --quiet --example reference
 }
 
 cmd_test() {

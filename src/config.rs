@@ -1,8 +1,9 @@
 //! JSON bytes become a configuration that cannot be wrong.
 //!
-//! Reading happens in two steps that a caller sees as one. The `document` has the shape of the JSON, and its field
-//! types (in `value` and `term`) accept only values that are good by themselves; `compile` then checks what several fields say
-//! together and resolves names. An error of either step names the place, the value and the rule:
+//! Each policy's folder describes its part of the document by a table of fields, and makes its parameters of it; the kit that they
+//! do it with is [`crate::document`]. Here the parts are put together, in two steps that a caller sees as one: the whole document is
+//! held against the tables, then each part is read, with what it refers to at hand. Errors of both are told of in the order of the
+//! document, at most [`MOST`](crate::document::error::MOST) of them, each with the place, the value and the rule:
 //!
 //! ```text
 //! limits[2].token_bucket.fill_interval: "0s", must be at least 1ms
@@ -10,24 +11,19 @@
 //!
 //! Unknown fields are errors, so that a typing mistake does not switch a protection off.
 
-mod compile;
-mod document;
-mod error;
-mod node;
-mod path;
-mod problem;
-mod reader;
-mod term;
-mod text;
-mod value;
+pub mod fields;
+mod warning;
 mod warnings;
 
-pub use error::{ConfigError, Warning};
+pub use crate::document::{ConfigError, ConfigErrors};
+pub use crate::monitor::settings::{AccessLog, Monitor, Outcomes, RateLimitHeaders};
+pub use warning::Warning;
 
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::failure::FailureSpec;
 use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::SwitchSpec;
+use crate::document::Names;
 use crate::limit::rule::LimitSpec;
 use crate::operation::Operation;
 use crate::retry::rule::{DeadlineSpec, RetrySpec};
@@ -74,53 +70,6 @@ pub enum Placement {
     Upstream,
 }
 
-/// What is shown of decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Monitor {
-    /// Of which requests the access log is shown reason, operation and tier.
-    pub access_log: AccessLog,
-    /// Whether refusals carry `x-outrigger-reason`.
-    pub reason_header: bool,
-    /// Which fields tell a refused client about its quota.
-    pub ratelimit_headers: RateLimitHeaders,
-    /// Whether admitted clients are told too.
-    pub ratelimit_headers_on_success: bool,
-    /// Of which responses the status is read.
-    pub outcomes: Outcomes,
-}
-
-/// Of which requests the access log can print fields. Each field costs its request a call of the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// Of all: operation and tier always, the others where they say something.
-    All,
-    /// Of those that something happened to: refused, or would have been by a limit that only counts; ended or answered by the
-    /// filter; failed, or retried.
-    Decisions,
-    /// Of none.
-    None,
-}
-
-/// Of which responses the status is read, which costs a call of the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcomes {
-    /// Of all, so that every request is counted by its outcome.
-    All,
-    /// Of those that a policy judges. The others are counted as `unknown`.
-    AsNeeded,
-}
-
-/// A style of telling a client about its quota.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RateLimitHeaders {
-    /// `RateLimit` and `RateLimit-Policy` of the IETF draft.
-    Ietf,
-    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
-    XRateLimit,
-    /// Nothing but `Retry-After`.
-    None,
-}
-
 impl Config {
     /// Whether anything is kept in shared records, so that it matters under which scope.
     pub fn has_shared_state(&self) -> bool {
@@ -142,13 +91,17 @@ impl Config {
                            give each filter a scope of its own";
             found.push(Warning::at(place, format!("{name:?} {problem}")));
         };
+        let names = Names::of(other.limits.iter().map(|it| it.name.clone()).collect());
         for (index, limit) in self.limits.iter().enumerate() {
-            if other.limits.iter().any(|it| limit.disagrees(it)) {
+            let same = names.find(&limit.name).and_then(|it| other.limits.get(it));
+            if same.is_some_and(|it| limit.disagrees(it)) {
                 add(format!("limits[{index}]"), &limit.name);
             }
         }
+        let names = Names::of(other.breakers.iter().map(|it| it.name.clone()).collect());
         for (index, breaker) in self.breakers.iter().enumerate() {
-            if other.breakers.iter().any(|it| breaker.disagrees(it)) {
+            let same = names.find(&breaker.name).and_then(|it| other.breakers.get(it));
+            if same.is_some_and(|it| breaker.disagrees(it)) {
                 add(format!("breakers[{index}]"), &breaker.name);
             }
         }
@@ -159,13 +112,9 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The bytes are not JSON, a field is unknown or has a bad value, or fields contradict each other. The error names
-    /// the first place found.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let document = match bytes {
-            blank if blank.trim_ascii().is_empty() => document::Document::default(),
-            text => document::Document::parse(text)?,
-        };
-        compile::compile(document)
+    /// The bytes are not JSON, are more than [`MOST_BYTES`](fields::MOST_BYTES), a field is unknown or has a bad value, or fields
+    /// contradict each other.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigErrors> {
+        fields::read(bytes)
     }
 }

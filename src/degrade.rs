@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod cors;
 pub mod failure;
 pub mod fallback;
+pub mod fields;
 pub mod refusal;
 pub mod stale;
 pub mod switch;

@@ -3,7 +3,7 @@
 //! A [`Filter`] holds parameters, names of records and handles of metrics; state is in shared records and in the
 //! [`Worker`]. For each operation it knows the plan: which policies apply, in order. So a
 //! request costs what applies to it, however much else is configured. To make a filter costs time and memory linear in the
-//! size of the document; a [plan](plan) is made with the operation's first request.
+//! size of the document; a [`plan`] is made with the operation's first request.
 
 mod plan;
 

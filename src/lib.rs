@@ -32,7 +32,7 @@
 //!
 //! Folders are the playbook: [`limit`], [`degrade`], [`retry`], [`monitor`]. Beside them stand what a request is
 //! ([`operation`], [`headers`]), what workers share ([`shared`]) or keep ([`worker`], [`sorted`]), how it is described
-//! ([`config`]) and put to work ([`filter`]), the one request path ([`pipeline`]), and the boundary: [`host`] and its
+//! ([`document`] is what it is read with, [`config`] what comes of it) and put to work ([`filter`]), the one request path ([`pipeline`]), and the boundary: [`host`] and its
 //! implementation for Envoy, `envoy`. Among an upstream's filters the module sees attempts, not requests, and all that it
 //! does there is in [`attempt`].
 //!
@@ -53,6 +53,7 @@
 pub mod attempt;
 pub mod config;
 pub mod degrade;
+pub mod document;
 #[cfg(feature = "envoy")]
 mod envoy;
 pub mod filter;

@@ -14,6 +14,7 @@ pub mod client_ip;
 pub mod concurrency;
 pub mod cost;
 pub mod counter;
+pub mod fields;
 pub mod key;
 pub mod leaky_bucket;
 pub mod policy;

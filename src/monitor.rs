@@ -12,6 +12,7 @@
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
 pub mod failures;
+pub mod fields;
 pub mod foretold;
 pub mod in_use;
 pub mod metrics;
@@ -19,5 +20,6 @@ pub mod names;
 pub mod notice;
 pub mod outcome;
 pub mod reason;
+pub mod settings;
 pub mod tenancy;
 pub mod trouble;

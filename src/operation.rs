@@ -5,6 +5,7 @@
 //! names the request; if none does it is `other`.
 
 pub mod body;
+pub mod fields;
 mod literals;
 mod operations;
 pub mod path;

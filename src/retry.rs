@@ -13,6 +13,7 @@ pub mod attempts;
 pub mod attendance;
 pub mod budget;
 pub mod deadline;
+pub mod fields;
 pub mod policy;
 pub mod register;
 pub mod router;

@@ -1,14 +1,13 @@
 //! What a configuration says and can never do.
 //!
 //! Each warning is certain: no request is as the place says. There is more that is not found, because whether one pattern is
-//! part of several others together is not asked.
+//! part of several others together is not asked, and because no more is asked than takes time in proportion to the document.
 
-use super::error::Warning;
-use super::{Config, Placement, RateLimitHeaders};
+use super::{Config, Placement, RateLimitHeaders, Warning};
 use crate::degrade::stale::IgnoredCookies;
 use crate::limit::client_ip::ClientIp;
 use crate::limit::key::KeyPart;
-use crate::operation::Tier;
+use crate::operation::Operations;
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::selection::Selection;
 
@@ -43,6 +42,9 @@ pub(super) fn of(config: &Config) -> Vec<Warning> {
     finder.found
 }
 
+/// With how many earlier operations an operation is compared at most, of those that may match the same requests.
+const MOST_COMPARED: usize = 256;
+
 /// Which policies of a list act on a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Acts {
@@ -66,6 +68,7 @@ impl Finder<'_> {
 
     /// Patterns that hardly any request matches, and operations that an earlier one hides.
     fn operations(&mut self) {
+        let known = Operations::new(self.config.operations.clone());
         for (index, operation) in self.config.operations.iter().enumerate() {
             let matcher = &operation.matcher;
             for (entry, host) in matcher.hosts.iter().enumerate() {
@@ -76,11 +79,11 @@ impl Finder<'_> {
                     self.plain_star(pattern, || format!("operations[{index}].match.paths[{entry}]"));
                 }
             }
-            let earlier = self.config.operations.iter().take(index);
-            let hider = earlier.enumerate().find(|(_, it)| it.matcher.covers(matcher));
+            let hider = known.hider(index, MOST_COMPARED);
             self.hidden.push(hider.is_some());
-            if let Some((hider, it)) = hider {
-                let problem = format!("no request gets here: operations[{hider}] ({:?}) matches them all", it.name);
+            if let Some(hider) = hider {
+                let name = self.config.operations.get(hider).map_or("", |it| &it.name);
+                let problem = format!("no request gets here: operations[{hider}] ({name:?}) matches them all");
                 self.add(format!("operations[{index}].match"), &problem);
             }
         }
@@ -108,10 +111,13 @@ impl Finder<'_> {
 
     /// Policies of a list that no request gets to.
     fn policies<'s>(&mut self, list: &str, acts: Acts, selection: &dyn Fn(usize) -> Option<&'s Selection>) {
+        let mut taken = Taken::of_none(self.config.operations.len());
         let mut index = 0;
         while let Some(it) = selection(index) {
-            if let Some(problem) = self.unreached(it, acts, &(0..index).filter_map(selection).collect::<Vec<_>>()) {
+            if let Some(problem) = self.unreached(it, acts, &taken) {
                 self.add(format!("{list}[{index}]"), &format!("no request gets here: {problem}"));
+            } else if acts == Acts::First {
+                self.live(it).for_each(|operation| taken.take(operation, &it.methods));
             }
             index += 1;
         }
@@ -119,11 +125,20 @@ impl Finder<'_> {
 
     /// Breakers that no request gets to. One that is tried out takes no request from those that refuse.
     fn breakers(&mut self) {
-        for (index, breaker) in self.config.breakers.iter().enumerate() {
-            let before = self.config.breakers.iter().take(index).filter(|it| it.enforced || !breaker.enforced);
-            let before: Vec<&Selection> = before.map(|it| &it.selection).collect();
-            if let Some(problem) = self.unreached(&breaker.selection, Acts::First, &before) {
+        let config = self.config;
+        let mut taken = Taken::of_none(config.operations.len());
+        let mut taken_by_enforced = taken.clone();
+        for (index, breaker) in config.breakers.iter().enumerate() {
+            let before = if breaker.enforced { &taken_by_enforced } else { &taken };
+            if let Some(problem) = self.unreached(&breaker.selection, Acts::First, before) {
                 self.add(format!("breakers[{index}]"), &format!("no request gets here: {problem}"));
+                continue;
+            }
+            for operation in self.live(&breaker.selection) {
+                taken.take(operation, &breaker.selection.methods);
+                if breaker.enforced {
+                    taken_by_enforced.take(operation, &breaker.selection.methods);
+                }
             }
         }
     }
@@ -139,8 +154,8 @@ impl Finder<'_> {
         }
     }
 
-    /// Why no request gets to a policy behind the `earlier` ones of its list.
-    fn unreached(&self, selection: &Selection, acts: Acts, earlier: &[&Selection]) -> Option<&'static str> {
+    /// Why no request gets to a policy, of which earlier ones of its list took what is taken.
+    fn unreached(&self, selection: &Selection, acts: Acts, taken: &Taken<'_>) -> Option<&'static str> {
         if selection.among(&self.config.operations).next().is_none() {
             return Some("no operation is of its tiers");
         }
@@ -150,7 +165,8 @@ impl Finder<'_> {
         if !self.reaches(selection, &|_, methods| methods.is_none_or(|it| !it.is_empty())) {
             return Some("its operations have none of its methods");
         }
-        let left = acts == Acts::All || self.reaches(selection, &|operation, it| self.is_left(earlier, operation, it));
+        let is_left = |operation, methods: Option<&[&str]>| taken.leaves(operation, methods);
+        let left = acts == Acts::All || self.reaches(selection, &is_left);
         (!left).then_some("earlier entries of the list take them all")
     }
 
@@ -239,17 +255,55 @@ impl Finder<'_> {
         let both = narrow.iter().map(String::as_str).filter(|it| wide.is_empty() || includes(wide, it));
         Some(both.collect())
     }
+}
 
-    /// Whether the earlier policies leave a request of the operation with one of the methods.
-    fn is_left(&self, earlier: &[&Selection], operation: usize, methods: Option<&[&str]>) -> bool {
-        let tier = self.config.operations.get(operation).map_or(Tier::P1, |it| it.tier);
-        let taken = |method: Option<&str>| {
-            let mut before = earlier.iter().filter(|it| it.includes(operation, tier));
-            before.any(|it| it.methods.is_empty() || method.is_some_and(|method| includes(&it.methods, method)))
+/// Which requests the earlier policies of a list take.
+#[derive(Clone)]
+struct Taken<'s> {
+    /// By index of the operation.
+    by: Vec<Takers<'s>>,
+}
+
+/// Which requests of an operation are taken.
+#[derive(Clone)]
+enum Takers<'s> {
+    Nobody,
+    /// Those of these methods, in capitals.
+    Of(Vec<&'s str>),
+    All,
+}
+
+impl<'s> Taken<'s> {
+    /// Of none of so many operations.
+    fn of_none(operations: usize) -> Self {
+        Self { by: vec![Takers::Nobody; operations] }
+    }
+
+    /// Takes the operation's requests of these methods; of all, if none is named.
+    fn take(&mut self, operation: usize, methods: &'s [String]) {
+        let Some(takers) = self.by.get_mut(operation) else {
+            return;
         };
-        match methods {
-            None => !taken(None),
-            Some(methods) => methods.iter().any(|method| !taken(Some(method))),
+        match takers {
+            _ if methods.is_empty() => *takers = Takers::All,
+            Takers::All => {}
+            Takers::Nobody => {
+                *takers = Takers::Of(methods.iter().map(String::as_str).collect());
+            }
+            Takers::Of(taken) => {
+                let more = methods.iter().map(String::as_str).filter(|it| !taken.contains(it));
+                let more: Vec<&str> = more.collect();
+                taken.extend(more);
+            }
+        }
+    }
+
+    /// Whether a request of the operation with one of the methods is left.
+    fn leaves(&self, operation: usize, methods: Option<&[&str]>) -> bool {
+        match (self.by.get(operation), methods) {
+            (Some(Takers::All), _) => false,
+            (Some(Takers::Of(taken)), Some(methods)) => !methods.iter().all(|it| includes(taken, it)),
+            _ => methods.is_none_or(|it| !it.is_empty()),
         }
     }
 }

@@ -57,6 +57,7 @@ use crate::degrade::breaker::ring::PARTS;
 use crate::degrade::breaker::state::Transition;
 use crate::degrade::breaker::trip::{Trip, TripReason};
 
+pub mod fields;
 pub mod machine;
 pub mod ramp;
 pub mod ratio;

@@ -1,5 +1,7 @@
 //! What takes the place of an answer that says failure.
 
+pub mod fields;
+
 use crate::degrade::stale::{self, Stale};
 use crate::monitor::failures::Failures;
 use crate::monitor::names::Names;

@@ -1,5 +1,7 @@
 //! Prepared replies that are served instead of the real ones.
 
+pub mod fields;
+
 use std::borrow::Cow;
 use std::time::Duration;
 

@@ -36,6 +36,7 @@ mod cause;
 mod cookies;
 mod digest;
 mod entry;
+pub mod fields;
 mod frequency;
 mod http_date;
 mod index;

@@ -1,5 +1,7 @@
 //! Degradation that people decide: a switch gives up a part of the service, so that the rest is carried.
 
+pub mod fields;
+
 use std::time::Duration;
 
 use crate::monitor::names::Names;

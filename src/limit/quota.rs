@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use crate::config::RateLimitHeaders;
 use crate::limit::policy::Policy;
 use crate::limit::rule::Limit;
+use crate::monitor::settings::RateLimitHeaders;
 use crate::reply::whole_seconds;
 
 /// How a limit stands for the current request.

@@ -35,6 +35,15 @@ pub(super) enum Literal {
     Start(Vec<u8>),
 }
 
+impl Literal {
+    /// What values are, or begin with.
+    pub(super) fn into_text(self) -> Vec<u8> {
+        match self {
+            Self::Whole(text) | Self::Start(text) => text,
+        }
+    }
+}
+
 impl Literals {
     /// Files numbers.
     pub(super) fn new(filed: Vec<(Literal, usize)>) -> Self {

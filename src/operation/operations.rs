@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::literals::{Literal, Literals};
 use super::path::{Parameters, without_parameters};
+use super::pattern::{PathPattern, Pattern};
 use super::request::Request;
 use super::walk::{Paths, Reach};
 use super::{Matcher, Operation};
@@ -135,6 +136,26 @@ impl Operations {
     /// Whether any operation is told by its paths.
     pub fn look_at_paths(&self) -> bool {
         self.tell_paths
+    }
+
+    /// The first earlier operation that is sure to match all requests of the one at the index. Of those that may be it, as the index
+    /// says, no more than `most` are compared.
+    pub fn hider(&self, index: usize, most: usize) -> Option<usize> {
+        let matcher = &self.get(index)?.matcher;
+        // Whatever covers all paths or hosts covers the first, and is filed under a beginning of it, or not by it.
+        let path = matcher.paths.first().and_then(PathPattern::literal).map(Literal::into_text).unwrap_or_default();
+        let host =
+            matcher.hosts.first().and_then(Pattern::reversed_literal).map(Literal::into_text).unwrap_or_default();
+        let end = matcher.paths.first().and_then(PathPattern::reversed_end).map(Literal::into_text).unwrap_or_default();
+        let lists = self.by_path.find(&path).chain(self.by_end.find(&end)).chain(self.by_host.find(&host));
+        let lists = lists.chain([self.unfiled.as_slice()]);
+        let mut first: Option<usize> = None;
+        for list in lists {
+            let earlier = list.iter().copied().take_while(|it| *it < first.unwrap_or(index)).take(most);
+            let covers = |it: &usize| self.get(*it).is_some_and(|it| it.matcher.covers(matcher));
+            first = earlier.into_iter().find(covers).or(first);
+        }
+        first
     }
 
     /// What the operation at the index makes of path parameters.

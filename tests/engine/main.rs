@@ -8,6 +8,7 @@ mod budget;
 mod concurrency;
 mod config;
 mod deadlines;
+mod document;
 #[cfg(not(target_arch = "wasm32"))]
 mod documents;
 mod frequency;
@@ -18,6 +19,8 @@ mod metastable;
 mod notices;
 mod operation;
 mod retry;
+#[cfg(not(target_arch = "wasm32"))]
+mod schema;
 mod sorted;
 mod stale;
 mod table;

@@ -47,6 +47,25 @@ async fn envoy_validates_a_first_configuration_with_our_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn envoy_tells_of_all_that_is_wrong_in_the_order_of_the_document() {
+    let _turn = Turn::shared().await;
+    let wrong = r#"{ "limits": [{ "name": "all", "operations": ["nobody"], "concurrency": { "max_in_flight": 0 } }],
+                     "retries": [{ "max_attempts": 9 }], "monitor": { "outcomes": 1 } }"#;
+    let told = [
+        "limits[0].operations[0]: \"nobody\", is not the name of an operation",
+        "limits[0].concurrency.max_in_flight: 0, must be a whole number from 1 to 1000000",
+        "retries[0].max_attempts: 9, must be a whole number from 1 to 5",
+        "monitor.outcomes: invalid type: integer `1`, expected a boolean",
+    ];
+    assert_refused(Filter::text(wrong), &[&told.join("\n")]);
+    let many = format!(r#"{{ "retries": [{}] }}"#, [r#"{ "max_attempts": 9 }"#; 500].join(","));
+    assert_refused(
+        Filter::text(&many),
+        &["retries[19].max_attempts: 9, must be a whole number from 1 to 5\nand 480 more"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_struct_in_place_of_text_is_recognised() {
     let _turn = Turn::shared().await;
     let policy: Value = one_limit("all", bucket(20, 10, "1s"));

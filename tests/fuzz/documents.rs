@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use outrigger::config::Config;
+use outrigger::document::error::MOST;
 use outrigger::host::End;
 
 use crate::common::Random;
@@ -133,12 +134,15 @@ fn check(document: &[u8]) {
     assert!(took < LONGEST_READING, "{took:?} for {text}");
     let tree = Json::parse(document);
     match (read, tree) {
-        (Err(error), tree) => {
-            let said = error.to_string();
-            assert!(said.chars().count() <= LONGEST_ERROR, "{} characters: {said}", said.len());
-            assert!(!said.is_empty() && !said.chars().any(char::is_control), "{said:?} for {text}");
-            if let Some(tree @ Json::Object(_)) = tree {
-                assert!(tree.has(error.path()), "{said:?}: there is no {:?} in {text}", error.path());
+        (Err(errors), tree) => {
+            assert!(0 < errors.iter().count() && errors.iter().count() <= MOST, "{errors} for {text}");
+            for error in errors.iter() {
+                let said = error.to_string();
+                assert!(said.chars().count() <= LONGEST_ERROR, "{} characters: {said}", said.len());
+                assert!(!said.is_empty() && !said.chars().any(char::is_control), "{said:?} for {text}");
+                if let Some(tree @ Json::Object(_)) = &tree {
+                    assert!(tree.has(error.path()), "{said:?}: there is no {:?} in {text}", error.path());
+                }
             }
         }
         (Ok(config), Some(mut tree)) => {
