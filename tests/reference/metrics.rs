@@ -15,8 +15,11 @@ pub const RULES: [&str; 4] =
 /// The page with the tables.
 pub const PAGE: &str = "docs/metrics.md";
 
-/// What has a table, by the name of its marker.
-pub const TABLES: [(&str, fn() -> String); 9] = [
+/// The name of a table's marker, and what makes the table.
+type Made = (&'static str, fn() -> String);
+
+/// What has a table.
+pub const TABLES: [Made; 9] = [
     ("metrics", metrics),
     ("outcome", || words("outcome", "outrigger_requests_total")),
     ("enforced", || words("enforced", "outrigger_refusals_total")),
