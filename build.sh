@@ -44,7 +44,8 @@ Usage: ./build.sh COMMAND
   test --quick      while you work: formatting, lints, native tests, and the scenarios that take no time of their own
   wasm              build the filter: dist/outrigger.wasm
   check             formatting, lints and documentation
-  reference         write docs/schema.json and the tables of fields in docs/reference, from the tables that the parser reads by
+  reference         write docs/schema.json and the tables of fields in docs/reference, from the tables that the parser reads by;
+                    and the tables of docs/metrics.md and the labels in manifests, from the table of metrics
   weight            measure what the module takes: bytes, memory, start, instructions; fails beyond the gates; Linux only
   bench             measure what the filter costs beside others, and write it into docs/cost.md; 15 minutes, Linux only
   bench --quick     the same in five minutes, to see that it works; changes no file
@@ -124,7 +125,7 @@ cmd_check() {
 
 cmd_reference() {
   need_rust
-  heading "Writing the schema and the reference's tables"
+  heading "Writing the schema, the tables of the reference and of metrics, and the labels in manifests"
   cargo run --locked --quiet --example reference
 }
 

@@ -1,6 +1,9 @@
 //! Monitoring: what the proxy's statistics, access log and log say about the filter's decisions.
 //!
-//! * [`metrics`]: the table of every metric and the handles to it.
+//! * [`table`]: the table of every metric.
+//! * [`closed`]: the words that labels may say. Native only, as the sentences of both are.
+//! * [`word`]: one such word.
+//! * [`metrics`]: the metrics that a worker has defined, and the handles to them.
 //! * [`names`]: what the metrics of a filter are called.
 //! * [`reason`]: why a request was refused, in one word.
 //! * [`outcome`]: how a request ended, in one word.
@@ -11,6 +14,8 @@
 //! * [`tenancy`]: whether two configurations belong to two filters.
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod closed;
 pub mod failures;
 pub mod fields;
 pub mod foretold;
@@ -21,5 +26,7 @@ pub mod notice;
 pub mod outcome;
 pub mod reason;
 pub mod settings;
+pub mod table;
 pub mod tenancy;
 pub mod trouble;
+pub mod word;

@@ -37,6 +37,9 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// All of them, from the core outward.
+    pub const ALL: [Self; 4] = [Self::P0, Self::P1, Self::P2, Self::P3];
+
     /// The tier's name.
     pub const fn as_str(self) -> &'static str {
         match self {

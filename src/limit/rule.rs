@@ -278,11 +278,10 @@ impl Limit {
     }
 
     fn count_eviction(&self, host: &dyn Host, worker: &Worker, eviction: Eviction) {
-        let (handle, kind) = match eviction {
-            Eviction::None => return,
-            Eviction::Lossless => (&self.evictions_lossless, "lossless"),
-            Eviction::Lossy => (&self.evictions_lossy, "lossy"),
+        let Some(kind) = eviction.kind() else {
+            return;
         };
+        let handle = if eviction == Eviction::Lossy { &self.evictions_lossy } else { &self.evictions_lossless };
         let name = || self.names.table_evictions_total(&self.spec.name, kind);
         worker.report(host, handle.count(host, &worker.metrics, name));
     }

@@ -25,6 +25,7 @@ use crate::monitor::names::Names;
 use crate::monitor::reason::{self, Enforcement};
 use crate::monitor::trouble;
 use crate::operation::selection::{Selection, Tiers};
+use crate::shared::table::Eviction;
 
 /// How many counters are defined at a time: at most some 10 ms of a worker's time.
 pub const AT_A_TIME: usize = 32;
@@ -48,7 +49,7 @@ impl Foretold {
         let present = Tiers::of(config.operations.iter().map(|it| it.tier));
         let mut all = List { config, present, names: Names::of(config.scope.as_deref()), counters: Vec::new() };
         all.counter(metrics::config_rejected_total());
-        trouble::CALLS.iter().for_each(|call| all.counter(metrics::host_errors_total(call)));
+        trouble::CALLS.iter().for_each(|call| all.counter(metrics::host_errors_total(call.word)));
         all.limits();
         all.degradation();
         all.failures();
@@ -121,8 +122,9 @@ impl List<'_> {
             }
             // Those of a concurrency limit make room for nobody.
             if limit.key.is_some() && !matches!(limit.policy, Policy::Concurrency(_)) {
-                self.counter(self.names.table_evictions_total(&limit.name, "lossless"));
-                self.counter(self.names.table_evictions_total(&limit.name, "lossy"));
+                for kind in [Eviction::Lossless, Eviction::Lossy].into_iter().filter_map(Eviction::kind) {
+                    self.counter(self.names.table_evictions_total(&limit.name, kind));
+                }
             }
         }
     }

@@ -1,30 +1,4 @@
-//! The table of every metric, and the handles to it.
-//!
-//! Proxy-wasm metrics have no labels. A label is written into the name as `label=.=value;.;`, which Istio's
-//! `extraStatTags` and the `stats_tags` of the shipped bootstrap take out again. Values are configured names or words
-//! of this crate, never a client's: a metric lives as long as the proxy.
-//!
-//! | metric | labels | kind | moves |
-//! | --- | --- | --- | --- |
-//! | `outrigger_requests_total` | operation, tier, outcome, scope | counter | once per request |
-//! | `outrigger_request_duration_milliseconds` | operation, scope | histogram | once per forwarded request |
-//! | `outrigger_refusals_total` | reason, enforced, scope | counter | per refusal, real or shadow |
-//! | `outrigger_fallbacks_total` | fallback, reason, scope | counter | when one is served |
-//! | `outrigger_stale_not_kept_total` | cause, scope | counter | when a 200 is not kept that a rule with `stale` selects |
-//! | `outrigger_breaker_state` | breaker, scope | gauge | 0 closed, 1 half-open, 2 ramp, 3 open; at first sight, on change, and 0 when it is gone |
-//! | `outrigger_breaker_transitions_total` | breaker, to, cause, scope | counter | on change |
-//! | `outrigger_switch_on` | switch, scope | gauge | 1 while a configuration in use has it on |
-//! | `outrigger_retries_total` | operation, decision, scope | counter | per retry made, and per request that got none |
-//! | `outrigger_queue_wait_milliseconds` | limit, scope | histogram | when a request waited |
-//! | `outrigger_holds_expired_total` | limit, scope | counter | when a request has held its place for `max_hold`, and goes on without |
-//! | `outrigger_table_evictions_total` | limit, kind, scope | counter | when a key takes another one's cell |
-//! | `outrigger_config_info` | version, scope | gauge | 1 while a configuration is in use |
-//! | `outrigger_host_errors_total` | call | counter | when the proxy refuses a call, or a record or header is unusable |
-//! | `outrigger_shared_conflicts_total` | call | counter | when another worker wrote first |
-//! | `outrigger_config_rejected_total` | | counter | when a configuration is refused |
-//!
-//! The label `scope` is there if the configuration names one. The last three count what is no filter's own: what the virtual
-//! machine met with.
+//! The metrics that a worker has defined, and the handles to them. All there may be are in the [table](super::table).
 //!
 //! Defining a metric costs the proxy about 8 µs and some memory for good, so it is done once per worker: on first
 //! use, or [with the configuration](super::foretold).
@@ -32,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::host::{Host, HostError, MetricId, MetricKind};
+use crate::monitor::table::{CONFIG_REJECTED_TOTAL, HOST_ERRORS_TOTAL, SHARED_CONFLICTS_TOTAL};
 use crate::sorted::SortedMap;
 
 /// What `outrigger_fallbacks_total` calls an answer that was kept.
@@ -137,30 +112,17 @@ impl Handle {
     }
 }
 
-/// The name of a metric with these labels.
-pub(super) fn name(labels: &[(&str, &str)], metric: &str) -> String {
-    let mut name = String::new();
-    for (label, value) in labels {
-        name.push_str(label);
-        name.push_str("=.=");
-        name.push_str(value);
-        name.push_str(";.;");
-    }
-    name.push_str(metric);
-    name
-}
-
 /// Name of the counter of things that could not be used.
 pub fn host_errors_total(call: &str) -> String {
-    name(&[("call", call)], "outrigger_host_errors_total")
+    HOST_ERRORS_TOTAL.name_with(None, [call])
 }
 
 /// Name of the counter of lost races for a shared record.
 pub fn shared_conflicts_total(record: &str) -> String {
-    name(&[("call", record)], "outrigger_shared_conflicts_total")
+    SHARED_CONFLICTS_TOTAL.name_with(None, [record])
 }
 
 /// Name of the counter of refused configurations.
 pub fn config_rejected_total() -> String {
-    name(&[], "outrigger_config_rejected_total")
+    CONFIG_REJECTED_TOTAL.name_with(None, [])
 }

@@ -26,7 +26,20 @@ pub enum Outcome {
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::ClientError,
+        Self::Failure,
+        Self::Limited,
+        Self::Broken,
+        Self::Expired,
+        Self::Degraded,
+        Self::Cancelled,
+        Self::Unknown,
+    ];
 
     /// The word in the metric.
     pub const fn as_str(self) -> &'static str {
@@ -40,6 +53,23 @@ impl Outcome {
             Self::Degraded => "degraded",
             Self::Cancelled => "cancelled",
             Self::Unknown => "unknown",
+        }
+    }
+
+    /// What the word means, in Markdown: for the reference, and not in the shipped module.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[rustfmt::skip]
+    pub const fn means(self) -> &'static str {
+        match self {
+            Self::Success => "status below 400, or gRPC status 0",
+            Self::ClientError => "4xx, 501 and 505; a gRPC status that is neither 0, 4 nor 14; a 5xx that carries `x-envoy-ratelimited`, since another filter's refusal says nothing about the service",
+            Self::Failure => "any other 5xx, also by Envoy itself and whatever a rule's `failures` say, and also before the client had sent its whole request; gRPC status 4 or 14; a response that broke off, or was cut off by a deadline or one of Envoy's timeouts",
+            Self::Limited => "refused by a limit, with or without a fallback",
+            Self::Broken => "refused by a breaker",
+            Self::Expired => "refused for want of time",
+            Self::Degraded => "given up by a switch; or a failure that was replaced",
+            Self::Cancelled => "the client went away before there was a response",
+            Self::Unknown => "answered, with `\"outcomes\": false`",
         }
     }
 

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use crate::host::{Host, HostError, MetricKind};
 use crate::monitor::metrics::{self, Metrics};
+use crate::monitor::word::Word;
 use crate::sorted::SortedMap;
 use crate::time::Timestamp;
+use crate::word;
 
 /// The least time between two log lines of one kind of trouble in one worker.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -19,35 +21,36 @@ pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub const HINT_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// All that `outrigger_host_errors_total` tells apart: calls of the proxy, and things that were of no use.
-pub const CALLS: [&str; 28] = [
-    "concurrency_table_full",
-    "continue_request",
-    "cost_header",
-    "define_metric",
-    "get_property",
-    "increment_metric",
-    "merge_slashes",
-    "normalize_path",
-    "path_with_escaped_slashes_action",
-    "placement",
-    "random_get",
-    "record_metric",
-    "remove_header",
-    "repeated_header",
-    "replace_header",
-    "replace_headers",
-    "replace_response_body",
-    "request_headers",
-    "response_body",
-    "response_headers",
-    "roster_contended",
-    "send_local_response",
-    "set_property",
-    "shared_decode",
-    "shared_get",
-    "shared_set",
-    "shared_set_contended",
-    "trusted_hops",
+#[rustfmt::skip]
+pub const CALLS: [Word; 28] = [
+    word!("concurrency_table_full", "a keyed concurrency limit had no room for another key, and `failure_mode` decided"),
+    word!("continue_request", "the proxy refused to let a request go on that had waited"),
+    word!("cost_header", "a header that `cost` names is not a number; counted as 1"),
+    word!("define_metric", "the proxy refused to define a metric"),
+    word!("get_property", "the proxy refused to say a property of a request, such as the address of its client"),
+    word!("increment_metric", "the proxy refused to raise a counter"),
+    word!("merge_slashes", "a path that `merge_slashes` of the HTTP connection manager would have changed, see [warnings](operations.md#warnings)"),
+    word!("normalize_path", "a path that `normalize_path` of the HTTP connection manager would have changed or refused, see [warnings](operations.md#warnings)"),
+    word!("path_with_escaped_slashes_action", "a path with an encoded slash that this setting of the HTTP connection manager would have changed or refused, see [warnings](operations.md#warnings)"),
+    word!("placement", "an instance among the filters of an upstream has no other one downstream to work with"),
+    word!("random_get", "the proxy refused to give random bytes"),
+    word!("record_metric", "the proxy refused to set a gauge, or to add to a histogram"),
+    word!("remove_header", "the proxy refused to remove a header"),
+    word!("repeated_header", "a header of a key came in several lines, see [warnings](operations.md#warnings)"),
+    word!("replace_header", "the proxy refused to set a header"),
+    word!("replace_headers", "the proxy refused to set all headers of a message"),
+    word!("replace_response_body", "the proxy refused to replace the body of a response"),
+    word!("request_headers", "the proxy refused to say the headers of a request"),
+    word!("response_body", "the proxy refused to say the body of a response"),
+    word!("response_headers", "the proxy refused to say the headers of a response"),
+    word!("roster_contended", "other workers won every race for the list of workers"),
+    word!("send_local_response", "the proxy refused to answer a request"),
+    word!("set_property", "the proxy refused to write a field for the access log, or the number of a request"),
+    word!("shared_decode", "a shared record could not be read, and was replaced"),
+    word!("shared_get", "the proxy refused to read a shared record"),
+    word!("shared_set", "the proxy refused to write a shared record"),
+    word!("shared_set_contended", "other workers won every race for a shared record"),
+    word!("trusted_hops", "requests of a limit by address had fewer entries in the header than `client_ip.trusted_hops`, see [warnings](operations.md#warnings)"),
 ];
 
 /// The troubles of one worker.

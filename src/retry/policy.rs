@@ -188,7 +188,11 @@ pub struct Advice<'p> {
 
 impl Decision {
     /// How many there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 6] =
+        [Self::Made, Self::NoBudget, Self::NotIdempotent, Self::IsRetry, Self::NoTime, Self::TooLarge];
 
     /// The word in the metric.
     pub const fn as_str(self) -> &'static str {
@@ -199,6 +203,20 @@ impl Decision {
             Self::IsRetry => "is_retry",
             Self::NoTime => "no_time",
             Self::TooLarge => "too_large",
+        }
+    }
+
+    /// What the word means, in Markdown: for the reference, and not in the shipped module.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[rustfmt::skip]
+    pub const fn means(self) -> &'static str {
+        match self {
+            Self::Made => "a retry was made",
+            Self::NoBudget => "the budget would not pay for one",
+            Self::NotIdempotent => "the request may do harm if it is done twice",
+            Self::IsRetry => "the request is a retry itself",
+            Self::NoTime => "there was no time left for one",
+            Self::TooLarge => "the request has a body that Envoy may not be able to send twice",
         }
     }
 }

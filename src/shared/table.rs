@@ -76,6 +76,17 @@ pub enum Eviction {
     Lossy,
 }
 
+impl Eviction {
+    /// The word in the label `kind` of `outrigger_table_evictions_total`; none if no key lost anything.
+    pub const fn kind(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Lossless => Some("lossless"),
+            Self::Lossy => Some("lossy"),
+        }
+    }
+}
+
 /// The answer to a key that asked for units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken<S> {

@@ -98,7 +98,8 @@ fn run<R: Race>(steps: &[usize], race: R, choices: &mut Vec<(usize, usize)>) -> 
     }
 }
 
-const STOPPED: HostError = HostError { call: "stopped", status: u32::MAX };
+/// What a step is told whose turn is over: it is taken again later. It is counted as a call that no race makes.
+const STOPPED: HostError = HostError { call: "get_property", status: u32::MAX };
 
 /// An answer of the proxy that depends on when it was asked.
 #[derive(Clone)]

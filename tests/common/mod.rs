@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 pub mod bound;
+pub mod defined;
 pub mod interleaving;
 pub mod seeds;
 pub mod sidecar;
@@ -47,6 +48,17 @@ pub struct MemoryHost {
     interloper: RefCell<Option<Interloper>>,
     randomness: Cell<u8>,
     wake: Cell<Option<u64>>,
+}
+
+/// What the adapter for Envoy calls a call in its errors: several of ours are one of the proxy's.
+fn as_adapted(call: &'static str) -> &'static str {
+    match call {
+        "response_status" | "response_header" => "response_headers",
+        "peer_address" | "request_number" | "direction" | "grpc_status" | "attempts" | "ended" | "origin" | "sent" => {
+            "get_property"
+        }
+        other => other,
+    }
 }
 
 impl MemoryHost {
@@ -197,7 +209,7 @@ impl MemoryHost {
     fn called(&self, call: &'static str) -> Result<(), HostError> {
         *self.calls.borrow_mut().entry(call).or_default() += 1;
         match self.failing.borrow().contains(call) {
-            true => Err(HostError { call, status: 10 }),
+            true => Err(HostError { call: as_adapted(call), status: 10 }),
             false => Ok(()),
         }
     }
@@ -248,6 +260,7 @@ impl Host for MemoryHost {
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
         self.called("define_metric")?;
+        defined::is_in_the_table(kind, name);
         if self.refused_metric.borrow().as_deref() == Some(name) {
             return Err(HostError { call: "define_metric", status: 10 });
         }
@@ -356,7 +369,7 @@ impl Host for MemoryHost {
     }
 
     fn random(&self) -> Result<[u8; 16], HostError> {
-        self.called("random")?;
+        self.called("random_get")?;
         // Another value each time, so that a test sees who agreed on which.
         self.randomness.set(self.randomness.get() + 1);
         Ok([self.randomness.get(); 16])

@@ -585,7 +585,7 @@ fn near_the_limit_a_request_costs_four_shared_calls() {
 #[test]
 fn shared_state_that_cannot_be_used_follows_the_failure_mode_and_is_counted() {
     for (mode, passes) in [("allow", true), ("deny", false)] {
-        for call in ["shared_get", "shared_set", "random"] {
+        for call in ["shared_get", "shared_set", "random_get"] {
             for (config, keyed) in both(2) {
                 let config = config.replace(r#""name""#, &format!(r#""failure_mode": "{mode}", "name""#));
                 let context = format!("{mode}, {call}, keyed: {keyed}");

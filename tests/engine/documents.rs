@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 #[path = "../common/pages.rs"]
-mod pages;
+pub(crate) mod pages;
 
 use outrigger::config::Config;
 use pages::{pages, project};
@@ -30,7 +30,7 @@ fn accept(place: &str, document: &str) {
 }
 
 /// Everything that stands under `key` somewhere in the document.
-fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+pub(crate) fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Mapping(mapping) => {
             for (name, inner) in mapping {
@@ -168,52 +168,4 @@ fn the_gateways_manifest_is_a_configuration_that_works() {
     let manifest: Value = serde_yaml_ng::from_str(&read("envoy/istio/gateway.yaml")).unwrap();
     let plugin = manifest.get("spec").and_then(|spec| spec.get("pluginConfig")).unwrap();
     accept("envoy/istio/gateway.yaml", &serde_json::to_value(plugin).unwrap().to_string());
-}
-
-/// The words in `code` in the first `columns` columns of the tables in a Markdown text.
-fn in_tables(markdown: &str, columns: usize) -> BTreeSet<&str> {
-    let rows = markdown.lines().filter(|line| line.starts_with('|'));
-    let cells = rows.flat_map(|row| row.split('|').skip(1).take(columns));
-    let code = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
-    code.flat_map(|code| code.split(|it: char| !it.is_ascii_alphanumeric() && it != '_')).collect()
-}
-
-/// What stands between `before` and `after` somewhere in a line of the file.
-fn between<'a>(source: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
-    let found = |line: &'a str| Some(line.split_once(before)?.1.split_once(after)?.0);
-    let found: BTreeSet<&str> = source.lines().filter_map(found).collect();
-    assert!(1 < found.len(), "nothing between {before:?} and {after:?}");
-    found
-}
-
-#[test]
-fn the_page_of_metrics_explains_every_one_and_every_word_in_it() {
-    let (page, metrics) = (read("docs/metrics.md"), read("src/monitor/metrics.rs"));
-    let (outcomes, trips) = (read("src/monitor/outcome.rs"), read("src/degrade/breaker/trip.rs"));
-    let names = between(&metrics, "//! | `", "` |");
-    for name in names.into_iter().chain(between(&outcomes, "=> \"", "\"")) {
-        assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
-    }
-    let explained = in_tables(&page, 2);
-    let kept = read("src/degrade/stale/cause.rs");
-    for cause in between(&trips, "=> \"", "\"").into_iter().chain(between(&kept, "=> \"", "\"")) {
-        assert!(explained.contains(cause), "{cause}");
-    }
-}
-
-#[test]
-fn the_manifests_make_a_label_of_every_label() {
-    let metrics = read("src/monitor/metrics.rs");
-    let bootstraps = ["envoy/envoy.yaml", "envoy/exact-retries.yaml"].map(read);
-    let istio = read("envoy/istio/wasmplugin.yaml");
-    let list = istio.lines().find_map(|line| line.split_once("   operation,")).unwrap().1;
-    let listed: BTreeSet<&str> = list.split(',').chain(["operation"]).collect();
-    // The third column of the table of metrics.
-    let rows = metrics.lines().filter(|line| line.starts_with("//! | `"));
-    let labels = rows.filter_map(|row| row.split('|').nth(2)).flat_map(|cell| cell.split(',')).map(str::trim);
-    for label in labels.filter(|label| !label.is_empty()) {
-        let rule = format!("{{ tag_name: {label}, regex: '({label}=\\.=(.*?);\\.;)' }}");
-        assert!(bootstraps.iter().all(|it| it.contains(&rule)), "{label}");
-        assert!(listed.contains(label), "{label}");
-    }
 }

@@ -16,6 +16,8 @@ mod leaky_bucket;
 mod leases;
 mod max_hold;
 mod metastable;
+#[cfg(not(target_arch = "wasm32"))]
+mod metrics;
 mod notices;
 mod operation;
 mod retry;

@@ -1252,7 +1252,7 @@ fn a_connection_without_address_has_no_client_and_a_proxy_that_fails_is_an_error
     proxy.set_peer("/run/service.sock");
     assert_eq!(find(), Ok(None));
     proxy.break_call("peer_address");
-    let refused = HostError { call: "peer_address", status: 10 };
+    let refused = HostError { call: "get_property", status: 10 };
     assert_eq!(find(), Err(refused));
 
     let spec = KeySpec { parts: vec![KeyPart::ClientIp], missing: Missing::Shared, client_ip: ClientIp::default() };

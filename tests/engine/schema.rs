@@ -102,7 +102,7 @@ fn the_schema_is_one() {
 
 /// What `./build.sh reference` would write is what is there.
 #[test]
-fn what_is_made_of_the_tables_of_fields_is_fresh() {
+fn what_is_made_of_the_tables_of_fields_and_metrics_is_fresh() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = generate::files(root);
     assert!(8 < files.len());
@@ -114,5 +114,10 @@ fn what_is_made_of_the_tables_of_fields_is_fresh() {
         let marker = format!("<!-- fields: {table} -->");
         let pages = files.iter().filter(|(_, text)| text.contains(&marker)).count();
         assert_eq!(pages, 1, "{marker} stands in one page of docs/reference");
+    }
+    for (table, _) in generate::metrics::TABLES {
+        let marker = format!("<!-- metrics: {table} -->");
+        let pages = files.iter().filter(|(_, text)| text.contains(&marker)).count();
+        assert_eq!(pages, 1, "{marker} stands in {}", generate::metrics::PAGE);
     }
 }

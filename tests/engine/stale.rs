@@ -1118,7 +1118,7 @@ fn an_answer_in_the_wrong_slot_is_not_served() {
 
 #[test]
 fn a_proxy_that_refuses_costs_the_answer_and_is_counted() {
-    for call in ["shared_get", "shared_set", "random"] {
+    for call in ["shared_get", "shared_set", "random_get"] {
         let shop = Shop::new();
         shop.host.break_call(call);
         assert!(!shop.good("/a", "one"), "{call}");

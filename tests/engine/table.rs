@@ -942,7 +942,7 @@ fn a_worker_asks_for_the_seed_once() {
 
 #[test]
 fn without_randomness_or_shared_records_there_is_no_seed_until_there_is() {
-    for call in ["random", "shared_get", "shared_set"] {
+    for call in ["random_get", "shared_get", "shared_set"] {
         let shared = Shared::new(8, ordinary(), FailureMode::Allow);
         shared.proxy.break_call(call);
         for _ in 0..2 {

@@ -431,7 +431,7 @@ fn calls_that_fail_are_counted_and_cost_nobody_a_request() {
     let (decision, attempt) = attempt::on_request(&*sidecar.host, &sidecar.worker);
     assert_eq!(decision, attempt::Decision::Forward);
     assert_eq!(attempt::on_response(&*sidecar.host, &sidecar.worker, &attempt), attempt::Answer::Pass);
-    assert_eq!(host_errors(&sidecar, "request_number"), 1);
+    assert_eq!(host_errors(&sidecar, "get_property"), 1);
     sidecar.host.repair("request_number");
 
     let mut request = Request::begin(&sidecar);

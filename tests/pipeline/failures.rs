@@ -177,7 +177,7 @@ fn a_response_whose_status_cannot_be_read_passes() {
     let sidecar = shop(EMPTY);
     sidecar.host.break_call("response_status");
     assert_eq!(status(&sidecar, &REVIEWS, "503"), None);
-    assert_eq!(sidecar.host.metric("call=.=response_status;.;outrigger_host_errors_total"), 1);
+    assert_eq!(sidecar.host.metric("call=.=response_headers;.;outrigger_host_errors_total"), 1);
     sidecar.host.repair("response_status");
     assert_eq!(replaced(&sidecar, &REVIEWS, &[]), None, "nor one that has none");
     assert_eq!(status(&sidecar, &REVIEWS, "five"), None);
@@ -197,7 +197,7 @@ fn a_failure_of_which_nobody_knows_who_answered_is_replaced_and_counts() {
     }
     assert_eq!(ended(&sidecar.host, "reviews", "degraded"), 3);
     assert_eq!(reason(&sidecar.begin(&REVIEWS).unwrap_err()), "breaker/b");
-    assert_eq!(sidecar.host.metric(&host_errors_total("origin")), 2, "the trouble is told");
+    assert_eq!(sidecar.host.metric(&host_errors_total("get_property")), 2, "the trouble is told");
 }
 
 // === gRPC ============================================================================================================
@@ -561,7 +561,7 @@ fn an_answer_that_never_ends_gives_its_place_back() {
 /// What cannot be read is not kept, and passes.
 #[test]
 fn a_body_that_the_proxy_does_not_hand_out_is_not_kept() {
-    for call in ["response_body", "response_headers", "shared_set", "shared_get", "random"] {
+    for call in ["response_body", "response_headers", "shared_set", "shared_get", "random_get"] {
         let sidecar = shop(STALE);
         sidecar.host.break_call(call);
         keep(&sidecar, &REVIEWS, "five stars");

@@ -288,5 +288,5 @@ fn every_call_that_may_fail_is_known() {
     for unsettled in [Unsettled::Normalize, Unsettled::MergeSlashes, Unsettled::EscapedSlashes] {
         found.insert(unsettled.setting().to_owned());
     }
-    assert_eq!(found, CALLS.iter().map(|it| it.to_string()).collect());
+    assert_eq!(found, CALLS.iter().map(|it| it.word.to_owned()).collect());
 }

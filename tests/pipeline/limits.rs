@@ -697,7 +697,7 @@ fn no_single_broken_call_stops_a_request() {
         "response_header",
         "grpc_status",
         "peer_address",
-        "random",
+        "random_get",
     ];
     let config = GLOBAL.replace(r#""name": "all""#, r#""name": "all", "key": ["client_ip"]"#);
     for call in calls {
@@ -711,7 +711,7 @@ fn no_single_broken_call_stops_a_request() {
 /// scalar ones; shared data apart.
 #[test]
 fn a_request_stays_within_its_budget_of_host_calls() {
-    const BYTES_ON_REQUEST: [&str; 4] = ["request_headers", "peer_address", "direction", "random"];
+    const BYTES_ON_REQUEST: [&str; 4] = ["request_headers", "peer_address", "direction", "random_get"];
     const BYTES_ON_RESPONSE: [&str; 3] = ["response_status", "response_header", "grpc_status"];
     const SHARED: [&str; 2] = ["shared_get", "shared_set"];
     let grpc = [(":method", "POST"), (":path", "/a.B/C"), ("content-type", "application/grpc")];

@@ -768,7 +768,7 @@ fn what_was_set_aside_comes_back_however_the_request_ends() {
     sidecar.host.break_call("attempts");
     sidecar.answer(ticket);
     assert_eq!(funds(&sidecar), 3, "who cannot be asked is taken to have retried");
-    assert_eq!(sidecar.host.metric("call=.=attempts;.;outrigger_host_errors_total"), 1);
+    assert_eq!(sidecar.host.metric("call=.=get_property;.;outrigger_host_errors_total"), 1);
 }
 
 #[test]

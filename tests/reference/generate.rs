@@ -1,4 +1,5 @@
-//! What is made of the tables of fields: a JSON Schema (draft 2020-12), and the tables of the reference.
+//! What is made of the tables of fields: a JSON Schema (draft 2020-12), and the tables of the reference. Of the table of metrics:
+//! [tables](metrics) too, and the rules of manifests.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,6 +9,9 @@ use outrigger::document::field::{MOST_ELEMENTS, NO_MOST};
 use outrigger::document::{Absence, Field, Kind, Table, duration};
 use serde_json::{Map, Value, json};
 
+#[path = "metrics.rs"]
+pub mod metrics;
+
 /// Every file that is made or has a part that is, by its path, with its text as it should be.
 pub fn files(root: &Path) -> Vec<(String, String)> {
     let mut files = vec![("docs/schema.json".to_owned(), schema())];
@@ -15,8 +19,11 @@ pub fn files(root: &Path) -> Vec<(String, String)> {
     for page in pages {
         let path = format!("docs/reference/{}", page.file_name().to_string_lossy());
         let text = std::fs::read_to_string(page.path()).unwrap_or_default();
-        files.push((path, with_tables(&text)));
+        files.push((path, with_tables(&text, FIELDS, &table)));
     }
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
+    files.push((metrics::PAGE.to_owned(), with_tables(&read(metrics::PAGE), METRICS, &metrics::table)));
+    files.extend(metrics::RULES.map(|path| (path.to_owned(), metrics::with_rules(&read(path)))));
     files
 }
 
@@ -161,21 +168,24 @@ fn plain(markdown: &str) -> String {
     (plain + rest).replace("**", "")
 }
 
-const BEGIN: &str = "<!-- fields: ";
+/// What a marker begins with that a table of fields follows.
+const FIELDS: &str = "<!-- fields: ";
+/// What a marker begins with that a table of metrics or of words of their labels follows.
+const METRICS: &str = "<!-- metrics: ";
 const END: &str = "<!-- end -->";
 
 /// The page with the table of each marker as it should be.
-pub fn with_tables(page: &str) -> String {
+fn with_tables(page: &str, begin: &str, table: &dyn Fn(&str) -> String) -> String {
     let mut text = String::new();
     let mut rest = page;
-    while let Some((before, after)) = rest.split_once(BEGIN) {
+    while let Some((before, after)) = rest.split_once(begin) {
         let Some((name, after)) = after.split_once(" -->") else {
             break;
         };
         let Some((_, after)) = after.split_once(END) else {
             break;
         };
-        let _ = write!(text, "{before}{BEGIN}{name} -->\n{}{END}", table(name));
+        let _ = write!(text, "{before}{begin}{name} -->\n{}{END}", table(name));
         rest = after;
     }
     text + rest

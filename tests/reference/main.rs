@@ -1,4 +1,5 @@
-//! Writes what is made of the tables of fields: `docs/schema.json`, and the tables between markers in `docs/reference`.
+//! Writes what is made of the tables of fields: `docs/schema.json`, and the tables between markers in `docs/reference`; and of the
+//! table of metrics: `docs/metrics.md` between markers, and the rules that make labels in manifests and in `docs/gateway.md`.
 
 #![allow(clippy::expect_used, reason = "a tool may panic")]
 

@@ -208,4 +208,15 @@ impl Transition {
             Self::Closed => "ramp_over",
         }
     }
+
+    /// What the cause means, in Markdown: for the reference, and not in the shipped module.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub const fn means(self) -> &'static str {
+        match self {
+            Self::Opened(reason) => reason.means(),
+            Self::HalfOpened => "`open_for` was over, and a request came",
+            Self::Ramped => "all probes succeeded",
+            Self::Closed => "the six seconds of the ramp were over",
+        }
+    }
 }

@@ -37,6 +37,20 @@ impl TripReason {
             Self::ProbeLost => "probe_lost",
         }
     }
+
+    /// What the word means, in Markdown: for the reference, and not in the shipped module.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[rustfmt::skip]
+    pub const fn means(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures => "as many requests failed in a row as `consecutive_failures` says",
+            Self::FailureRatio => "the share of failures reached `failure_ratio`",
+            Self::SlowRatio => "the share of slow requests reached `slow_ratio`",
+            Self::ProbeFailed => "a probe failed",
+            Self::ProbeSlow => "a probe succeeded, but was slow",
+            Self::ProbeLost => "a probe was not heard of in its time: it hangs, or its worker is no more",
+        }
+    }
 }
 
 /// The conditions under which a breaker trips. Without any it never does.

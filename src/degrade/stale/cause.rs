@@ -114,6 +114,68 @@ impl Cause {
             Self::GivenUp => "given_up",
         }
     }
+
+    /// What was seen, in Markdown: for the reference, and not in the shipped module.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[rustfmt::skip]
+    pub const fn means(self) -> &'static str {
+        match self {
+            Self::RequestAuthorization => "the request has `Authorization` or `Proxy-Authorization`",
+            Self::RequestBody => "a `GET` with a body",
+            Self::RequestCondition => "`Range`, `If-Range`, `If-Match` or `If-Unmodified-Since`",
+            Self::RequestCookie => "the request has a cookie",
+            Self::RequestNoStore => "the request says `no-store`, or its `Cache-Control` is malformed",
+            Self::RequestTooLarge => "more than 16 KiB of request headers",
+            Self::Stream => "server-sent events or gRPC",
+            Self::Substitute => "made up by another Outrigger, or marked `x-envoy-ratelimited`",
+            Self::SetCookie => "the answer sets a cookie",
+            Self::NoStore => "the answer says `no-store`",
+            Self::Private => "the answer says `private`",
+            Self::NoCache => "the answer says `no-cache`, or `Pragma: no-cache`",
+            Self::MustRevalidate => "the answer says `must-revalidate` or `proxy-revalidate`",
+            Self::Malformed => "`Cache-Control`, `Age`, `Expires` without `Date`, `Content-Length` or another header cannot be read",
+            Self::NotFresh => "`max-age=0`, `Expires` in the past, or an `Age` beyond the lifetime",
+            Self::NoFreshness => "the answer says nothing of freshness",
+            Self::Vary => "`Vary: *`, names of more than 200 bytes, or more than eight different lists of names",
+            Self::TooLarge => "larger than a quarter of `max_bytes`, or without `Content-Length` than a sixteenth and 64 KiB",
+            Self::Incomplete => "the body broke off, by the client or the service",
+            Self::TooSlow => "the body took more than 30 s",
+            Self::NotAdmitted => "no room, and what would have to go is [in more demand](reference/failures.md#stale-answers)",
+            Self::Busy => "too many answers begun at once (16) or in a second (100) by one worker, or all room is taken by answers on their way",
+            Self::GivenUp => "given up on its way, because its address was written to",
+        }
+    }
+
+    /// What the owner of a service can do about it, likewise.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[rustfmt::skip]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::RequestAuthorization => "nothing: its answer may be its user's own",
+            Self::RequestBody => "send none; what is searched for belongs into the query",
+            Self::RequestCondition => "nothing",
+            Self::RequestCookie => "name those that say nothing of the user in [`ignore_cookies`](reference/failures.md#what-only-the-owner-of-a-service-knows)",
+            Self::RequestNoStore => "look for a client or proxy in front that adds it",
+            Self::RequestTooLarge => "send less",
+            Self::Stream => "nothing: leave the operation out of the rule",
+            Self::Substitute => "nothing",
+            Self::SetCookie => "set it elsewhere, such as at login",
+            Self::NoStore => "let the service say `max-age` where an answer is for everybody; many frameworks forbid by default",
+            Self::Private => "let the service say `max-age` where an answer is for everybody; many frameworks forbid by default",
+            Self::NoCache => "let the service say `max-age` where an answer is for everybody; many frameworks forbid by default",
+            Self::MustRevalidate => "let the service say `max-age` where an answer is for everybody; many frameworks forbid by default",
+            Self::Malformed => "mend the service",
+            Self::NotFresh => "let the service give a lifetime",
+            Self::NoFreshness => "let the service say `max-age`, or set [`assume_fresh`](reference/failures.md#what-only-the-owner-of-a-service-knows)",
+            Self::Vary => "let the service name fewer headers",
+            Self::TooLarge => "raise `max_bytes`, or send `Content-Length`",
+            Self::Incomplete => "nothing, unless it is often",
+            Self::TooSlow => "nothing",
+            Self::NotAdmitted => "nothing while a crawler is at work; otherwise raise `max_bytes`, or select fewer operations (256 answers a rule at most)",
+            Self::Busy => "nothing, unless it lasts; then raise `max_bytes`",
+            Self::GivenUp => "nothing",
+        }
+    }
 }
 
 /// The counters of answers that are not kept, by cause.

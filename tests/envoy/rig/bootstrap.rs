@@ -5,13 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use outrigger::monitor::table::labels;
 use serde_json::{Value, json};
 
 use crate::rig::listener::Listener;
-
-/// The labels of the filter's metrics. Each needs a tag rule in Envoy, because a Wasm metric has only a name.
-const LABELS: &str =
-    "operation tier outcome reason enforced fallback limit kind call version breaker to cause switch decision scope";
 
 /// One Envoy: its listeners, its workers, and how it learns of changes.
 pub(crate) struct Bootstrap {
@@ -157,8 +154,8 @@ pub(crate) fn publish(home: &Path, listeners: &[Listener]) {
 
 /// Rules that make Prometheus labels of what the filter writes into the names of its metrics.
 pub(crate) fn stats_config() -> Value {
-    let rule = |label| json!({ "tag_name": label, "regex": format!("({label}=\\.=(.*?);\\.;)") });
-    json!({ "stats_tags": LABELS.split_whitespace().map(rule).collect::<Vec<_>>() })
+    let rule = |label: &str| json!({ "tag_name": label, "regex": format!("({label}=\\.=(.*?);\\.;)") });
+    json!({ "stats_tags": labels().into_iter().map(rule).collect::<Vec<_>>() })
 }
 
 /// The message with its type written into it, as protobuf's `Any` is in JSON.
