@@ -8,6 +8,7 @@
 //! * [`rule`]: a configured limit, put together from these.
 //! * [`reservation`]: what one request takes of several limits.
 //! * [`waiting`]: how queues share the places of a worker.
+//! * [`store`]: what a worker keeps of all this.
 //! * [`refusal`]: what the refused are told, and [`quota`], what a client is told about its quota.
 
 pub mod client_ip;
@@ -22,6 +23,7 @@ pub mod quota;
 pub mod refusal;
 pub mod reservation;
 pub mod rule;
+pub mod store;
 pub mod token_bucket;
 pub mod waiting;
 pub mod window;

@@ -7,13 +7,13 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::host::{Host, HostError};
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::monitor::names::Names;
 use crate::shared::roster::WorkerId;
 use crate::shared::uses::{self, BEAT, Standing};
 use crate::sorted;
 use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// What the root contexts of one worker use, by the name of the gauge that says so.
 ///
@@ -57,17 +57,18 @@ impl InUse {
     }
 
     /// Shows what is in use, if that was not done lately. Returns when to do so again, `None` if there is no need.
-    pub fn show(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Option<Duration> {
+    pub fn show(&self, cx: &Cx<'_>) -> Option<Duration> {
+        let now = cx.now();
         let age = self.said.get().filter(|said| *said <= now).map(|said| now.saturating_since(said));
         if age.is_none_or(|age| BEAT <= age) {
-            worker.report(host, self.say(host, worker, now));
+            cx.report(self.say(cx));
         }
         let rest = age.and_then(|age| BEAT.checked_sub(age)).filter(|rest| !rest.is_zero());
         (!self.uses.borrow().is_empty()).then_some(rest.unwrap_or(BEAT))
     }
 
     /// A root context that had taken up the configuration is gone.
-    pub fn give_up(&self, host: &dyn Host, worker: &Worker, config: &Config) {
+    pub fn give_up(&self, cx: &Cx<'_>, config: &Config) {
         let mut uses = self.uses.borrow_mut();
         for gone in uses_of(config) {
             if let Some(place) = uses.iter().position(|it| *it == gone) {
@@ -76,28 +77,29 @@ impl InUse {
         }
         drop(uses);
         if self.me.get().is_some() {
-            worker.report(host, self.say(host, worker, host.now()));
+            cx.report(self.say(cx));
         }
     }
 
     /// Tells the others, and sets all gauges that this worker has a say in.
-    fn say(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<(), HostError> {
+    fn say(&self, cx: &Cx<'_>) -> Result<(), HostError> {
+        let now = cx.now();
         self.said.set(Some(now));
-        let standing = self.sign(host, worker, now);
+        let standing = self.sign(cx);
         for used in self.uses.borrow().iter().filter(|it| it.shows == Shows::Use) {
-            worker.metrics.set(host, used.gauge.clone(), 1)?;
+            cx.set(used.gauge.clone(), 1)?;
         }
         let Standing { used, mut left } = standing?;
         left.append(&mut self.off.take());
         for gauge in left {
             if !used.contains(&gauge) {
-                worker.metrics.set(host, gauge, 0)?;
+                cx.set(gauge, 0)?;
             }
         }
         Ok(())
     }
 
-    fn sign(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<Standing, HostError> {
+    fn sign(&self, cx: &Cx<'_>) -> Result<Standing, HostError> {
         let mut names = Vec::new();
         for used in self.uses.borrow().iter() {
             sorted::insert(&mut names, used.gauge.clone());
@@ -107,9 +109,9 @@ impl InUse {
         }
         let me = match self.me.get() {
             Some(me) => me,
-            None => WorkerId::draw(host)?,
+            None => WorkerId::draw(cx)?,
         };
-        let standing = uses::sign(host, &worker.trouble, me, &names, now)?;
+        let standing = uses::sign(cx, me, &names)?;
         self.me.set(Some(me));
         Ok(standing)
     }

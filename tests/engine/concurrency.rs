@@ -266,13 +266,13 @@ impl Race for Joining {
 
     fn step(&self, _: usize, host: &dyn Host) -> Result<bool, HostError> {
         let worker = Worker::default();
-        let at = worker.context(host, host.now());
+        let cx = worker.cx(host);
         let taken = match self.keyed {
             true => {
                 let prefix = format!("{RECORD}/");
-                KeyedShares::new(prefix, 8, self.limit, Rc::clone(&worker.holdings)).take(&at, KeyHash(7), 1)?
+                KeyedShares::new(prefix, 8, self.limit, Rc::clone(&worker.limit.holdings)).take(&cx, KeyHash(7), 1)?
             }
-            false => Shares::new(RECORD.to_owned(), self.limit, &worker.holdings).take(&at, 1)?,
+            false => Shares::new(RECORD.to_owned(), self.limit, &worker.limit.holdings).take(&cx, 1)?,
         };
         Ok(taken.is_ok())
     }
@@ -654,7 +654,7 @@ fn what_lost_every_race_is_given_back_when_the_race_is_over() {
                 while sidecar.now() < end {
                     pass_until([&sidecar, &other], (sidecar.now() + 400 * MILLISECOND).min(end));
                     // As every request does that may be retried.
-                    sidecar.worker.count_sharers(&*sidecar.host, sidecar.host.now());
+                    sidecar.worker.retry.census.count(&sidecar.worker.cx(&*sidecar.host));
                 }
             };
             live_until(sidecar.now() + contention);
