@@ -8,11 +8,11 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::config::Placement;
 use crate::cx::Cx;
 use crate::host::{Host, HostError};
 use crate::reply::{Protocol, Reply, UNAVAILABLE};
 use crate::retry::attempts::Attempts;
+use crate::retry::register::Placement;
 use crate::retry::router;
 use crate::worker::Worker;
 

@@ -45,10 +45,11 @@ use crate::monitor::outcome::Outcome;
 use crate::operation::classify;
 use crate::operation::path::Unsettled;
 use crate::operation::request::Request;
+use crate::operation::stream;
 use crate::reply::Reply;
 use crate::reply::placed::{Placed, Wants};
 use crate::retry::attempts::Ending;
-use crate::retry::{router, stream};
+use crate::retry::router;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 

@@ -8,7 +8,6 @@
 //!   [`attendance`], whether they do.
 //! * [`rule`]: all of it as configured; [`sharers`], among how many workers a budget is divided.
 //! * [`store`]: what a worker keeps of all this.
-//! * [`stream`]: requests that all of this leaves alone.
 
 pub mod attempts;
 pub mod attendance;
@@ -21,5 +20,4 @@ pub mod router;
 pub mod rule;
 pub mod sharers;
 pub mod store;
-pub mod stream;
 pub mod usual;

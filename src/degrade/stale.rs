@@ -72,9 +72,9 @@ use crate::degrade::stale::slots::{Asked, Slots, Whose};
 use crate::degrade::stale::vary::Vary;
 use crate::headers::Headers;
 use crate::host::HostError;
-use crate::limit::client_ip::ClientIp;
-use crate::limit::key::{KeyPart, KeySpec, Missing};
 use crate::monitor::names::Names;
+use crate::operation::client_ip::ClientIp;
+use crate::operation::key::{KeyPart, KeySpec, Missing};
 use crate::operation::request::Request;
 use crate::shared::seed::Seed;
 

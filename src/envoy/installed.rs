@@ -9,12 +9,13 @@ use super::machine::Flow;
 use super::queue::Queue;
 use super::streams::Streams;
 use super::timer::Timer;
-use crate::config::{Config, Placement, Warning};
+use crate::config::foretold::{self, Foretold};
+use crate::config::{Config, Warning};
 use crate::filter::Filter;
 use crate::host::{Direction, Host, HostError};
-use crate::monitor::foretold::{self, Foretold};
 use crate::monitor::notice;
 use crate::monitor::tenancy::Tenancy;
+use crate::retry::register::Placement;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -23,7 +24,7 @@ pub(super) struct Installed {
     config: Config,
     /// What tells its plugin from others, and its state from theirs.
     plugin: String,
-    tenancy: Tenancy,
+    tenancy: Tenancy<Warning>,
     /// The configuration at work, for each [`Direction`]. Envoy gives listeners of both directions one root context if
     /// their configurations are equal, and a request is the first to know its direction.
     filters: [OnceCell<Filter>; 3],
@@ -46,7 +47,7 @@ impl Installed {
         installed.announce();
         let Self { config, worker, .. } = &installed;
         worker.retry.register.join(config.placement);
-        worker.in_use.take_up(config);
+        worker.in_use.take_up(config.gauges());
         // At once, but not in a machine that is thrown away after this callback.
         installed.timer.wake_at(installed.host().now());
         installed
@@ -216,6 +217,6 @@ impl Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         self.worker.retry.register.leave(self.config.placement);
-        self.worker.in_use.give_up(&self.worker.cx(&self.host()), &self.config);
+        self.worker.in_use.give_up(&self.worker.cx(&self.host()), self.config.gauges());
     }
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use crate::cx::Cx;
 use crate::host::HostError;
-use crate::limit::FailureMode;
-use crate::limit::client_ip::Chains;
 use crate::limit::cost::{Cost, Priced};
 use crate::limit::counter::{Admission, Counter, Kept, Place};
-use crate::limit::key::KeySpec;
 use crate::limit::policy::Policy;
 use crate::limit::store::Store;
 use crate::limit::waiting::{self, Queue, Waiting};
 use crate::monitor::metrics::Handle;
 use crate::monitor::names::Names;
 use crate::monitor::reason::{Enforcement, Reason};
+use crate::operation::client_ip::Chains;
+use crate::operation::key::KeySpec;
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
+use crate::shared::failure_mode::FailureMode;
 use crate::shared::meter::Denial;
 use crate::shared::seed::Seed;
 use crate::shared::table::{Eviction, KeyHash};
@@ -216,7 +216,7 @@ impl Limit {
     }
 
     /// Gives back what this worker took in advance and did not use, and what requests have held for too long; what they held
-    /// of a key is then [owed](crate::shared::shares::Holdings::repay). Returns when to call again, `None` if there is no need.
+    /// of a key is then [owed](crate::limit::shares::Holdings::repay). Returns when to call again, `None` if there is no need.
     pub fn settle(&self, cx: &Cx<'_>) -> Option<Duration> {
         let now = cx.now();
         let overdue = self.counter.take_overdue(now);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::cx::Cx;
 use crate::limit::concurrency::Concurrency;
 use crate::limit::leaky_bucket::LeakyBucket;
+use crate::limit::shares::Holdings;
 use crate::limit::token_bucket::TokenBucket;
 use crate::limit::waiting::Waiting;
 use crate::limit::window::{LeasedWindow, Window};
@@ -14,7 +15,6 @@ use crate::shared::leased::Leases;
 use crate::shared::live::Latest;
 use crate::shared::roster::{BEAT, Roster};
 use crate::shared::seed::Seed;
-use crate::shared::shares::Holdings;
 use crate::shared::vacancies::Vacancies;
 
 /// The limits of one worker. Outlives configurations.

@@ -6,10 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use crate::config::Config;
 use crate::cx::Cx;
 use crate::host::HostError;
-use crate::monitor::names::Names;
 use crate::shared::roster::WorkerId;
 use crate::shared::uses::{self, BEAT, Standing};
 use crate::sorted;
@@ -27,6 +25,30 @@ pub struct InUse {
     /// What this worker is called by the others, once it has said anything.
     me: Cell<Option<WorkerId>>,
     said: Cell<Option<Timestamp>>,
+}
+
+/// The gauges that a configuration has a say in.
+#[derive(Clone, Debug, Default)]
+pub struct Gauges {
+    uses: Vec<Use>,
+    off: Vec<String>,
+}
+
+impl Gauges {
+    /// With one that shows that something is in use.
+    pub fn on(&mut self, gauge: String) {
+        self.uses.push(Use { gauge, shows: Shows::Use });
+    }
+
+    /// With one of something that is switched off.
+    pub fn off(&mut self, gauge: String) {
+        self.off.push(gauge);
+    }
+
+    /// With one that shows a state, which its owner sets.
+    pub fn state(&mut self, gauge: String) {
+        self.uses.push(Use { gauge, shows: Shows::State });
+    }
 }
 
 /// One root context's use of a gauge.
@@ -48,11 +70,9 @@ enum Shows {
 impl InUse {
     /// A root context took up the configuration. That is shown by the next [`InUse::show`]: configurations are taken up in
     /// throw-away machines too, and those have no next callback.
-    pub fn take_up(&self, config: &Config) {
-        self.uses.borrow_mut().append(&mut uses_of(config));
-        let off = config.switches.iter().filter(|switch| !switch.is_on());
-        let names = Names::of(config.scope.as_deref());
-        self.off.borrow_mut().extend(off.map(|switch| names.switch_on(&switch.name)));
+    pub fn take_up(&self, gauges: Gauges) {
+        self.uses.borrow_mut().extend(gauges.uses);
+        self.off.borrow_mut().extend(gauges.off);
         self.said.set(None);
     }
 
@@ -68,9 +88,9 @@ impl InUse {
     }
 
     /// A root context that had taken up the configuration is gone.
-    pub fn give_up(&self, cx: &Cx<'_>, config: &Config) {
+    pub fn give_up(&self, cx: &Cx<'_>, gauges: Gauges) {
         let mut uses = self.uses.borrow_mut();
-        for gone in uses_of(config) {
+        for gone in gauges.uses {
             if let Some(place) = uses.iter().position(|it| *it == gone) {
                 uses.swap_remove(place);
             }
@@ -115,20 +135,4 @@ impl InUse {
         self.me.set(Some(me));
         Ok(standing)
     }
-}
-
-/// What a root context with this configuration uses.
-fn uses_of(config: &Config) -> Vec<Use> {
-    let names = Names::of(config.scope.as_deref());
-    let mut uses = Vec::new();
-    if let Some(version) = &config.version {
-        uses.push(Use { gauge: names.config_info(version), shows: Shows::Use });
-    }
-    for switch in config.switches.iter().filter(|switch| switch.is_on()) {
-        uses.push(Use { gauge: names.switch_on(&switch.name), shows: Shows::Use });
-    }
-    for breaker in &config.breakers {
-        uses.push(Use { gauge: names.breaker_state(&breaker.name), shows: Shows::State });
-    }
-    uses
 }

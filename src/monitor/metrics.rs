@@ -27,7 +27,7 @@
 //! machine met with.
 //!
 //! Defining a metric costs the proxy about 8 µs and some memory for good, so it is done once per worker: on first
-//! use, or [with the configuration](super::foretold).
+//! use, or with the configuration.
 
 use std::cell::Cell;
 

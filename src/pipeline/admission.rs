@@ -13,11 +13,12 @@ use crate::limit;
 use crate::limit::reservation::Wait;
 use crate::limit::rule::Asker;
 use crate::operation::request::Request;
+use crate::operation::stream;
 use crate::retry::attempts::Attempts;
 use crate::retry::deadline::{DeadlineRule, Reach};
 use crate::retry::policy::{Eligibility, Time};
+use crate::retry::router;
 use crate::retry::usual::Room;
-use crate::retry::{router, stream};
 use crate::sorted::Merged;
 
 /// Why a request is refused.

@@ -5,7 +5,6 @@ use super::ticket::{Client, Memory, Service, Ticket};
 use crate::config::AccessLog;
 use crate::cx::Cx;
 use crate::degrade::failure::FailureRule;
-use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
 use crate::degrade::stale::{Kept, Origin};
 use crate::degrade::switch;
@@ -17,8 +16,9 @@ use crate::monitor::metrics::STALE;
 use crate::monitor::outcome::Outcome;
 use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
+use crate::operation::stream;
+use crate::reply::fallback::{Caller, Fallback};
 use crate::reply::{Protocol, Reply};
-use crate::retry::stream;
 use crate::sorted::Merged;
 
 impl Filter {
@@ -89,7 +89,6 @@ impl Filter {
 
     /// The reply that was prepared for a refusal: a fallback of its own, a stale answer, or the fallback of the rule for
     /// failures.
-    #[expect(clippy::too_many_arguments, reason = "one step of the path, not an interface")]
     pub(super) fn substitute(
         &self,
         cx: &Cx<'_>,

@@ -3,7 +3,7 @@
 //! Who is to blame is told from three things: who answered ([`Origin`]), whether the request was complete by then, and whether its
 //! caller gave it the time that nearly all successes need. Who answered costs a call that returns bytes, so it is asked where it
 //! may matter: of failures, of probes, and of what comes before the request's end. Of other answers it is enough to know that the
-//! request was [sent on](Host::sent), which the proxy says without bytes.
+//! request was [sent on](crate::host::Host::sent), which the proxy says without bytes.
 
 use super::ticket::{Client, Due, Interest, ResponseEnd, Retry, Service, StreamKind, Ticket, Upload};
 use crate::config::Outcomes;

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::config::Placement;
 use crate::cx::Cx;
 use crate::monitor::failures::Failures;
 use crate::monitor::outcome::Outcome;
@@ -12,6 +11,7 @@ use crate::retry::attendance::Attendance;
 use crate::retry::budget::{Account, SetAside};
 use crate::retry::deadline::{DeadlineRule, Reach};
 use crate::retry::policy::{Advice, Eligibility, Hedging, Payment, RetryPolicy, Time};
+use crate::retry::register::Placement;
 use crate::retry::register::Register;
 use crate::retry::store::{Census, Store};
 use crate::time::Timestamp;

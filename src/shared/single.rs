@@ -6,7 +6,7 @@
 
 use crate::cx::Cx;
 use crate::host::HostError;
-use crate::limit::FailureMode;
+use crate::shared::failure_mode::FailureMode;
 use crate::shared::format;
 use crate::shared::live::Live;
 use crate::shared::meter::{Denial, Grant, Meter};

@@ -33,7 +33,7 @@ use std::fmt::Write as _;
 
 use crate::cx::Cx;
 use crate::host::HostError;
-use crate::limit::FailureMode;
+use crate::shared::failure_mode::FailureMode;
 use crate::shared::format;
 use crate::shared::live::Live;
 use crate::shared::meter::{Denial, Grant, Meter, Stamp};

@@ -10,10 +10,10 @@ use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_un
 use crate::common::{MemoryHost, Random};
 use outrigger::host::{End, Host, HostError};
 use outrigger::limit::concurrency::{Concurrency, Demand, Share, Unmet};
+use outrigger::limit::shares::{KeyedShares, PLACES_PER_SET, RESERVE_LIFETIME, Shares};
 use outrigger::pipeline::{Decision, Ticket};
 use outrigger::shared::format::{HEADER_SIZE, NO_METER, begin, open};
 use outrigger::shared::roster::{BEAT, EXPIRY, WorkerId};
-use outrigger::shared::shares::{KeyedShares, PLACES_PER_SET, RESERVE_LIFETIME, Shares};
 use outrigger::shared::table::KeyHash;
 use outrigger::worker::Worker;
 

@@ -10,10 +10,10 @@ use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, reason}
 use crate::common::{MemoryHost, Random};
 use outrigger::cx::{Cx, Telemetry};
 use outrigger::host::Host;
-use outrigger::limit::FailureMode;
 use outrigger::limit::leaky_bucket::{LeakyBucket, MAX_WAIT, NextRelease};
 use outrigger::limit::waiting::{self, MAX_WAITING, PLACES, Queue, Waiting};
 use outrigger::pipeline::{Decision, Ticket};
+use outrigger::shared::failure_mode::FailureMode;
 use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::meter::{Denial, Meter};
 use outrigger::shared::single::Single;

@@ -130,7 +130,7 @@ fn disagreements() -> Vec<Warning> {
 const START: Duration = Duration::from_secs(1000);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn tenant(plugin: &str, since: Duration) -> Tenancy {
+fn tenant(plugin: &str, since: Duration) -> Tenancy<Warning> {
     Tenancy::new(plugin.to_owned(), at(since))
 }
 

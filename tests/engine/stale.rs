@@ -17,9 +17,9 @@ use outrigger::degrade::stale::{
 };
 use outrigger::headers::Headers;
 use outrigger::host::{Host, HostError};
-use outrigger::limit::client_ip::ClientIp;
-use outrigger::limit::key::KeyPart;
 use outrigger::monitor::names::Names;
+use outrigger::operation::client_ip::ClientIp;
+use outrigger::operation::key::KeyPart;
 use outrigger::operation::request::Request;
 use outrigger::reply::Reply;
 use outrigger::time::Timestamp;

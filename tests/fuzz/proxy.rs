@@ -281,7 +281,7 @@ impl Proxy {
             Filter::announce(&config, "test", store);
             let filter = Filter::new(&config, "test", store);
             store.retry.register.join(config.placement);
-            store.in_use.take_up(&config);
+            store.in_use.take_up(config.gauges());
             let due = Cell::new(Some(self.host.memory.now().as_nanos()));
             machine.roots.push(Rc::new(Root { config, filter, due }));
         }
@@ -300,7 +300,7 @@ impl Proxy {
                     Filter::announce(&left.config, "test", &machine.store);
                 }
                 machine.store.retry.register.leave(root.config.placement);
-                machine.store.in_use.give_up(&machine.store.cx(&self.host), &root.config);
+                machine.store.in_use.give_up(&machine.store.cx(&self.host), root.config.gauges());
             }
         }
     }
@@ -313,7 +313,7 @@ impl Proxy {
         Filter::announce(config, "test", &store);
         let filter = Filter::new(config, "test", &store);
         store.retry.register.join(config.placement);
-        store.in_use.take_up(config);
+        store.in_use.take_up(config.gauges());
         let due = Cell::new(Some(self.host.memory.now().as_nanos()));
         *roots = vec![Rc::new(Root { config: config.clone(), filter, due })];
         self.machines[machine].store = store;

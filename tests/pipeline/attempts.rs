@@ -8,13 +8,13 @@ use std::time::Duration;
 use crate::common::Random;
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended};
 use outrigger::attempt::{self, Attempt};
-use outrigger::config::Placement;
 use outrigger::host::{Host, LogField};
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::retry::attendance::{Attendance, LONGEST_PROBATION, PROBATION};
 use outrigger::retry::budget::Budget;
 use outrigger::retry::policy::Payment;
+use outrigger::retry::register::Placement;
 use outrigger::retry::router;
 use outrigger::time::Timestamp;
 

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use outrigger::config::Config;
+use outrigger::config::foretold::{AT_A_TIME, Foretold, MOST};
 use outrigger::cx::{Cx, Telemetry};
 use outrigger::degrade::stale::Cause;
 use outrigger::host::HostError;
-use outrigger::monitor::foretold::{AT_A_TIME, Foretold, MOST};
 use outrigger::monitor::trouble::CALLS;
 #[cfg(not(target_arch = "wasm32"))]
 use outrigger::operation::path::Unsettled;

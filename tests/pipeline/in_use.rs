@@ -23,7 +23,7 @@ struct Machine {
 
 impl Machine {
     fn take_up(&mut self, config: &Rc<Config>) {
-        self.worker.in_use.take_up(config);
+        self.worker.in_use.take_up(config.gauges());
         self.configs.push(Rc::clone(config));
     }
 
@@ -41,7 +41,7 @@ impl Machine {
 
     fn give_up(&mut self, host: &MemoryHost, place: usize) {
         let config = self.configs.remove(place);
-        self.worker.in_use.give_up(&self.worker.cx(host), &config);
+        self.worker.in_use.give_up(&self.worker.cx(host), config.gauges());
     }
 }
 

@@ -11,9 +11,9 @@
 use std::time::{Duration, Instant};
 
 use outrigger::config::Config;
+use outrigger::config::foretold::Foretold;
 use outrigger::filter::Filter;
 use outrigger::host::End;
-use outrigger::monitor::foretold::Foretold;
 use outrigger::worker::Worker;
 
 use crate::common::MemoryHost;

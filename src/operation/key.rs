@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use crate::cx::Cx;
 use crate::headers::Headers;
 use crate::host::HostError;
-use crate::limit::client_ip::{Chain, ClientIp};
+use crate::operation::client_ip::{Chain, ClientIp};
 use crate::operation::request::{Encoded, Request};
 use crate::shared::table::KeyHash;
 

@@ -5,12 +5,12 @@
 //! takes and gives back one by one, and a reserve that is left goes back within [`RESERVE_LIFETIME`], so that nothing lies
 //! idle with one worker while another refuses.
 //!
-//! With a key the records are those of a [table](super::table): a fixed number of sets, chosen by the key's hash, each with
+//! With a key the records are those of a [table](crate::shared::table): a fixed number of sets, chosen by the key's hash, each with
 //! room for [`PLACES_PER_SET`] keys. A set in which as many keys have requests in flight takes no more, which is a state
 //! that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
 //!
 //! Places that are held for longer than the limit says are given back by the worker's tick, and each place once: see
-//! [`places`](crate::shared::places).
+//! [`places`](crate::limit::places).
 //!
 //! What cannot be given back at the moment, because other workers won all races for the record or the proxy refused, is given
 //! back later: by the next tick, which is asked for, or of keyed limits by the next request.
@@ -24,10 +24,10 @@ use std::time::Duration;
 use crate::cx::Cx;
 use crate::host::HostError;
 use crate::limit::concurrency::{Concurrency, Demand, Share, Unmet};
+use crate::limit::places::{Left, Place, Places};
 use crate::shared::by_key::ByKey;
 use crate::shared::format;
 use crate::shared::live::Live;
-use crate::shared::places::{Left, Place, Places};
 use crate::shared::record::{self, Step};
 use crate::shared::roster::{BEAT, Known, Roster, WorkerId};
 use crate::shared::table::{KeyHash, sets_for};
