@@ -8,10 +8,11 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::config::Placement;
+use crate::cx::Cx;
 use crate::host::{Host, HostError};
 use crate::reply::{Protocol, Reply, UNAVAILABLE};
 use crate::retry::attempts::Attempts;
+use crate::retry::register::Placement;
 use crate::retry::router;
 use crate::worker::Worker;
 
@@ -46,16 +47,17 @@ pub enum Answer {
 
 /// An attempt begins.
 pub fn on_request(host: &dyn Host, worker: &Worker) -> (Decision, Attempt) {
-    let number = host.request_number().unwrap_or_else(|error| {
-        worker.trouble.host_error(host, error);
+    let cx = &worker.cx(host);
+    let number = cx.host.request_number().unwrap_or_else(|error| {
+        cx.host_error(error);
         None
     });
     // With a number it is one of before a trap, whose instance comes back with its next request.
-    if number.is_none() && !worker.register.has(Placement::Downstream) {
-        worker.trouble.alone_upstream(host);
+    if number.is_none() && !worker.retry.register.has(Placement::Downstream) {
+        cx.alone_upstream();
     }
-    let request = number.and_then(|number| worker.register.find(number));
-    let decision = match request.as_ref().map(|it| it.begin(host, worker)) {
+    let request = number.and_then(|number| worker.retry.register.find(number));
+    let decision = match request.as_ref().map(|it| it.begin(cx)) {
         None | Some(Ok(())) => Decision::Forward,
         Some(Err(_)) => Decision::Reply(Box::new(without_answer())),
     };
@@ -64,15 +66,16 @@ pub fn on_request(host: &dyn Host, worker: &Worker) -> (Decision, Attempt) {
 
 /// The headers of its answer are there.
 pub fn on_response(host: &dyn Host, worker: &Worker, attempt: &Attempt) -> Answer {
+    let cx = &worker.cx(host);
     let Some(request) = attempt.request.as_deref().filter(|it| it.want_the_result()) else {
         return Answer::Pass;
     };
-    match would_be_retried(host, request) {
-        Ok(true) if request.failed(host, worker).is_err() => Answer::Mark,
+    match would_be_retried(cx, request) {
+        Ok(true) if request.failed(cx).is_err() => Answer::Mark,
         Ok(_) => Answer::Pass,
         // A retry that nobody paid for by then has to be when it begins.
         Err(error) => {
-            worker.trouble.host_error(host, error);
+            cx.host_error(error);
             Answer::Pass
         }
     }
@@ -80,22 +83,22 @@ pub fn on_response(host: &dyn Host, worker: &Worker, attempt: &Attempt) -> Answe
 
 /// Whether the router would make another attempt because of the answer, as far as the rule knows. What else the route's own
 /// policy retries is asked for when it begins.
-fn would_be_retried(host: &dyn Host, request: &Attempts) -> Result<bool, HostError> {
+fn would_be_retried(cx: &Cx<'_>, request: &Attempts) -> Result<bool, HostError> {
     let conditions = &request.rule().spec().policy.retry_on;
-    let by_status = host.response_status()?.is_some_and(|status| conditions.cover(status));
-    if !by_status && !fails_by_grpc(host, request)? {
+    let by_status = cx.host.response_status()?.is_some_and(|status| conditions.cover(status));
+    if !by_status && !fails_by_grpc(cx, request)? {
         return Ok(false);
     }
     // Somebody else's mark is not ours to take off.
-    Ok(host.response_header(router::LAST)?.is_none())
+    Ok(cx.host.response_header(router::LAST)?.is_none())
 }
 
-fn fails_by_grpc(host: &dyn Host, request: &Attempts) -> Result<bool, HostError> {
+fn fails_by_grpc(cx: &Cx<'_>, request: &Attempts) -> Result<bool, HostError> {
     if !request.may_fail_by_grpc() {
         return Ok(false);
     }
     let conditions = &request.rule().spec().policy.retry_on;
-    Ok(host.response_header("grpc-status")?.is_some_and(|status| conditions.cover_grpc(&status)))
+    Ok(cx.host.response_header("grpc-status")?.is_some_and(|status| conditions.cover_grpc(&status)))
 }
 
 /// What a request is answered with whose last attempt had no answer, as Envoy would without a retry policy. It is the service's

@@ -12,6 +12,8 @@
 //! Unknown fields are errors, so that a typing mistake does not switch a protection off.
 
 pub mod fields;
+pub mod foretold;
+mod gauges;
 mod warning;
 mod warnings;
 
@@ -21,11 +23,12 @@ pub use warning::Warning;
 
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::failure::FailureSpec;
-use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::SwitchSpec;
 use crate::document::Names;
 use crate::limit::rule::LimitSpec;
 use crate::operation::Operation;
+use crate::reply::fallback::Fallback;
+use crate::retry::register::Placement;
 use crate::retry::rule::{DeadlineSpec, RetrySpec};
 
 /// A configuration that is complete and consistent.
@@ -56,18 +59,6 @@ pub struct Config {
     pub fallbacks: Vec<Fallback>,
     /// What is shown of decisions.
     pub monitor: Monitor,
-}
-
-/// Where in the proxy the filter stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Placement {
-    /// Among the filters of a listener, where it sees each request once.
-    #[default]
-    Downstream,
-    /// Among the filters of an upstream, where it sees each attempt. It pays for retries and does nothing else; by which
-    /// rules, the filter downstream knows. So such a configuration has no policies: those of its document are checked, so that
-    /// one document serves both places, and left out.
-    Upstream,
 }
 
 impl Config {

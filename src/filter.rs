@@ -13,7 +13,6 @@ use std::rc::Rc;
 use crate::config::{Config, Monitor};
 use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::failure::FailureRule;
-use crate::degrade::fallback::Fallback;
 use crate::degrade::switch::Switch;
 use crate::limit::rule::{Limit, LimitSpec};
 use crate::monitor::names::Names;
@@ -21,7 +20,10 @@ use crate::monitor::reason::{self, Reason};
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
 use crate::operation::{Operations, Tier};
+use crate::reply::fallback::Fallback;
+use crate::retry::register::Register;
 use crate::retry::rule::{DeadlineSpec, RetryRule};
+use crate::retry::store::UsualTimes;
 use crate::sorted::Merged;
 use crate::worker::Worker;
 
@@ -50,6 +52,9 @@ pub struct Filter {
     pub(crate) fallbacks: Vec<Fallback>,
     /// Why a request is refused that has no time left.
     pub(crate) expired: Reason,
+    usual_times: Rc<UsualTimes>,
+    /// The requests whose attempts are seen one by one.
+    pub(crate) register: Rc<Register>,
     pub(crate) monitor: Monitor,
     pub(crate) names: Names,
 }
@@ -60,10 +65,10 @@ impl Filter {
     pub fn announce(config: &Config, default_scope: &str, worker: &Worker) {
         let scope = config.scope.as_deref().unwrap_or(default_scope);
         for spec in &config.limits {
-            spec.announce(scope, worker);
+            spec.announce(scope, &worker.limit);
         }
         for spec in &config.breakers {
-            spec.announce(scope, worker);
+            spec.announce(scope, &worker.breaker);
         }
     }
 
@@ -80,19 +85,23 @@ impl Filter {
             filed: file(config, &limits),
             plans,
             operations: Operations::new(config.operations.clone()),
-            limits: limits.into_iter().map(|spec| Limit::new(spec.clone(), scope, &names, worker)).collect(),
+            limits: limits.into_iter().map(|spec| Limit::new(spec.clone(), scope, &names, &worker.limit)).collect(),
             switches: config.switches.iter().cloned().map(|spec| Switch::new(spec, &names)).collect(),
             breakers: config
                 .breakers
                 .iter()
-                .map(|spec| BreakerRule::new(spec.clone(), scope, &names, worker))
+                .map(|spec| BreakerRule::new(spec.clone(), scope, &names, &worker.breaker))
                 .collect(),
-            on_failure: on_failure.map(|(index, spec)| FailureRule::new(index, spec, scope, &names, worker)).collect(),
-            retries: retries.map(|(index, spec)| Rc::new(RetryRule::new(index, spec, scope, worker))).collect(),
+            on_failure: on_failure
+                .map(|(index, spec)| FailureRule::new(index, spec, scope, &names, &worker.stale))
+                .collect(),
+            retries: retries.map(|(index, spec)| Rc::new(RetryRule::new(index, spec, scope, &worker.retry))).collect(),
             deadlines: config.deadlines.clone(),
             keeps_answers: config.on_failure.iter().any(|spec| spec.stale.is_some()),
             fallbacks: config.fallbacks.clone(),
             expired: Reason::plain(reason::DEADLINE, &names),
+            usual_times: Rc::clone(&worker.retry.usual_times),
+            register: Rc::clone(&worker.retry.register),
             monitor: config.monitor,
             scope: scope.to_owned(),
             names,
@@ -100,15 +109,15 @@ impl Filter {
     }
 
     /// The plan of the operation with this index.
-    pub(crate) fn plan(&self, operation: usize, worker: &Worker) -> Option<&Plan> {
+    pub(crate) fn plan(&self, operation: usize) -> Option<&Plan> {
         let plan = self.plans.get(operation)?;
-        Some(plan.get_or_init(|| Box::new(self.make_plan(operation, worker))))
+        Some(plan.get_or_init(|| Box::new(self.make_plan(operation))))
     }
 
     #[cold]
-    fn make_plan(&self, operation: usize, worker: &Worker) -> Plan {
+    fn make_plan(&self, operation: usize) -> Plan {
         let (name, tier) = self.operations.get(operation).map_or(("", Tier::P1), |it| (&it.name, it.tier));
-        let usual_time = || worker.usual_times.of(&format!("{}/{name}", self.scope));
+        let usual_time = || self.usual_times.of(&format!("{}/{name}", self.scope));
         let failure = Reason::new("failure", name, &self.names);
         Plan::new(self.filed.of(operation, tier), failure, usual_time, self.monitor.outcomes)
     }

@@ -30,18 +30,24 @@
 //!
 //! # Code map
 //!
-//! Folders are the playbook: [`limit`], [`degrade`], [`retry`], [`monitor`]. Beside them stand what a request is
-//! ([`operation`], [`headers`]), what workers share ([`shared`]) or keep ([`worker`], [`sorted`]), how it is described
-//! ([`document`] is what it is read with, [`config`] what comes of it) and put to work ([`filter`]), the one request path ([`pipeline`]), and the boundary: [`host`] and its
-//! implementation for Envoy, `envoy`. Among an upstream's filters the module sees attempts, not requests, and all that it
-//! does there is in [`attempt`].
+//! Folders are the playbook: [`limit`], [`degrade`], [`retry`], [`monitor`]. Beside them stand:
+//!
+//! * what a request is: [`operation`], with the keys by which requests are told apart, and [`headers`];
+//! * what is sent in place of an answer: [`reply`];
+//! * what a callback is given: [`cx`];
+//! * what workers share: [`shared`]; and what each keeps: [`worker`], which is made of the policies' own stores, and [`sorted`];
+//! * how all of it is described: [`document`] is what it is read with, [`config`] what comes of it; and put to work: [`filter`];
+//! * the one request path: [`pipeline`]; and that of an attempt, all that the module sees among an upstream's filters:
+//!   [`attempt`];
+//! * the boundary: [`host`], and its implementation for Envoy, `envoy`.
 //!
 //! # Invariants
 //!
 //! 1. Policies (`limit::token_bucket` and the like) take state, parameters and `now`, and return a decision and new state.
 //!    They know no host, no JSON and no metrics.
 //! 2. Only `envoy` knows proxy-wasm, and only `envoy::abi` has unsafe code.
-//! 3. Time is a parameter. The clock is monotonic and read once per callback.
+//! 3. Time is a parameter. The clock is monotonic and read at most once per callback, by the callback's [context](cx::Cx), which is
+//!    the only way to the proxy below the pipeline.
 //! 4. Nothing panics: indexing, unwrapping and their kind are denied by lint. Trouble becomes the configured failure
 //!    mode, a counter and a log line now and then.
 //! 5. Keys of shared records and names of metrics are made of configured names and small numbers, never of what a client
@@ -49,9 +55,12 @@
 //! 6. State outlives configuration: a compiled configuration holds parameters only. A shared record says by which
 //!    parameters it was written and is converted when a request next needs it.
 //! 7. A refusal takes nothing, and what a request took before it was refused is given back.
+//! 8. The parts of this crate, which are the folders and files below, do not import each other in a circle. [`shared`] and
+//!    [`monitor`] know no policy; no policy knows the [`worker`], the [`config`], the [`filter`] or the [`pipeline`].
 
 pub mod attempt;
 pub mod config;
+pub mod cx;
 pub mod degrade;
 pub mod document;
 #[cfg(feature = "envoy")]

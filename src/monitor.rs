@@ -8,7 +8,6 @@
 //! * [`reason`]: why a request was refused, in one word.
 //! * [`outcome`]: how a request ended, in one word.
 //! * [`failures`]: which statuses say that the service failed.
-//! * [`foretold`]: the counters that are there from the configuration on.
 //! * [`in_use`]: which configuration versions, switches and breakers are in use.
 //! * [`notice`]: what a configuration is warned of, said once.
 //! * [`tenancy`]: whether two configurations belong to two filters.
@@ -18,7 +17,6 @@
 pub mod closed;
 pub mod failures;
 pub mod fields;
-pub mod foretold;
 pub mod in_use;
 pub mod metrics;
 pub mod names;

@@ -5,13 +5,16 @@
 //! names the request; if none does it is `other`.
 
 pub mod body;
+pub mod client_ip;
 pub mod fields;
+pub mod key;
 mod literals;
 mod operations;
 pub mod path;
 pub mod pattern;
 pub mod request;
 pub mod selection;
+pub mod stream;
 mod walk;
 
 pub use operations::Operations;

@@ -1,6 +1,13 @@
 //! A reply that the filter gives itself, ready for the proxy to send.
+//!
+//! * [`fallback`]: prepared replies that are served instead of the real ones; [`template`], what is filled in, and [`cors`],
+//!   who may read them.
+//! * [`placed`]: a reply in place of a response that is on its way.
 
+pub mod cors;
+pub mod fallback;
 pub mod placed;
+pub mod template;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -7,7 +7,7 @@
 //! * [`attempts`]: what is different where a second instance sees each attempt; [`register`], how the two find each other, and
 //!   [`attendance`], whether they do.
 //! * [`rule`]: all of it as configured; [`sharers`], among how many workers a budget is divided.
-//! * [`stream`]: requests that all of this leaves alone.
+//! * [`store`]: what a worker keeps of all this.
 
 pub mod attempts;
 pub mod attendance;
@@ -19,5 +19,5 @@ pub mod register;
 pub mod router;
 pub mod rule;
 pub mod sharers;
-pub mod stream;
+pub mod store;
 pub mod usual;

@@ -1,9 +1,8 @@
 //! The document as a whole: its table, and how its parts become one configuration.
 
-use super::{Config, Placement};
+use super::Config;
 use crate::degrade::breaker::fields::{BREAKER, breakers};
 use crate::degrade::failure::fields::{ON_FAILURE, on_failure};
-use crate::degrade::fallback::fields::{FALLBACK, fallbacks};
 use crate::degrade::switch::fields::{SWITCH, switches};
 use crate::document::check::check;
 use crate::document::place::Place;
@@ -14,7 +13,9 @@ use crate::limit::fields::{CLIENT_IP, Known, LIMIT, client_ip, limits};
 use crate::monitor::fields::{MONITOR, monitor};
 use crate::operation::Operation;
 use crate::operation::fields::{Choice, OPERATION, operations};
+use crate::reply::fallback::fields::{FALLBACK, fallbacks};
 use crate::retry::fields::{DEADLINE, RETRY, deadlines, retries};
+use crate::retry::register::Placement;
 
 /// The longest document, in bytes: 8 MiB. Ten thousand operations and limits take less than half of it.
 pub const MOST_BYTES: usize = 8 << 20;

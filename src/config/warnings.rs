@@ -3,13 +3,14 @@
 //! Each warning is certain: no request is as the place says. There is more that is not found, because whether one pattern is
 //! part of several others together is not asked, and because no more is asked than takes time in proportion to the document.
 
-use super::{Config, Placement, RateLimitHeaders, Warning};
+use super::{Config, RateLimitHeaders, Warning};
 use crate::degrade::stale::IgnoredCookies;
-use crate::limit::client_ip::ClientIp;
-use crate::limit::key::KeyPart;
 use crate::operation::Operations;
+use crate::operation::client_ip::ClientIp;
+use crate::operation::key::KeyPart;
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::selection::Selection;
+use crate::retry::register::Placement;
 
 pub(super) fn of(config: &Config) -> Vec<Warning> {
     if config.placement == Placement::Upstream {

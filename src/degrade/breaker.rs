@@ -56,6 +56,7 @@ use crate::degrade::breaker::ratio::Ratio;
 use crate::degrade::breaker::ring::PARTS;
 use crate::degrade::breaker::state::Transition;
 use crate::degrade::breaker::trip::{Trip, TripReason};
+use crate::shared::live::Latest;
 
 pub mod fields;
 pub mod machine;
@@ -72,6 +73,15 @@ pub mod trip;
 pub mod under_way;
 pub mod watch;
 pub mod watched;
+
+/// The breakers of one worker. Outlives configurations.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// The parameters that hold for each.
+    pub parameters: Latest<Breaker>,
+    /// What was last seen of each, and what the others have not been told yet.
+    pub watches: watched::Watches,
+}
 
 /// The most probes. A probe is a place in the record, and a service that is asked more than this at once is not probed but
 /// used.

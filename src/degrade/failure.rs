@@ -6,7 +6,6 @@ use crate::degrade::stale::{self, Stale};
 use crate::monitor::failures::Failures;
 use crate::monitor::names::Names;
 use crate::operation::selection::Selection;
-use crate::worker::Worker;
 
 /// A rule for failures of the service, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +31,9 @@ pub struct FailureRule {
 impl FailureRule {
     /// The rule of this specification, the `index`-th of its configuration, with its state under `scope`. `names` are those that
     /// it counts in.
-    pub fn new(index: usize, spec: FailureSpec, scope: &str, names: &Names, worker: &Worker) -> Self {
+    pub fn new(index: usize, spec: FailureSpec, scope: &str, names: &Names, store: &stale::Store) -> Self {
         let prefix = format!("outrigger/{scope}/stale/{index}/v{}/", stale::LAYOUT);
-        let stale = spec.stale.clone().map(|stale| Stale::new(prefix, stale, names, &worker.stale));
+        let stale = spec.stale.clone().map(|stale| Stale::new(prefix, stale, names, store));
         Self { spec, stale }
     }
 

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use crate::degrade::fallback::{Caller, Fallback};
 use crate::monitor::reason::Reason;
 use crate::monitor::settings::Monitor;
+use crate::reply::fallback::{Caller, Fallback};
 use crate::reply::{DEADLINE_EXCEEDED, Protocol, Reply, UNAVAILABLE};
 
 /// A refusal by something else than a limit.

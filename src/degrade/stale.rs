@@ -60,6 +60,7 @@ pub use kept::{Kept, Origin};
 pub use memory::{MAX_CAPTURES, Memories, Memory};
 pub use rules::MAX_REQUEST_HEADERS;
 
+use crate::cx::Cx;
 use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::cache_control::MAX_SECONDS;
 use crate::degrade::stale::cause::NotKept;
@@ -70,13 +71,12 @@ use crate::degrade::stale::rules::{Terms, Word};
 use crate::degrade::stale::slots::{Asked, Slots, Whose};
 use crate::degrade::stale::vary::Vary;
 use crate::headers::Headers;
-use crate::host::{Host, HostError};
-use crate::limit::client_ip::ClientIp;
-use crate::limit::key::{KeyPart, KeySpec, Missing};
+use crate::host::HostError;
 use crate::monitor::names::Names;
+use crate::operation::client_ip::ClientIp;
+use crate::operation::key::{KeyPart, KeySpec, Missing};
 use crate::operation::request::Request;
-use crate::time::Timestamp;
-use crate::worker::Worker;
+use crate::shared::seed::Seed;
 
 /// The longest time after which an answer is written again.
 pub const MAX_REWRITE: Duration = Duration::from_secs(10);
@@ -138,6 +138,20 @@ struct Answer {
     length: Option<usize>,
 }
 
+/// What one worker remembers of stale answers. Outlives configurations.
+#[derive(Debug, Default)]
+pub struct Store {
+    memories: Memories,
+    seed: Rc<Seed>,
+}
+
+impl Store {
+    /// An empty one of a worker that knows this secret.
+    pub fn new(seed: &Rc<Seed>) -> Self {
+        Self { memories: Memories::default(), seed: Rc::clone(seed) }
+    }
+}
+
 /// The stale answers of one rule, as one worker sees them.
 #[derive(Debug)]
 pub struct Stale {
@@ -148,6 +162,7 @@ pub struct Stale {
     slots: Rc<Slots>,
     memory: Rc<Memory>,
     not_kept: Rc<NotKept>,
+    seed: Rc<Seed>,
 }
 
 /// A request that may be answered by what another one was answered. Kept with the stream, because request headers cannot
@@ -166,15 +181,15 @@ impl Stale {
     ///
     /// `prefix` is `outrigger/<scope>/stale/<rule>/`. It names the answers, so it must not change with the rule's numbers:
     /// another `max_bytes` holds from the next answer that is kept, another `max_age` at once. `names` are those that it counts in.
-    pub fn new(prefix: String, spec: Spec, names: &Names, memories: &Memories) -> Self {
+    pub fn new(prefix: String, spec: Spec, names: &Names, store: &Store) -> Self {
         let fixed = [":scheme", ":authority", ":path"].map(|name| KeyPart::Header(name.to_owned()));
         let parts = fixed.into_iter().chain(spec.key.iter().cloned()).collect();
         let telling = format!("{:?}{:?}{}", spec.key, spec.ignore_cookies, spec.assume_fresh.is_some());
         let key = KeySpec { parts, missing: Missing::Shared, client_ip: spec.client_ip.clone() };
-        let memory = memories.of(&prefix);
+        let memory = store.memories.of(&prefix);
         let (max_bytes, max_age, rewrite_after) = (spec.max_bytes, spec.max_age, spec.rewrite_after());
         let slots = Rc::new(Slots { prefix, max_bytes, max_age, rewrite_after });
-        Self { spec, key, telling, slots, memory, not_kept: Rc::new(NotKept::new(names)) }
+        Self { spec, key, telling, slots, memory, not_kept: Rc::new(NotKept::new(names)), seed: Rc::clone(&store.seed) }
     }
 
     /// What must be kept of a request so that its answer can be kept, or replaced by one. `None` for requests of which nobody expects
@@ -186,81 +201,67 @@ impl Stale {
     /// # Errors
     ///
     /// Why the request has no part in this.
-    pub fn candidate(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        request: &Request<'_>,
-        operation: &str,
-    ) -> Option<Result<Candidate, Cause>> {
+    pub fn candidate(&self, cx: &Cx<'_>, request: &Request<'_>, operation: &str) -> Option<Result<Candidate, Cause>> {
         let without_cookies = self.spec.ignore_cookies.without_cookies(request.headers);
         let request = Request { headers: without_cookies.as_ref().unwrap_or(request.headers), ..*request };
         if let Err(cause) = rules::may_share(&request) {
             return cause.map(Err);
         }
-        let base = told(self.base(host, worker, &request, operation), host, worker)?;
-        let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
+        let base = told(self.base(cx, &request, operation), cx)?;
+        let hasher = told(self.seed.hasher(cx), cx)?;
         let address = Address::of(&request).mark(hasher);
         Some(Ok(Candidate { base, address, headers: request.headers.clone() }))
     }
 
     /// Counts an answer that is not kept.
-    pub fn count_not_kept(&self, host: &dyn Host, worker: &Worker, cause: Cause) {
-        self.not_kept.count(host, worker, cause);
+    pub fn count_not_kept(&self, cx: &Cx<'_>, cause: Cause) {
+        self.not_kept.count(cx, cause);
     }
 
     /// Hears an answer that is no failure: begins to keep it if it may be kept and is worth it, and otherwise does to what is kept what it
     /// says. `response` are all its headers, `:status` included.
     ///
     /// No call of the proxy if this worker has dealt with such an answer within [`Spec::rewrite_after`].
-    pub fn begin(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        candidate: &Candidate,
-        response: &Headers,
-        now: Timestamp,
-    ) -> Option<Capture> {
+    pub fn begin(&self, cx: &Cx<'_>, candidate: &Candidate, response: &Headers) -> Option<Capture> {
         let cause = match Word::read(response, self.spec.assumed()) {
-            Word::Good(terms) => match self.keep(host, worker, candidate, response, terms, now) {
+            Word::Good(terms) => match self.keep(cx, candidate, response, terms) {
                 Ok(capture) => return capture,
                 Err(cause) => Some(cause),
             },
-            Word::Confirmed => self.renew(host, worker, candidate, response, now).err(),
+            Word::Confirmed => self.renew(cx, candidate, response).err(),
             Word::TakenBack(cause) => {
-                self.take_back(host, worker, candidate, now);
+                self.take_back(cx, candidate);
                 cause
             }
             Word::Silent(cause) => cause,
         };
         if let Some(cause) = cause {
-            self.not_kept.count(host, worker, cause);
+            self.not_kept.count(cx, cause);
         }
         None
     }
 
     /// A write to these addresses did not fail. One call of the proxy, two if anything was kept of them.
-    pub fn forget(&self, host: &dyn Host, worker: &Worker, addresses: &[Address]) {
-        let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
+    pub fn forget(&self, cx: &Cx<'_>, addresses: &[Address]) {
+        let Some(hasher) = told(self.seed.hasher(cx), cx) else {
             return;
         };
         let marks: Vec<Mark> = addresses.iter().map(|address| address.mark(hasher)).collect();
         self.memory.forget_addresses(&marks);
-        told(self.slots.forget_addresses(host, &worker.trouble, &marks), host, worker);
+        told(self.slots.forget_addresses(cx, &marks), cx);
     }
 
     /// Begins to keep an answer; `None` if there is no need, or the proxy refuses.
     fn keep(
         &self,
-        host: &dyn Host,
-        worker: &Worker,
+        cx: &Cx<'_>,
         candidate: &Candidate,
         response: &Headers,
         terms: Terms,
-        now: Timestamp,
     ) -> Result<Option<Capture>, Cause> {
+        let now = cx.now();
         let vary = Vary::of_response(response).ok_or(Cause::Vary)?;
-        let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
+        let Some(hasher) = told(self.seed.hasher(cx), cx) else {
             return Ok(None);
         };
         let variant = candidate.base.variant(&vary, &candidate.headers, hasher);
@@ -274,7 +275,7 @@ impl Stale {
         let headers = Headers::from_pairs(&rules::kept_headers(response).ok_or(Cause::Malformed)?);
         let untold = frequency.saturating_sub(told.unwrap_or(0));
         let whose = Whose { variant, vary: &vary, address: candidate.address, frequency, untold };
-        let capture = self.reserve(host, worker, whose, Answer { terms, headers, length }, now)?;
+        let capture = self.reserve(cx, whose, Answer { terms, headers, length })?;
         if capture.is_some() {
             self.memory.forget(candidate.base);
         }
@@ -282,14 +283,8 @@ impl Stale {
     }
 
     /// Reserves a slot for the answer and writes its head; `None` if there is no need, or the proxy refuses.
-    fn reserve(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        whose: Whose<'_>,
-        answer: Answer,
-        now: Timestamp,
-    ) -> Result<Option<Capture>, Cause> {
+    fn reserve(&self, cx: &Cx<'_>, whose: Whose<'_>, answer: Answer) -> Result<Option<Capture>, Cause> {
+        let now = cx.now();
         let Answer { terms, headers, length } = answer;
         let Whose { variant, address, frequency, .. } = whose;
         let head = PREFIX.saturating_add(headers.as_block().len());
@@ -303,7 +298,7 @@ impl Stale {
             return Err(Cause::NotAdmitted);
         }
         let permit = self.memory.permit(now).ok_or(Cause::Busy)?;
-        let asked = told(self.slots.reserve(host, &worker.trouble, whose, size, now), host, worker);
+        let asked = told(self.slots.reserve(cx, whose, size), cx);
         let is_recent = self.memory.has_seen(variant, self.spec.rewrite_after(), now);
         let reserved = match asked {
             Some(Asked::Refused(Refusal::Unpopular)) => {
@@ -335,21 +330,15 @@ impl Stale {
 
     /// Writes again what the response confirms, under the headers that it brings. The answer is looked for no more often than it would be
     /// written, and asked for as often as it is confirmed.
-    fn renew(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        candidate: &Candidate,
-        response: &Headers,
-        now: Timestamp,
-    ) -> Result<(), Cause> {
+    fn renew(&self, cx: &Cx<'_>, candidate: &Candidate, response: &Headers) -> Result<(), Cause> {
+        let now = cx.now();
         let asked = candidate.base.inverse();
         let frequency = self.memory.count(asked);
         if self.memory.has_seen(asked, self.spec.rewrite_after(), now) {
             return Ok(());
         }
         self.memory.see(asked, candidate.address, frequency, now);
-        let Some((entry, body)) = self.find(host, worker, candidate, now) else {
+        let Some((entry, body)) = self.find(cx, candidate) else {
             return Ok(());
         };
         if !rules::confirms(response, &entry.headers) {
@@ -362,43 +351,45 @@ impl Stale {
         let (terms, vary) = match terms.and_then(|terms| Ok((terms, vary?))) {
             Ok(it) => it,
             Err(cause) => {
-                self.take_back(host, worker, candidate, now);
+                self.take_back(cx, candidate);
                 return Err(cause);
             }
         };
-        let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
+        let Some(hasher) = told(self.seed.hasher(cx), cx) else {
             return Ok(());
         };
         let variant = candidate.base.variant(&vary, &candidate.headers, hasher);
         let whose = Whose { variant, vary: &vary, address: candidate.address, frequency, untold: frequency };
         let answer = Answer { terms, headers, length: Some(body.len()) };
-        let Some(mut capture) = self.reserve(host, worker, whose, answer, now)? else {
+        let Some(mut capture) = self.reserve(cx, whose, answer)? else {
             return Ok(());
         };
         match capture.push(&body, now) {
-            Progress::More => capture.finish(host, worker, now),
-            Progress::Enough => capture.abandon(host, worker),
+            Progress::More => capture.finish(cx),
+            Progress::Enough => capture.abandon(cx),
         }
         Ok(())
     }
 
     /// Gives up what the request could be answered with.
-    fn take_back(&self, host: &dyn Host, worker: &Worker, candidate: &Candidate, now: Timestamp) {
+    fn take_back(&self, cx: &Cx<'_>, candidate: &Candidate) {
+        let now = cx.now();
         if self.memory.has_seen(candidate.base, GIVEN_UP_FOR, now) {
             return;
         }
-        let Some(hasher) = told(worker.seed.hasher(host, &worker.trouble), host, worker) else {
+        let Some(hasher) = told(self.seed.hasher(cx), cx) else {
             return;
         };
         self.memory.forget_addresses(&[candidate.address]);
         self.memory.see(candidate.base, candidate.address, 0, now);
         let variant = |vary: &Vary| candidate.base.variant(vary, &candidate.headers, hasher);
-        told(self.slots.forget_answers(host, &worker.trouble, variant), host, worker);
+        told(self.slots.forget_answers(cx, variant), cx);
     }
 
     /// The newest answer that may be served in place of the one that failed. Two calls of the proxy.
-    pub fn lookup(&self, host: &dyn Host, worker: &Worker, candidate: &Candidate, now: Timestamp) -> Option<Kept> {
-        let found = self.find(host, worker, candidate, now);
+    pub fn lookup(&self, cx: &Cx<'_>, candidate: &Candidate) -> Option<Kept> {
+        let now = cx.now();
+        let found = self.find(cx, candidate);
         let (entry, body) = found.filter(|(entry, _)| entry.is_usable(self.spec.max_age, now))?;
         let whole_seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
         Some(Kept {
@@ -409,34 +400,22 @@ impl Stale {
         })
     }
 
-    fn find(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        candidate: &Candidate,
-        now: Timestamp,
-    ) -> Option<(Entry, Vec<u8>)> {
-        let hasher = told(worker.seed.hasher(host, &worker.trouble), host, worker)?;
+    fn find(&self, cx: &Cx<'_>, candidate: &Candidate) -> Option<(Entry, Vec<u8>)> {
+        let hasher = told(self.seed.hasher(cx), cx)?;
         let variant = |vary: &Vary| candidate.base.variant(vary, &candidate.headers, hasher);
-        told(self.slots.find(host, &worker.trouble, now, variant), host, worker)?
+        told(self.slots.find(cx, variant), cx)?
     }
 
-    fn base(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        request: &Request<'_>,
-        operation: &str,
-    ) -> Result<Digest, HostError> {
-        let mut hasher = worker.seed.hasher(host, &worker.trouble)?;
+    fn base(&self, cx: &Cx<'_>, request: &Request<'_>, operation: &str) -> Result<Digest, HostError> {
+        let mut hasher = self.seed.hasher(cx)?;
         // A rule that tells requests apart by something else, at the same place of the list, must not find these answers.
         hasher.write(self.telling.as_bytes());
-        self.key.feed(host, request, operation, &mut hasher)?;
+        self.key.feed(cx, request, operation, &mut hasher)?;
         Ok(Digest::of(hasher))
     }
 }
 
 /// `None` if the proxy refused a call, which is counted. A request loses nothing by it that it had without this.
-fn told<T>(result: Result<T, HostError>, host: &dyn Host, worker: &Worker) -> Option<T> {
-    result.map_err(|error| worker.trouble.host_error(host, error)).ok()
+fn told<T>(result: Result<T, HostError>, cx: &Cx<'_>) -> Option<T> {
+    result.map_err(|error| cx.host_error(error)).ok()
 }

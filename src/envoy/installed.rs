@@ -9,12 +9,13 @@ use super::machine::Flow;
 use super::queue::Queue;
 use super::streams::Streams;
 use super::timer::Timer;
-use crate::config::{Config, Placement, Warning};
+use crate::config::foretold::{self, Foretold};
+use crate::config::{Config, Warning};
 use crate::filter::Filter;
 use crate::host::{Direction, Host, HostError};
-use crate::monitor::foretold::{self, Foretold};
 use crate::monitor::notice;
 use crate::monitor::tenancy::Tenancy;
+use crate::retry::register::Placement;
 use crate::time::Timestamp;
 use crate::worker::Worker;
 
@@ -23,7 +24,7 @@ pub(super) struct Installed {
     config: Config,
     /// What tells its plugin from others, and its state from theirs.
     plugin: String,
-    tenancy: Tenancy,
+    tenancy: Tenancy<Warning>,
     /// The configuration at work, for each [`Direction`]. Envoy gives listeners of both directions one root context if
     /// their configurations are equal, and a request is the first to know its direction.
     filters: [OnceCell<Filter>; 3],
@@ -45,8 +46,8 @@ impl Installed {
         let installed = Self { config, plugin, tenancy, filters, worker, timer, at_once, queue, foretold };
         installed.announce();
         let Self { config, worker, .. } = &installed;
-        worker.register.join(config.placement);
-        worker.in_use.take_up(config);
+        worker.retry.register.join(config.placement);
+        worker.in_use.take_up(config.gauges());
         // At once, but not in a machine that is thrown away after this callback.
         installed.timer.wake_at(installed.host().now());
         installed
@@ -62,7 +63,7 @@ impl Installed {
 
     /// Logs what the configuration can never do, and what it takes of those that are in use beside it.
     pub(super) fn warn<'i>(&self, others: impl Iterator<Item = &'i Self>) {
-        notice::tell(&self.host(), &self.record("warned"), &self.config.warnings());
+        notice::tell(&self.worker.cx(&self.host()), &self.record("warned"), &self.config.warnings());
         let mut said = Vec::new();
         for other in others.filter(|it| it.shares_scope(self)) {
             said.extend(other.tenancy.meet(&self.tenancy, self.config.disagreements(&other.config)));
@@ -77,7 +78,7 @@ impl Installed {
 
     fn warn_of_sharing(&self, disagreements: &[Warning]) {
         if !disagreements.is_empty() {
-            notice::tell(&self.host(), &self.record("shared"), disagreements);
+            notice::tell(&self.worker.cx(&self.host()), &self.record("shared"), disagreements);
         }
     }
 
@@ -149,7 +150,7 @@ impl Installed {
     /// Counts a call that failed.
     pub(super) fn report(&self, done: Result<(), HostError>) {
         if let Err(error) = done {
-            self.worker.trouble.host_error(&self.host(), error);
+            self.worker.cx(&self.host()).host_error(error);
         }
     }
 
@@ -168,9 +169,10 @@ impl Installed {
             for filter in self.filters.iter().filter_map(OnceCell::get) {
                 filter.on_tick(&host, &self.worker);
             }
-            let now = host.now();
+            let cx = self.worker.cx(&host);
+            let now = cx.now();
             self.foretell(now);
-            if let Some(wait) = self.worker.in_use.show(&host, &self.worker, now) {
+            if let Some(wait) = self.worker.in_use.show(&cx) {
                 self.timer.wake_at(now.saturating_add(wait));
             }
             while let Some(stream) = self.queue.release(now) {
@@ -191,7 +193,7 @@ impl Installed {
         if foretold.is_done() {
             return;
         }
-        self.report(foretold.define(&self.host(), &self.worker.metrics));
+        self.report(foretold.define(&self.worker.cx(&self.host())));
         if !foretold.is_done() {
             self.timer.wake_at(now.saturating_add(foretold::PAUSE));
         }
@@ -214,7 +216,7 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        self.worker.register.leave(self.config.placement);
-        self.worker.in_use.give_up(&self.host(), &self.worker, &self.config);
+        self.worker.retry.register.leave(self.config.placement);
+        self.worker.in_use.give_up(&self.worker.cx(&self.host()), self.config.gauges());
     }
 }

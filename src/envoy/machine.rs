@@ -66,7 +66,8 @@ impl Machine {
             }
             Err(error) => {
                 log::error!("configuration refused: {error}");
-                self.worker.trouble.config_rejected(&Envoy { timer: &Timer::default(), at_once: None });
+                let host = Envoy { timer: &Timer::default(), at_once: None };
+                self.worker.cx(&host).config_rejected();
                 false
             }
         }

@@ -6,8 +6,8 @@ use super::attempt::AttemptStream;
 use super::installed::Installed;
 use super::machine::Flow;
 use super::request::RequestStream;
-use crate::config::Placement;
 use crate::host::End;
+use crate::retry::register::Placement;
 
 /// A stream as the proxy knows it.
 #[expect(clippy::large_enum_variant, reason = "a box would cost every request an allocation")]

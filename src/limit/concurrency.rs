@@ -5,7 +5,7 @@
 //! more is free. Taking and giving back are updates of that list, so the limit is exact: with all workers alive there are
 //! never more than `max_in_flight` admitted, however they race.
 //!
-//! A worker may hold more than it has in flight, in reserve; see [`shares`](crate::shared::shares).
+//! A worker may hold more than it has in flight, in reserve; see [`shares`](crate::limit::shares).
 
 use std::time::Duration;
 

@@ -3,22 +3,23 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::cx::Cx;
 use crate::host::HostError;
-use crate::limit::FailureMode;
 use crate::limit::concurrency::Unmet;
 use crate::limit::leaky_bucket::LeakyBucket;
 use crate::limit::policy::Policy;
 use crate::limit::rule::Asker;
+use crate::limit::shares::{KeyedShares, Overdue, Shares};
+use crate::limit::store::Store;
 use crate::limit::token_bucket::TokenBucket;
 use crate::limit::window::{LeasedWindow, Window};
+use crate::shared::failure_mode::FailureMode;
 use crate::shared::leased::{Got, Leased};
 use crate::shared::meter::{Denial, Grant, Leasable, Meter};
-use crate::shared::shares::{Context, KeyedShares, Overdue, Shares};
 use crate::shared::single::Single;
 use crate::shared::table::{Eviction, KeyHash, Table};
 use crate::shared::vacancies::Vacancies;
 use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// The state of a limit.
 #[derive(Debug)]
@@ -104,30 +105,30 @@ pub enum Kept {
 
 impl Counter {
     /// The state of the policy at the place.
-    pub fn new(policy: Policy, place: &Place<'_>, worker: &Worker) -> Self {
-        let meters = &worker.meters;
+    pub fn new(policy: Policy, place: &Place<'_>, store: &Store) -> Self {
+        let meters = &store.meters;
         let key = place.key(&policy);
         match (policy, place.max_keys) {
             (Policy::TokenBucket(bucket), None) => {
                 let bucket = meters.token_buckets.of(&key, bucket);
-                Self::TokenBucket(Leased::new(Single::new(key, bucket, place.failure_mode), &worker.leases))
+                Self::TokenBucket(Leased::new(Single::new(key, bucket, place.failure_mode), &store.leases))
             }
             (Policy::TokenBucket(bucket), Some(max_keys)) => {
                 let bucket = meters.token_buckets.of(&key, bucket);
                 Self::KeyedTokenBucket(Table::new(key, max_keys, bucket, place.failure_mode))
             }
             (Policy::LeakyBucket(queue), None) => {
-                let (queue, vacancies) = (meters.leaky_buckets.of(&key, queue), worker.vacancies.of(&key));
+                let (queue, vacancies) = (meters.leaky_buckets.of(&key, queue), store.vacancies.of(&key));
                 let single = Single::new(key, queue, place.failure_mode);
-                Self::LeakyBucket(Leased::new(single, &worker.leases), vacancies)
+                Self::LeakyBucket(Leased::new(single, &store.leases), vacancies)
             }
             (Policy::LeakyBucket(queue), Some(max_keys)) => {
-                let (queue, vacancies) = (meters.leaky_buckets.of(&key, queue), worker.vacancies.of(&key));
+                let (queue, vacancies) = (meters.leaky_buckets.of(&key, queue), store.vacancies.of(&key));
                 Self::KeyedLeakyBucket(Table::new(key, max_keys, queue, place.failure_mode), vacancies)
             }
             (Policy::Window(window), None) => {
                 let window = meters.leased_windows.of(&key, window.leased());
-                Self::Window(Leased::new(Single::new(key, window, place.failure_mode), &worker.leases))
+                Self::Window(Leased::new(Single::new(key, window, place.failure_mode), &store.leases))
             }
             (Policy::Window(window), Some(max_keys)) => {
                 let window = meters.windows.of(&key, window);
@@ -135,18 +136,18 @@ impl Counter {
             }
             (Policy::Concurrency(limit), None) => {
                 let limit = meters.concurrency.of(&key, limit);
-                Self::InFlight(Shares::new(key, limit, &worker.holdings))
+                Self::InFlight(Shares::new(key, limit, &store.holdings))
             }
             (Policy::Concurrency(limit), Some(max_keys)) => {
                 let limit = meters.concurrency.of(&key, limit);
-                Self::KeyedInFlight(KeyedShares::new(key, max_keys, limit, Rc::clone(&worker.holdings)))
+                Self::KeyedInFlight(KeyedShares::new(key, max_keys, limit, Rc::clone(&store.holdings)))
             }
         }
     }
 
     /// Makes the policy the one by which the state at the place is judged in this worker, also by earlier configurations.
-    pub fn announce(policy: Policy, place: &Place<'_>, worker: &Worker) {
-        let (key, meters) = (place.key(&policy), &worker.meters);
+    pub fn announce(policy: Policy, place: &Place<'_>, store: &Store) {
+        let (key, meters) = (place.key(&policy), &store.meters);
         match (policy, place.max_keys) {
             (Policy::TokenBucket(bucket), _) => meters.token_buckets.announce(&key, bucket),
             (Policy::LeakyBucket(queue), _) => meters.leaky_buckets.announce(&key, queue),
@@ -162,14 +163,14 @@ impl Counter {
     ///
     /// The shared state cannot be used.
     pub fn take(&self, asker: &Asker<'_>, key: KeyHash, cost: u64) -> Result<Answer, HostError> {
-        let Asker { host, worker, now, .. } = *asker;
+        let (cx, now) = (asker.cx, asker.cx.now());
         let units = u32::try_from(cost).unwrap_or(u32::MAX);
         match self {
-            Self::TokenBucket(bucket) => Ok(Answer::of_all(bucket.take(host, &worker.trouble, cost, now)?)),
+            Self::TokenBucket(bucket) => Ok(Answer::of_all(bucket.take(cx, cost)?)),
             Self::KeyedTokenBucket(table) => take_from_table(table, asker, key, cost),
             Self::LeakyBucket(queue, vacancies) => match vacancies.take(key, cost, now, latest(&queue.meter(), now)) {
                 Some(instant) => Ok(Answer::waits(instant, now)),
-                None => Ok(Answer::of_all(queue.take(host, &worker.trouble, cost, now)?)),
+                None => Ok(Answer::of_all(queue.take(cx, cost)?)),
             },
             Self::KeyedLeakyBucket(table, vacancies) => {
                 match vacancies.take(key, cost, now, latest(&table.meter(), now)) {
@@ -177,10 +178,10 @@ impl Counter {
                     None => take_from_table(table, asker, key, cost),
                 }
             }
-            Self::Window(window) => Ok(Answer::of_all(window.take(host, &worker.trouble, cost, now)?)),
+            Self::Window(window) => Ok(Answer::of_all(window.take(cx, cost)?)),
             Self::KeyedWindow(table) => take_from_table(table, asker, key, cost),
-            Self::InFlight(shares) => in_flight(shares.take(&context(asker), units)?, now),
-            Self::KeyedInFlight(shares) => in_flight(shares.take(&context(asker), key, units)?, now),
+            Self::InFlight(shares) => in_flight(shares.take(asker.cx, units)?, now),
+            Self::KeyedInFlight(shares) => in_flight(shares.take(asker.cx, key, units)?, now),
         }
     }
 
@@ -190,22 +191,22 @@ impl Counter {
     ///
     /// The shared state cannot be used.
     pub fn peek(&self, asker: &Asker<'_>, key: KeyHash, cost: u64) -> Result<Option<Denial>, HostError> {
-        let Asker { host, worker, now, .. } = *asker;
+        let (cx, now) = (asker.cx, asker.cx.now());
         match self {
-            Self::TokenBucket(bucket) => bucket.peek(host, &worker.trouble, cost, now),
-            Self::KeyedTokenBucket(table) => table.peek(host, &worker.trouble, key, cost, now),
+            Self::TokenBucket(bucket) => bucket.peek(cx, cost),
+            Self::KeyedTokenBucket(table) => table.peek(cx, key, cost),
             Self::LeakyBucket(queue, vacancies) => match vacancies.has(key, cost, now, latest(&queue.meter(), now)) {
                 true => Ok(None),
-                false => queue.peek(host, &worker.trouble, cost, now),
+                false => queue.peek(cx, cost),
             },
             Self::KeyedLeakyBucket(table, vacancies) => {
                 match vacancies.has(key, cost, now, latest(&table.meter(), now)) {
                     true => Ok(None),
-                    false => table.peek(host, &worker.trouble, key, cost, now),
+                    false => table.peek(cx, key, cost),
                 }
             }
-            Self::Window(window) => window.peek(host, &worker.trouble, cost, now),
-            Self::KeyedWindow(table) => table.peek(host, &worker.trouble, key, cost, now),
+            Self::Window(window) => window.peek(cx, cost),
+            Self::KeyedWindow(table) => table.peek(cx, key, cost),
             // Nobody can tell how long these last.
             Self::InFlight(_) | Self::KeyedInFlight(_) => Ok(None),
         }
@@ -217,30 +218,30 @@ impl Counter {
     ///
     /// The shared state cannot be used; the units stay taken until time brings them back or, of requests in flight, until they
     /// can be given back.
-    pub fn give_back(&self, at: &Context<'_>, key: KeyHash, cost: u64, taken: Timestamp) -> Result<(), HostError> {
-        let Context { host, trouble, now, .. } = *at;
+    pub fn give_back(&self, cx: &Cx<'_>, key: KeyHash, cost: u64, taken: Timestamp) -> Result<(), HostError> {
+        let now = cx.now();
         let units = u32::try_from(cost).unwrap_or(u32::MAX);
         match self {
-            Self::TokenBucket(bucket) => bucket.refund(host, trouble, cost, taken, now).map(|_| ()),
+            Self::TokenBucket(bucket) => bucket.refund(cx, cost, taken).map(|_| ()),
             // Time has brought these back already.
             Self::KeyedTokenBucket(table) if table.meter().is_back(taken, now) => Ok(()),
-            Self::KeyedTokenBucket(table) => table.refund(host, trouble, key, cost, taken, now).map(|_| ()),
+            Self::KeyedTokenBucket(table) => table.refund(cx, key, cost, taken).map(|_| ()),
             Self::LeakyBucket(queue, vacancies) => {
-                if !queue.refund(host, trouble, cost, taken, now)? {
+                if !queue.refund(cx, cost, taken)? {
                     vacancies.leave(key, taken, cost, now);
                 }
                 Ok(())
             }
             Self::KeyedLeakyBucket(table, vacancies) => {
-                if !table.refund(host, trouble, key, cost, taken, now)? {
+                if !table.refund(cx, key, cost, taken)? {
                     vacancies.leave(key, taken, cost, now);
                 }
                 Ok(())
             }
-            Self::Window(window) => window.refund(host, trouble, cost, taken, now).map(|_| ()),
-            Self::KeyedWindow(table) => table.refund(host, trouble, key, cost, taken, now).map(|_| ()),
-            Self::InFlight(shares) => shares.release(at, taken, units),
-            Self::KeyedInFlight(shares) => shares.release(at, key, taken, units),
+            Self::Window(window) => window.refund(cx, cost, taken).map(|_| ()),
+            Self::KeyedWindow(table) => table.refund(cx, key, cost, taken).map(|_| ()),
+            Self::InFlight(shares) => shares.release(cx, taken, units),
+            Self::KeyedInFlight(shares) => shares.release(cx, key, taken, units),
         }
     }
 
@@ -276,11 +277,11 @@ impl Counter {
     /// # Errors
     ///
     /// The shared state cannot be used.
-    pub fn surrender(&self, at: &Context<'_>) -> Result<(), HostError> {
+    pub fn surrender(&self, cx: &Cx<'_>) -> Result<(), HostError> {
         match self {
-            Self::TokenBucket(bucket) => bucket.surrender(at.host, at.trouble, at.now),
-            Self::Window(window) => window.surrender(at.host, at.trouble, at.now),
-            Self::InFlight(shares) => shares.settle(at),
+            Self::TokenBucket(bucket) => bucket.surrender(cx),
+            Self::Window(window) => window.surrender(cx),
+            Self::InFlight(shares) => shares.settle(cx),
             Self::KeyedTokenBucket(_)
             | Self::LeakyBucket(..)
             | Self::KeyedLeakyBucket(..)
@@ -295,11 +296,11 @@ impl Counter {
     /// # Errors
     ///
     /// The shared state cannot be used.
-    pub fn settle(&self, at: &Context<'_>) -> Result<Option<Duration>, HostError> {
+    pub fn settle(&self, cx: &Cx<'_>) -> Result<Option<Duration>, HostError> {
         match self {
-            Self::TokenBucket(bucket) => bucket.settle(at.host, at.trouble, at.now),
-            Self::Window(window) => window.settle(at.host, at.trouble, at.now),
-            Self::InFlight(shares) => shares.settle(at).map(|()| None),
+            Self::TokenBucket(bucket) => bucket.settle(cx),
+            Self::Window(window) => window.settle(cx),
+            Self::InFlight(shares) => shares.settle(cx).map(|()| None),
             Self::KeyedTokenBucket(_)
             | Self::LeakyBucket(..)
             | Self::KeyedLeakyBucket(..)
@@ -336,17 +337,13 @@ fn take_from_table<M: Meter>(
     key: KeyHash,
     cost: u64,
 ) -> Result<Answer, HostError> {
-    let taken = table.take(asker.host, &asker.worker.trouble, key, cost, asker.now)?;
+    let taken = table.take(asker.cx, key, cost)?;
     let admission = |grant: Grant<M::State>| Admission {
         wait: grant.wait,
         remaining: Some(grant.remaining),
-        taken: asker.now.saturating_add(grant.wait),
+        taken: asker.cx.now().saturating_add(grant.wait),
     };
     Ok(Answer { result: taken.result.map(admission), eviction: taken.eviction })
-}
-
-fn context<'a>(asker: &Asker<'a>) -> Context<'a> {
-    asker.worker.context(asker.host, asker.now)
 }
 
 /// Nobody knows when a request in flight will end, so a refusal makes no promise. A full table is a state that cannot be

@@ -3,17 +3,17 @@
 use crate::document::field::NO_MOST;
 use crate::document::texts::{HEADER, HOST, NAME, REFERENCE, is_token};
 use crate::document::{Absence, Kind, ListType, Names, Section, Table, TextType};
-use crate::limit::FailureMode;
-use crate::limit::client_ip::ClientIp;
 use crate::limit::concurrency::Concurrency;
 use crate::limit::cost::Cost;
-use crate::limit::key::{KeyPart, KeySpec, Missing};
 use crate::limit::leaky_bucket::LeakyBucket;
 use crate::limit::policy::Policy;
 use crate::limit::rule::LimitSpec;
 use crate::limit::token_bucket::{TokenBucket, Unrepresentable};
 use crate::limit::window::Window;
+use crate::operation::client_ip::ClientIp;
 use crate::operation::fields::{Choice, METHODS_OF, OPERATIONS, TIERS};
+use crate::operation::key::{KeyPart, KeySpec, Missing};
+use crate::shared::failure_mode::FailureMode;
 use crate::{field, text_type};
 
 /// The largest size, rate and cost of a bucket.

@@ -4,10 +4,10 @@
 //! the `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers-10. `x-envoy-ratelimited` and
 //! `grpc-retry-pushback-ms: -1` (gRFC A6) keep the caller's Envoy and gRPC library from trying again at once.
 
-use crate::degrade::fallback::{Caller, Fallback};
 use crate::limit::quota::{self, Standing};
 use crate::limit::rule::Limit;
 use crate::monitor::settings::Monitor;
+use crate::reply::fallback::{Caller, Fallback};
 use crate::reply::{Protocol, RESOURCE_EXHAUSTED, Reply};
 use crate::shared::meter::Denial;
 

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::host::Host;
+use crate::cx::Cx;
 use crate::limit::policy::Policy;
 use crate::limit::quota::Standing;
 use crate::limit::rule::{Asker, Debit, Limit, Verdict};
-use crate::limit::waiting::Queue;
 use crate::retry::deadline;
 use crate::shared::meter::Denial;
 use crate::sorted::Merged;
-use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// What a request took, by index of the limit.
 #[derive(Debug, Default)]
@@ -98,30 +95,30 @@ impl Reservation {
                 Verdict::Unusable => None,
             };
             if limit.spec().enforced {
-                self.give_back(limits, asker.host, asker.worker, asker.now);
+                self.give_back(limits, asker.cx);
                 return Err(longest_lasting(Refusal::new(index, limit, denial), applicable, asker));
             }
-            limit.count_refusal(asker.host, asker.worker);
+            limit.count_refusal(asker.cx);
             self.shadow = self.shadow.or(Some(index));
         }
         self.check_wait(limits, asker, wait, patience)
     }
 
     /// Gives back all of it: the request is not forwarded.
-    pub fn give_back(&mut self, limits: &[Limit], host: &dyn Host, worker: &Worker, now: Timestamp) {
+    pub fn give_back(&mut self, limits: &[Limit], cx: &Cx<'_>) {
         self.standings.clear();
         for (index, debit) in std::mem::take(&mut self.debits) {
             if let Some(limit) = limits.get(index) {
-                limit.give_back(host, worker, debit, now);
+                limit.give_back(cx, debit);
             }
         }
     }
 
     /// Gives back what a forwarded request held until its end.
-    pub fn release(&mut self, limits: &[Limit], host: &dyn Host, worker: &Worker, now: Timestamp) {
+    pub fn release(&mut self, limits: &[Limit], cx: &Cx<'_>) {
         for (index, debit) in std::mem::take(&mut self.debits) {
             if let Some(limit) = limits.get(index) {
-                limit.release(host, worker, debit, now);
+                limit.release(cx, debit);
             }
         }
     }
@@ -144,10 +141,23 @@ impl Reservation {
         self.shadow
     }
 
-    /// The queue of the limit with this index, of which something was taken.
-    pub fn queue(&self, limits: &[Limit], index: usize) -> Option<Queue> {
+    /// The request begins to wait for the limit with this index, of which something was taken.
+    pub fn join_queue(&self, limits: &[Limit], index: usize) {
+        if let Some((limit, debit)) = self.of(limits, index) {
+            limit.join_queue(debit);
+        }
+    }
+
+    /// The request waits for it no longer.
+    pub fn leave_queue(&self, limits: &[Limit], index: usize) {
+        if let Some((limit, debit)) = self.of(limits, index) {
+            limit.leave_queue(debit);
+        }
+    }
+
+    fn of<'l>(&self, limits: &'l [Limit], index: usize) -> Option<(&'l Limit, Debit)> {
         let (_, debit) = self.debits.iter().find(|(limit, _)| *limit == index)?;
-        Some(limits.get(index)?.queue(*debit))
+        Some((limits.get(index)?, *debit))
     }
 
     /// A queue is no use to a request whose caller will have gone before it is let on, and a worker has only so many
@@ -164,11 +174,10 @@ impl Reservation {
         }
         let patience = patience.or_else(|| deadline::known(asker.request));
         let in_time = patience.is_none_or(|patience| wait.time < patience);
-        let queue = self.queue(limits, wait.limit);
-        if in_time && queue.is_some_and(|queue| asker.worker.waiting.has_place(queue)) {
+        if in_time && self.of(limits, wait.limit).is_some_and(|(limit, debit)| limit.has_place(debit)) {
             return Ok(wait);
         }
-        self.give_back(limits, asker.host, asker.worker, asker.now);
+        self.give_back(limits, asker.cx);
         let denial = Denial { remaining: 0, retry_after: Some(wait.time) };
         Err(Refusal { limit: wait.limit, denial: Some(denial), lasts: wait.time })
     }

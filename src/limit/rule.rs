@@ -1,24 +1,27 @@
 //! A configured limit: what it counts, where, and what a refusal by it says.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::host::{Host, HostError};
-use crate::limit::FailureMode;
-use crate::limit::client_ip::Chains;
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::limit::cost::{Cost, Priced};
 use crate::limit::counter::{Admission, Counter, Kept, Place};
-use crate::limit::key::KeySpec;
 use crate::limit::policy::Policy;
-use crate::limit::waiting::{self, Queue};
+use crate::limit::store::Store;
+use crate::limit::waiting::{self, Queue, Waiting};
 use crate::monitor::metrics::Handle;
 use crate::monitor::names::Names;
 use crate::monitor::reason::{Enforcement, Reason};
+use crate::operation::client_ip::Chains;
+use crate::operation::key::KeySpec;
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
+use crate::shared::failure_mode::FailureMode;
 use crate::shared::meter::Denial;
+use crate::shared::seed::Seed;
 use crate::shared::table::{Eviction, KeyHash};
 use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// The parameters of a limit, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +61,8 @@ impl LimitSpec {
     }
 
     /// Makes these parameters the ones that hold in this worker, also for earlier configurations.
-    pub fn announce(&self, scope: &str, worker: &Worker) {
-        Counter::announce(self.policy, &self.place(scope), worker);
+    pub fn announce(&self, scope: &str, store: &Store) {
+        Counter::announce(self.policy, &self.place(scope), store);
     }
 }
 
@@ -72,6 +75,8 @@ pub struct Limit {
     names: Names,
     /// What tells its queues from those of other limits.
     digest: u64,
+    waiting: Rc<Waiting>,
+    seed: Rc<Seed>,
     /// How many proxies its requests name.
     chains: Chains,
     waits: Handle,
@@ -106,27 +111,25 @@ pub enum Verdict {
 /// Who asks: all that a limit needs to know of the current callback.
 #[derive(Clone, Copy)]
 pub struct Asker<'a> {
-    /// The proxy.
-    pub host: &'a dyn Host,
-    /// The worker's store.
-    pub worker: &'a Worker,
+    /// The callback.
+    pub cx: &'a Cx<'a>,
     /// The request.
     pub request: &'a Request<'a>,
     /// Name of its operation.
     pub operation: &'a str,
-    /// The callback's time.
-    pub now: Timestamp,
 }
 
 impl Limit {
     /// The limit of this specification, with its state under `scope` and metrics of these names.
-    pub fn new(spec: LimitSpec, scope: &str, names: &Names, worker: &Worker) -> Self {
+    pub fn new(spec: LimitSpec, scope: &str, names: &Names, store: &Store) -> Self {
         Self {
-            counter: Counter::new(spec.policy, &spec.place(scope), worker),
+            counter: Counter::new(spec.policy, &spec.place(scope), store),
             reason: Reason::new("limit", &spec.name, names),
             names: names.clone(),
             digest: waiting::limit(&format!("{scope}/{}", spec.name)),
             spec,
+            waiting: Rc::clone(&store.waiting),
+            seed: Rc::clone(&store.seed),
             chains: Chains::default(),
             waits: Handle::default(),
             holds_expired: Handle::default(),
@@ -150,7 +153,7 @@ impl Limit {
         match self.try_take(asker) {
             Ok(verdict) => verdict,
             Err(error) => {
-                asker.worker.trouble.host_error(asker.host, error);
+                asker.cx.host_error(error);
                 match self.spec.failure_mode {
                     FailureMode::Allow => Verdict::Pass,
                     FailureMode::Deny => Verdict::Unusable,
@@ -173,58 +176,73 @@ impl Limit {
         self.counter.peek(asker, key, cost).ok()?
     }
 
-    /// The queue of a request that took this.
-    pub fn queue(&self, debit: Debit) -> Queue {
+    /// Whether one more request that took this may wait for its instant.
+    pub fn has_place(&self, debit: Debit) -> bool {
+        self.waiting.has_place(self.queue(debit))
+    }
+
+    /// A request that took this begins to wait.
+    pub fn join_queue(&self, debit: Debit) {
+        self.waiting.join(self.queue(debit));
+    }
+
+    /// A request that took this waits no longer.
+    pub fn leave_queue(&self, debit: Debit) {
+        self.waiting.leave(self.queue(debit));
+    }
+
+    fn queue(&self, debit: Debit) -> Queue {
         Queue { limit: self.digest, key: debit.key }
     }
 
     /// Gives back what [`Limit::take`] took of a request that was not forwarded. A failure is counted; the units then stay
     /// taken: those that time does not bring back are given back later.
-    pub fn give_back(&self, host: &dyn Host, worker: &Worker, debit: Debit, now: Timestamp) {
-        let given_back = self.counter.give_back(&worker.context(host, now), debit.key, debit.cost, debit.taken);
-        worker.report(host, given_back);
+    pub fn give_back(&self, cx: &Cx<'_>, debit: Debit) {
+        let given_back = self.counter.give_back(cx, debit.key, debit.cost, debit.taken);
+        cx.report(given_back);
     }
 
     /// Gives back what a forwarded request held until its end.
-    pub fn release(&self, host: &dyn Host, worker: &Worker, debit: Debit, now: Timestamp) {
+    pub fn release(&self, cx: &Cx<'_>, debit: Debit) {
         match self.counter.keeps() {
             Kept::UsedUp => {}
-            Kept::Held => self.give_back(host, worker, debit, now),
+            Kept::Held => self.give_back(cx, debit),
         }
     }
 
     /// Gives back all that this worker took in advance.
-    pub fn surrender(&self, host: &dyn Host, worker: &Worker, now: Timestamp) {
-        worker.report(host, self.counter.surrender(&worker.context(host, now)));
+    pub fn surrender(&self, cx: &Cx<'_>) {
+        cx.report(self.counter.surrender(cx));
     }
 
     /// Gives back what this worker took in advance and did not use, and what requests have held for too long; what they held
-    /// of a key is then [owed](crate::shared::shares::Holdings::repay). Returns when to call again, `None` if there is no need.
-    pub fn settle(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Option<Duration> {
+    /// of a key is then [owed](crate::limit::shares::Holdings::repay). Returns when to call again, `None` if there is no need.
+    pub fn settle(&self, cx: &Cx<'_>) -> Option<Duration> {
+        let now = cx.now();
         let overdue = self.counter.take_overdue(now);
         if 0 < overdue.requests {
             let name = || self.names.holds_expired_total(&self.spec.name);
             let amount = u64::from(overdue.requests);
-            worker.report(host, self.holds_expired.add(host, &worker.metrics, amount, name));
-            worker.trouble.hold_expired(host, &self.spec.name);
+            cx.report(self.holds_expired.add(cx, amount, name));
+            cx.hold_expired(&self.spec.name);
         }
-        let settled = self.counter.settle(&worker.context(host, now)).unwrap_or_else(|error| {
-            worker.trouble.host_error(host, error);
+        let settled = self.counter.settle(cx).unwrap_or_else(|error| {
+            cx.host_error(error);
             None
         });
         [overdue.next, settled].into_iter().flatten().min()
     }
 
     /// Counts a refusal, real or shadow.
-    pub fn count_refusal(&self, host: &dyn Host, worker: &Worker) {
-        self.reason.count(host, worker, Enforcement::of(self.spec.enforced));
+    pub fn count_refusal(&self, cx: &Cx<'_>) {
+        self.reason.count(cx, Enforcement::of(self.spec.enforced));
     }
 
     /// Records how long a request waited.
-    pub fn observe_wait(&self, host: &dyn Host, worker: &Worker, wait: Duration) {
+    pub fn observe_wait(&self, cx: &Cx<'_>, wait: Duration) {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let name = || self.names.queue_wait_milliseconds(&self.spec.name);
-        worker.report(host, self.waits.observe(host, &worker.metrics, wait, name));
+        cx.report(self.waits.observe(cx, wait, name));
     }
 
     fn try_take(&self, asker: &Asker<'_>) -> Result<Verdict, HostError> {
@@ -232,7 +250,7 @@ impl Limit {
             return Ok(Verdict::Pass);
         };
         if let Some(header) = self.spec.key.as_ref().and_then(|key| key.repeated_header(asker.request)) {
-            asker.worker.trouble.repeated_header(asker.host, &self.spec.name, header);
+            asker.cx.repeated_header(&self.spec.name, header);
         }
         self.look_at_chain(asker);
         let cost = self.price(asker);
@@ -240,7 +258,7 @@ impl Limit {
             return Ok(Verdict::Refused(Denial { remaining: self.spec.policy.max_cost(), retry_after: None }));
         }
         let answer = self.counter.take(asker, key, cost)?;
-        self.count_eviction(asker.host, asker.worker, answer.eviction);
+        self.count_eviction(asker.cx, answer.eviction);
         Ok(match answer.result {
             Ok(admission) => Verdict::Admitted(Debit { key, cost, taken: admission.taken }, admission),
             Err(denial) => Verdict::Refused(denial),
@@ -252,8 +270,8 @@ impl Limit {
         let Some(spec) = &self.spec.key else {
             return Ok(Some(KeyHash(0)));
         };
-        let hasher = asker.worker.seed.hasher(asker.host, &asker.worker.trouble)?;
-        spec.hash(asker.host, asker.request, asker.operation, hasher)
+        let hasher = self.seed.hasher(asker.cx)?;
+        spec.hash(asker.cx, asker.request, asker.operation, hasher)
     }
 
     /// Takes note of how many proxies the request names, if its key has to do with them.
@@ -263,7 +281,7 @@ impl Limit {
         };
         if let Some(short) = self.chains.note(chain) {
             let (limit, header, hops) = (&self.spec.name, &client_ip.header, client_ip.trusted_hops);
-            asker.worker.trouble.short_chains(asker.host, limit, header, hops, short);
+            asker.cx.short_chains(limit, header, hops, short);
         }
     }
 
@@ -271,18 +289,18 @@ impl Limit {
         match self.spec.cost.of(asker.request) {
             Priced::Tokens(tokens) => tokens,
             Priced::Malformed => {
-                asker.worker.trouble.malformed_cost(asker.host, &self.spec.name);
+                asker.cx.malformed_cost(&self.spec.name);
                 1
             }
         }
     }
 
-    fn count_eviction(&self, host: &dyn Host, worker: &Worker, eviction: Eviction) {
+    fn count_eviction(&self, cx: &Cx<'_>, eviction: Eviction) {
         let Some(kind) = eviction.kind() else {
             return;
         };
         let handle = if eviction == Eviction::Lossy { &self.evictions_lossy } else { &self.evictions_lossless };
         let name = || self.names.table_evictions_total(&self.spec.name, kind);
-        worker.report(host, handle.count(host, &worker.metrics, name));
+        cx.report(handle.count(cx, name));
     }
 }

@@ -6,14 +6,12 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::host::{Host, HostError};
-use crate::monitor::names::Names;
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::shared::roster::WorkerId;
 use crate::shared::uses::{self, BEAT, Standing};
 use crate::sorted;
 use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// What the root contexts of one worker use, by the name of the gauge that says so.
 ///
@@ -27,6 +25,30 @@ pub struct InUse {
     /// What this worker is called by the others, once it has said anything.
     me: Cell<Option<WorkerId>>,
     said: Cell<Option<Timestamp>>,
+}
+
+/// The gauges that a configuration has a say in.
+#[derive(Clone, Debug, Default)]
+pub struct Gauges {
+    uses: Vec<Use>,
+    off: Vec<String>,
+}
+
+impl Gauges {
+    /// With one that shows that something is in use.
+    pub fn on(&mut self, gauge: String) {
+        self.uses.push(Use { gauge, shows: Shows::Use });
+    }
+
+    /// With one of something that is switched off.
+    pub fn off(&mut self, gauge: String) {
+        self.off.push(gauge);
+    }
+
+    /// With one that shows a state, which its owner sets.
+    pub fn state(&mut self, gauge: String) {
+        self.uses.push(Use { gauge, shows: Shows::State });
+    }
 }
 
 /// One root context's use of a gauge.
@@ -48,56 +70,56 @@ enum Shows {
 impl InUse {
     /// A root context took up the configuration. That is shown by the next [`InUse::show`]: configurations are taken up in
     /// throw-away machines too, and those have no next callback.
-    pub fn take_up(&self, config: &Config) {
-        self.uses.borrow_mut().append(&mut uses_of(config));
-        let off = config.switches.iter().filter(|switch| !switch.is_on());
-        let names = Names::of(config.scope.as_deref());
-        self.off.borrow_mut().extend(off.map(|switch| names.switch_on(&switch.name)));
+    pub fn take_up(&self, gauges: Gauges) {
+        self.uses.borrow_mut().extend(gauges.uses);
+        self.off.borrow_mut().extend(gauges.off);
         self.said.set(None);
     }
 
     /// Shows what is in use, if that was not done lately. Returns when to do so again, `None` if there is no need.
-    pub fn show(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Option<Duration> {
+    pub fn show(&self, cx: &Cx<'_>) -> Option<Duration> {
+        let now = cx.now();
         let age = self.said.get().filter(|said| *said <= now).map(|said| now.saturating_since(said));
         if age.is_none_or(|age| BEAT <= age) {
-            worker.report(host, self.say(host, worker, now));
+            cx.report(self.say(cx));
         }
         let rest = age.and_then(|age| BEAT.checked_sub(age)).filter(|rest| !rest.is_zero());
         (!self.uses.borrow().is_empty()).then_some(rest.unwrap_or(BEAT))
     }
 
     /// A root context that had taken up the configuration is gone.
-    pub fn give_up(&self, host: &dyn Host, worker: &Worker, config: &Config) {
+    pub fn give_up(&self, cx: &Cx<'_>, gauges: Gauges) {
         let mut uses = self.uses.borrow_mut();
-        for gone in uses_of(config) {
+        for gone in gauges.uses {
             if let Some(place) = uses.iter().position(|it| *it == gone) {
                 uses.swap_remove(place);
             }
         }
         drop(uses);
         if self.me.get().is_some() {
-            worker.report(host, self.say(host, worker, host.now()));
+            cx.report(self.say(cx));
         }
     }
 
     /// Tells the others, and sets all gauges that this worker has a say in.
-    fn say(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<(), HostError> {
+    fn say(&self, cx: &Cx<'_>) -> Result<(), HostError> {
+        let now = cx.now();
         self.said.set(Some(now));
-        let standing = self.sign(host, worker, now);
+        let standing = self.sign(cx);
         for used in self.uses.borrow().iter().filter(|it| it.shows == Shows::Use) {
-            worker.metrics.set(host, used.gauge.clone(), 1)?;
+            cx.set(used.gauge.clone(), 1)?;
         }
         let Standing { used, mut left } = standing?;
         left.append(&mut self.off.take());
         for gauge in left {
             if !used.contains(&gauge) {
-                worker.metrics.set(host, gauge, 0)?;
+                cx.set(gauge, 0)?;
             }
         }
         Ok(())
     }
 
-    fn sign(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<Standing, HostError> {
+    fn sign(&self, cx: &Cx<'_>) -> Result<Standing, HostError> {
         let mut names = Vec::new();
         for used in self.uses.borrow().iter() {
             sorted::insert(&mut names, used.gauge.clone());
@@ -107,26 +129,10 @@ impl InUse {
         }
         let me = match self.me.get() {
             Some(me) => me,
-            None => WorkerId::draw(host)?,
+            None => WorkerId::draw(cx)?,
         };
-        let standing = uses::sign(host, &worker.trouble, me, &names, now)?;
+        let standing = uses::sign(cx, me, &names)?;
         self.me.set(Some(me));
         Ok(standing)
     }
-}
-
-/// What a root context with this configuration uses.
-fn uses_of(config: &Config) -> Vec<Use> {
-    let names = Names::of(config.scope.as_deref());
-    let mut uses = Vec::new();
-    if let Some(version) = &config.version {
-        uses.push(Use { gauge: names.config_info(version), shows: Shows::Use });
-    }
-    for switch in config.switches.iter().filter(|switch| switch.is_on()) {
-        uses.push(Use { gauge: names.switch_on(&switch.name), shows: Shows::Use });
-    }
-    for breaker in &config.breakers {
-        uses.push(Use { gauge: names.breaker_state(&breaker.name), shows: Shows::State });
-    }
-    uses
 }

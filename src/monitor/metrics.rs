@@ -1,35 +1,29 @@
 //! The metrics that a worker has defined, and the handles to them. All there may be are in the [table](super::table).
 //!
 //! Defining a metric costs the proxy about 8 µs and some memory for good, so it is done once per worker: on first
-//! use, or [with the configuration](super::foretold).
+//! use, or with the configuration.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
-use crate::host::{Host, HostError, MetricId, MetricKind};
+use crate::cx::Cx;
+use crate::host::{HostError, MetricId, MetricKind};
 use crate::monitor::table::{CONFIG_REJECTED_TOTAL, HOST_ERRORS_TOTAL, SHARED_CONFLICTS_TOTAL};
-use crate::sorted::SortedMap;
 
 /// What `outrigger_fallbacks_total` calls an answer that was kept.
 pub const STALE: &str = "stale";
 
-/// The metrics that one worker has defined, by name.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    defined: RefCell<SortedMap<String, MetricId>>,
-}
-
-impl Metrics {
-    /// The handle of the metric, which is defined if it is not yet.
+impl Cx<'_> {
+    /// The handle of the metric, which is defined if the worker has not done so before.
     ///
     /// # Errors
     ///
     /// The proxy refused to define it.
-    pub fn id(&self, host: &dyn Host, kind: MetricKind, name: String) -> Result<MetricId, HostError> {
-        if let Some(id) = self.defined.borrow().get(&name) {
+    pub fn metric(&self, kind: MetricKind, name: String) -> Result<MetricId, HostError> {
+        if let Some(id) = self.telemetry.defined.borrow().get(&name) {
             return Ok(*id);
         }
-        let id = host.define_metric(kind, &name)?;
-        self.defined.borrow_mut().insert(name, id);
+        let id = self.host.define_metric(kind, &name)?;
+        self.telemetry.defined.borrow_mut().insert(name, id);
         Ok(id)
     }
 
@@ -38,8 +32,8 @@ impl Metrics {
     /// # Errors
     ///
     /// The proxy refused to define or to raise it.
-    pub fn count(&self, host: &dyn Host, name: String) -> Result<(), HostError> {
-        host.increment_metric(self.id(host, MetricKind::Counter, name)?, 1)
+    pub fn count(&self, name: String) -> Result<(), HostError> {
+        self.host.increment_metric(self.metric(MetricKind::Counter, name)?, 1)
     }
 
     /// Sets a gauge.
@@ -47,8 +41,8 @@ impl Metrics {
     /// # Errors
     ///
     /// The proxy refused to define or to set it.
-    pub fn set(&self, host: &dyn Host, name: String, value: u64) -> Result<(), HostError> {
-        host.record_metric(self.id(host, MetricKind::Gauge, name)?, value)
+    pub fn set(&self, name: String, value: u64) -> Result<(), HostError> {
+        self.host.record_metric(self.metric(MetricKind::Gauge, name)?, value)
     }
 }
 
@@ -62,8 +56,8 @@ impl Handle {
     /// # Errors
     ///
     /// The proxy refused to define or to raise it.
-    pub fn count(&self, host: &dyn Host, metrics: &Metrics, name: impl FnOnce() -> String) -> Result<(), HostError> {
-        self.add(host, metrics, 1, name)
+    pub fn count(&self, cx: &Cx<'_>, name: impl FnOnce() -> String) -> Result<(), HostError> {
+        self.add(cx, 1, name)
     }
 
     /// Raises the counter by `amount`, which is not zero.
@@ -71,14 +65,8 @@ impl Handle {
     /// # Errors
     ///
     /// The proxy refused to define or to raise it.
-    pub fn add(
-        &self,
-        host: &dyn Host,
-        metrics: &Metrics,
-        amount: u64,
-        name: impl FnOnce() -> String,
-    ) -> Result<(), HostError> {
-        host.increment_metric(self.id(host, metrics, MetricKind::Counter, name)?, amount)
+    pub fn add(&self, cx: &Cx<'_>, amount: u64, name: impl FnOnce() -> String) -> Result<(), HostError> {
+        cx.host.increment_metric(self.id(cx, MetricKind::Counter, name)?, amount)
     }
 
     /// Adds a value to the histogram. `name` is asked for only the first time.
@@ -86,27 +74,15 @@ impl Handle {
     /// # Errors
     ///
     /// The proxy refused to define it or to take the value.
-    pub fn observe(
-        &self,
-        host: &dyn Host,
-        metrics: &Metrics,
-        value: u64,
-        name: impl FnOnce() -> String,
-    ) -> Result<(), HostError> {
-        host.record_metric(self.id(host, metrics, MetricKind::Histogram, name)?, value)
+    pub fn observe(&self, cx: &Cx<'_>, value: u64, name: impl FnOnce() -> String) -> Result<(), HostError> {
+        cx.host.record_metric(self.id(cx, MetricKind::Histogram, name)?, value)
     }
 
-    fn id(
-        &self,
-        host: &dyn Host,
-        metrics: &Metrics,
-        kind: MetricKind,
-        name: impl FnOnce() -> String,
-    ) -> Result<MetricId, HostError> {
+    fn id(&self, cx: &Cx<'_>, kind: MetricKind, name: impl FnOnce() -> String) -> Result<MetricId, HostError> {
         if let Some(id) = self.0.get() {
             return Ok(id);
         }
-        let id = metrics.id(host, kind, name())?;
+        let id = cx.metric(kind, name())?;
         self.0.set(Some(id));
         Ok(id)
     }

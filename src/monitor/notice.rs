@@ -8,7 +8,8 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::host::{Expected, Host, Written};
+use crate::cx::Cx;
+use crate::host::{Expected, Written};
 
 /// The record of what was said of the plugin's configuration. Its own, even where plugins share a scope: one must not take
 /// the place of the other, or each worker would say both again.
@@ -20,22 +21,22 @@ pub fn record(scope: Option<&str>, plugin: &str, what: &str) -> String {
 }
 
 /// Logs the lines unless they are what was logged last for the record. If that cannot be told, they are logged.
-pub fn tell(host: &dyn Host, record: &str, lines: &[impl fmt::Display]) {
-    if is_news(host, record, lines) {
+pub fn tell(cx: &Cx<'_>, record: &str, lines: &[impl fmt::Display]) {
+    if is_news(cx, record, lines) {
         for line in lines {
             log::warn!("{line}");
         }
     }
 }
 
-fn is_news(host: &dyn Host, record: &str, lines: &[impl fmt::Display]) -> bool {
+fn is_news(cx: &Cx<'_>, record: &str, lines: &[impl fmt::Display]) -> bool {
     let mut hasher = SipHasher13::new();
     for line in lines {
         hasher.write(line.to_string().as_bytes());
         hasher.write_u8(b'\n');
     }
     let digest = hasher.finish().to_le_bytes();
-    let expected = match host.shared_get(record) {
+    let expected = match cx.host.shared_get(record) {
         Ok(Some(last)) if last.bytes == digest => return false,
         Ok(Some(last)) => Expected::Unchanged(last.version),
         // Nothing was said, and there is nothing to say.
@@ -44,5 +45,5 @@ fn is_news(host: &dyn Host, record: &str, lines: &[impl fmt::Display]) -> bool {
         Err(_) => return true,
     };
     // Who lost the race leaves it to the other.
-    !matches!(host.shared_set(record, &digest, expected), Ok(Written::Conflict))
+    !matches!(cx.host.shared_set(record, &digest, expected), Ok(Written::Conflict))
 }

@@ -1,10 +1,10 @@
 //! Why a request was refused, or its answer replaced: one spelling everywhere.
 
-use crate::host::{Host, LogField};
+use crate::cx::Cx;
+use crate::host::LogField;
 use crate::monitor::metrics::Handle;
 use crate::monitor::names::Names;
 use crate::reply::Reply;
-use crate::worker::Worker;
 
 /// A reason: `limit/orders-per-user`, `switch/no-reviews`, `breaker/inventory`, `failure/reviews` …
 ///
@@ -85,25 +85,25 @@ impl Reason {
     }
 
     /// Counts a refusal.
-    pub fn count(&self, host: &dyn Host, worker: &Worker, enforcement: Enforcement) {
+    pub fn count(&self, cx: &Cx<'_>, enforcement: Enforcement) {
         let handle = match enforcement {
             Enforcement::Enforced => &self.enforced,
             Enforcement::Shadow => &self.shadow,
         };
         let name = || self.names.refusals_total(&self.text, enforcement.as_str());
-        let counted = handle.count(host, &worker.metrics, name);
-        worker.report(host, counted);
+        let counted = handle.count(cx, name);
+        cx.report(counted);
     }
 
     /// Counts that a prepared reply of that name was served.
-    pub fn count_fallback(&self, host: &dyn Host, worker: &Worker, fallback: &str) {
+    pub fn count_fallback(&self, cx: &Cx<'_>, fallback: &str) {
         let name = self.names.fallbacks_total(fallback, &self.text);
-        worker.report(host, worker.metrics.count(host, name));
+        cx.report(cx.count(name));
     }
 
     /// Makes the reason visible to the access log.
-    pub fn log(&self, host: &dyn Host, worker: &Worker) {
-        worker.report(host, host.set_log_field(LogField::Reason, &self.text));
+    pub fn log(&self, cx: &Cx<'_>) {
+        cx.report(cx.host.set_log_field(LogField::Reason, &self.text));
     }
 
     /// Says the reason in a header of the reply.

@@ -3,15 +3,13 @@
 //! A request never fails because of it: the configured failure mode decides. The counter says how often, the log says
 //! what, at most once in [`LOG_INTERVAL`] per kind and worker, so that a proxy in trouble is not drowned in its own log.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
-use crate::host::{Host, HostError, MetricKind};
-use crate::monitor::metrics::{self, Metrics};
+use crate::cx::Cx;
+use crate::host::{HostError, MetricKind};
+use crate::monitor::metrics;
 use crate::monitor::word::Word;
-use crate::sorted::SortedMap;
-use crate::time::Timestamp;
 use crate::word;
 
 /// The least time between two log lines of one kind of trouble in one worker.
@@ -53,112 +51,108 @@ pub const CALLS: [Word; 28] = [
     word!("trusted_hops", "requests of a limit by address had fewer entries in the header than `client_ip.trusted_hops`, see [warnings](operations.md#warnings)"),
 ];
 
-/// The troubles of one worker.
-#[derive(Debug, Default)]
-pub struct Trouble {
-    metrics: Metrics,
-    logged: RefCell<SortedMap<&'static str, Timestamp>>,
-}
+impl Cx<'_> {
+    /// Takes note of a call that came to nothing else.
+    pub fn report(&self, done: Result<(), HostError>) {
+        if let Err(error) = done {
+            self.host_error(error);
+        }
+    }
 
-impl Trouble {
     /// A call that the proxy did not carry out.
-    pub fn host_error(&self, host: &dyn Host, error: HostError) {
-        self.count(host, metrics::host_errors_total(error.call));
-        self.log(host, error.call, &error);
+    pub fn host_error(&self, error: HostError) {
+        self.count_trouble(metrics::host_errors_total(error.call), 1);
+        self.log(error.call, &error);
     }
 
     /// A shared record of a shape that nobody writes.
-    pub fn undecodable(&self, host: &dyn Host, record: &str) {
-        self.count(host, metrics::host_errors_total("shared_decode"));
-        self.log(host, "shared_decode", &format_args!("shared record {record} is unreadable and will be replaced"));
+    pub fn undecodable(&self, record: &str) {
+        self.count_trouble(metrics::host_errors_total("shared_decode"), 1);
+        self.log("shared_decode", &format_args!("shared record {record} is unreadable and will be replaced"));
     }
 
     /// A cost header that holds no number. Its value is a client's and is not logged.
-    pub fn malformed_cost(&self, host: &dyn Host, limit: &str) {
-        self.count(host, metrics::host_errors_total("cost_header"));
-        self.log(host, "cost_header", &format_args!("limit {limit}: a cost header is not a number; counted as 1"));
+    pub fn malformed_cost(&self, limit: &str) {
+        self.count_trouble(metrics::host_errors_total("cost_header"), 1);
+        self.log("cost_header", &format_args!("limit {limit}: a cost header is not a number; counted as 1"));
     }
 
     /// Another worker wrote the record first. Not logged: it is how sharing works.
-    pub fn conflict(&self, host: &dyn Host, record: &'static str) {
-        self.count(host, metrics::shared_conflicts_total(record));
+    pub fn conflict(&self, record: &'static str) {
+        self.count_trouble(metrics::shared_conflicts_total(record), 1);
     }
 
     /// An instance among an upstream's filters that has no other one to work with.
-    pub fn alone_upstream(&self, host: &dyn Host) {
-        self.count(host, metrics::host_errors_total("placement"));
+    pub fn alone_upstream(&self) {
+        self.count_trouble(metrics::host_errors_total("placement"), 1);
         let what = "placement is upstream, but this virtual machine has no filter downstream: retries are not paid for one by \
                     one; give both the same module, vm_id and VM configuration";
-        self.log(host, "placement", &what);
+        self.log("placement", &what);
     }
 
     /// A path that shows a setting of the proxy to be off: with it off, a client can walk around operations and keys by another
     /// spelling of a path.
-    pub fn unsettled_path(&self, host: &dyn Host, setting: &'static str) {
-        self.count(host, metrics::host_errors_total(setting));
+    pub fn unsettled_path(&self, setting: &'static str) {
+        self.count_trouble(metrics::host_errors_total(setting), 1);
         let what = format_args!(
             "{setting} is off in the HTTP connection manager: a path came that it would have changed or refused, and by \
              such spellings clients get past the paths of operations and into new keys"
         );
-        self.log_every(HINT_INTERVAL, host, setting, &what);
+        self.log_every(HINT_INTERVAL, setting, &what);
     }
 
     /// A header of a key that came in several lines.
-    pub fn repeated_header(&self, host: &dyn Host, limit: &str, header: &str) {
-        self.count(host, metrics::host_errors_total("repeated_header"));
+    pub fn repeated_header(&self, limit: &str, header: &str) {
+        self.count_trouble(metrics::host_errors_total("repeated_header"), 1);
         let what = format_args!(
             "limit {limit}: {header} of its key came in several lines, which are counted as one list; a service that reads \
              only one of them sees another value, so let something before the filter overwrite or refuse them"
         );
-        self.log_every(HINT_INTERVAL, host, "repeated_header", &what);
+        self.log_every(HINT_INTERVAL, "repeated_header", &what);
     }
 
     /// Of the last hundred requests of a limit by address so many, more than half, named fewer proxies than are trusted. All of
     /// them are counted.
-    pub fn short_chains(&self, host: &dyn Host, limit: &str, header: &str, hops: usize, short: u32) {
-        self.add(host, metrics::host_errors_total("trusted_hops"), short);
+    pub fn short_chains(&self, limit: &str, header: &str, hops: usize, short: u32) {
+        self.count_trouble(metrics::host_errors_total("trusted_hops"), short);
         let what = format_args!(
             "limit {limit}: client_ip.trusted_hops is {hops}, and {short} of the last 100 requests had fewer entries in \
              {header}: they are counted under the address of their peer, which may be one proxy for all clients. Count the \
              proxies that append to the header, this one only if its use_remote_address is on: then the number is one more \
              than Envoy's xff_num_trusted_hops or Istio's numTrustedProxies"
         );
-        self.log_every(HINT_INTERVAL, host, "trusted_hops", &what);
+        self.log_every(HINT_INTERVAL, "trusted_hops", &what);
     }
 
     /// A request held its place of a concurrency limit for longer than it may. The limit has a counter of its own for that.
-    pub fn hold_expired(&self, host: &dyn Host, limit: &str) {
+    pub fn hold_expired(&self, limit: &str) {
         let what = format_args!(
             "limit {limit}: a request has held its place for max_hold; the place is free, and the request goes on and is not \
              counted any more. What ends such requests is the proxy's request_timeout, stream_idle_timeout or \
              max_stream_duration"
         );
-        self.log(host, "hold_expired", &what);
+        self.log("hold_expired", &what);
     }
 
     /// A configuration was refused.
-    pub fn config_rejected(&self, host: &dyn Host) {
-        self.count(host, metrics::config_rejected_total());
+    pub fn config_rejected(&self) {
+        self.count_trouble(metrics::config_rejected_total(), 1);
     }
 
-    fn count(&self, host: &dyn Host, name: String) {
-        self.add(host, name, 1);
-    }
-
-    fn add(&self, host: &dyn Host, name: String, amount: u32) {
+    fn count_trouble(&self, name: String, amount: u32) {
         // A proxy that cannot count either has been reported by the log line that goes with the count.
-        if let Ok(id) = self.metrics.id(host, MetricKind::Counter, name) {
-            let _ = host.increment_metric(id, u64::from(amount));
+        if let Ok(id) = self.metric(MetricKind::Counter, name) {
+            let _ = self.host.increment_metric(id, u64::from(amount));
         }
     }
 
-    fn log(&self, host: &dyn Host, kind: &'static str, what: &dyn fmt::Display) {
-        self.log_every(LOG_INTERVAL, host, kind, what);
+    fn log(&self, kind: &'static str, what: &dyn fmt::Display) {
+        self.log_every(LOG_INTERVAL, kind, what);
     }
 
-    fn log_every(&self, interval: Duration, host: &dyn Host, kind: &'static str, what: &dyn fmt::Display) {
-        let now = host.now();
-        let mut logged = self.logged.borrow_mut();
+    fn log_every(&self, interval: Duration, kind: &'static str, what: &dyn fmt::Display) {
+        let now = self.now();
+        let mut logged = self.telemetry.logged.borrow_mut();
         let due = logged.get(kind).is_none_or(|last| interval <= now.saturating_since(*last));
         if due {
             logged.insert(kind, now);

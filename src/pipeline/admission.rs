@@ -5,22 +5,21 @@ use std::time::Duration;
 
 use super::Edits;
 use super::ticket::{Due, Guard, Haste, Interest, Retry, Service, Ticket, Upload};
+use crate::cx::Cx;
 use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::breaker::watched;
 use crate::filter::{Filter, Plan, Section, first_allowing};
-use crate::host::Host;
 use crate::limit;
 use crate::limit::reservation::Wait;
 use crate::limit::rule::Asker;
 use crate::operation::request::Request;
+use crate::operation::stream;
 use crate::retry::attempts::Attempts;
 use crate::retry::deadline::{DeadlineRule, Reach};
 use crate::retry::policy::{Eligibility, Time};
+use crate::retry::router;
 use crate::retry::usual::Room;
-use crate::retry::{router, stream};
 use crate::sorted::Merged;
-use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// Why a request is refused.
 pub(super) enum Refused {
@@ -46,7 +45,7 @@ impl Filter {
         ticket: &mut Ticket,
         edits: &mut Edits<'f>,
     ) -> Result<Wait, Refused> {
-        let Asker { host, worker, request, now, .. } = *asker;
+        let Asker { cx, request, .. } = *asker;
         let guarded = plan.has_switches() || plan.has_breakers();
         // A preflight is not what it asks for.
         let guarded = guarded && !request.is_preflight();
@@ -59,7 +58,7 @@ impl Filter {
         let breakers = if guarded { plan.of(Section::Breakers) } else { Merged::default() };
         let breaker = first_allowing(breakers, &self.breakers, |it| &it.spec().selection, request);
         if let Some((index, breaker)) = breaker {
-            breaker.peek(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            breaker.peek(cx).map_err(|refusal| Refused::Breaker(index, refusal))?;
             ticket.breaker = Guard::Ahead(index);
         }
         if guarded {
@@ -70,13 +69,13 @@ impl Filter {
             give_back_trial(plan, ticket);
             Refused::Limit(refusal)
         })?;
-        self.log_shadow_limit(host, worker, ticket);
+        self.log_shadow_limit(cx, ticket);
         if breaker.is_some() || !plan.of(Section::OnFailure).is_empty() {
             let own = breaker.and_then(|(index, _)| self.breaker_fallback(index));
             ticket.memory = Some(Box::new(self.remember(plan, asker, own)));
         }
         if wait.time.is_zero() {
-            self.let_go(host, worker, plan, now, ticket, edits)?;
+            self.let_go(cx, plan, ticket, edits)?;
         }
         Ok(wait)
     }
@@ -90,7 +89,8 @@ impl Filter {
         ticket: &mut Ticket,
         edits: &mut Edits<'_>,
     ) -> Result<Option<Duration>, Refused> {
-        let Asker { request, now, .. } = *asker;
+        let Asker { cx, request, .. } = *asker;
+        let now = cx.now();
         let Some(usual_time) = &plan.usual_time else {
             return Ok(None);
         };
@@ -138,49 +138,41 @@ impl Filter {
     /// Asks what is asked right before the request goes on. What was taken of limits is given back if it does not.
     pub(super) fn let_go<'f>(
         &'f self,
-        host: &dyn Host,
-        worker: &Worker,
+        cx: &Cx<'_>,
         plan: &Plan,
-        now: Timestamp,
         ticket: &mut Ticket,
         edits: &mut Edits<'f>,
     ) -> Result<(), Refused> {
+        let now = cx.now();
         ticket.asked = now;
         let upload = ticket.upload;
-        let gone = self.claim(host, worker, now, &mut ticket.breaker, upload).and_then(|()| {
-            self.claim_in_shadow(host, worker, ticket, now);
-            self.advise(host, worker, plan, now, ticket, edits)
+        let gone = self.claim(cx, &mut ticket.breaker, upload).and_then(|()| {
+            self.claim_in_shadow(cx, ticket);
+            self.advise(cx, plan, ticket, edits)
         });
         if let Err(refused) = gone {
-            self.spare_breakers(host, worker, ticket, now);
-            ticket.taken.give_back(&self.limits, host, worker, now);
+            self.spare_breakers(cx, ticket);
+            ticket.taken.give_back(&self.limits, cx);
             give_back_trial(plan, ticket);
             return Err(refused);
         }
         ticket.service = Service::Silent;
         if ticket.upload == Upload::Complete {
-            self.follow_service(host, ticket, now);
+            self.follow_service(cx, ticket);
         }
         Ok(())
     }
 
     /// Asks a breaker of the request's, if it has one.
-    pub(super) fn claim(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        now: Timestamp,
-        guard: &mut Guard,
-        upload: Upload,
-    ) -> Result<(), Refused> {
+    pub(super) fn claim(&self, cx: &Cx<'_>, guard: &mut Guard, upload: Upload) -> Result<(), Refused> {
         let Guard::Ahead(index) = *guard else {
             return Ok(());
         };
         *guard = Guard::None;
         if let Some(breaker) = self.breakers.get(index) {
-            let admission = breaker.claim(host, worker, now).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            let admission = breaker.claim(cx).map_err(|refusal| Refused::Breaker(index, refusal))?;
             if admission.is_probe() && upload == Upload::Underway {
-                breaker.expect(host, worker, &admission, Awaited::Request, now);
+                breaker.expect(cx, &admission, Awaited::Request);
             }
             *guard = Guard::Passed(index, admission);
         }
@@ -190,13 +182,12 @@ impl Filter {
     /// Tells the router and the service how much time there is, and the router what it may retry.
     pub(super) fn advise<'f>(
         &'f self,
-        host: &dyn Host,
-        worker: &Worker,
+        cx: &Cx<'_>,
         plan: &Plan,
-        now: Timestamp,
         ticket: &mut Ticket,
         edits: &mut Edits<'f>,
     ) -> Result<(), Refused> {
+        let now = cx.now();
         let mut left = None;
         if let Some(due) = &mut ticket.deadline {
             let time = due.deadline.left(now).ok_or(Refused::Deadline)?;
@@ -215,15 +206,15 @@ impl Filter {
         ticket.retry = Retry::None;
         if let Some(rule) = self.retries.get(index) {
             let usual = plan.usual_time.as_ref().and_then(|it| it.borrow_mut().time(now));
-            let advice = rule.advise(host, worker, eligibility, Time { left, usual, bound: ticket.bound() }, now);
+            let advice = rule.advise(cx, eligibility, Time { left, usual, bound: ticket.bound() });
             ticket.per_try = advice.per_try;
             ticket.to_begin = advice.to_begin;
             ticket.retry = match eligibility {
-                Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended(worker) => {
+                Eligibility::Eligible(failures) if 0 < advice.retries && rule.is_attended() => {
                     let attempts = Attempts::new(Rc::clone(rule), failures, advice.payment, advice.set_aside);
                     let attempts = Rc::new(attempts);
-                    let number = worker.register.enter(&attempts, now);
-                    worker.report(host, host.set_request_number(number));
+                    let number = self.register.enter(&attempts, now);
+                    cx.report(cx.host.set_request_number(number));
                     Retry::Entered(number, attempts)
                 }
                 _ => Retry::Paid(index, advice.set_aside),
@@ -232,7 +223,7 @@ impl Filter {
                 edits.set.push((name, value));
             }
             if let Some(decision) = advice.decision {
-                self.count_retries(host, worker, plan, ticket.operation, decision, 1);
+                self.count_retries(cx, plan, ticket.operation, decision, 1);
             }
         }
         Ok(())

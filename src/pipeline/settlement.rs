@@ -4,34 +4,28 @@ use std::rc::Rc;
 
 use super::ticket::{Client, Guard, Haste, Interest, Retry, Service, StreamKind, Ticket, Upload, Verdict};
 use super::verdict::{ended, was_sent};
+use crate::cx::Cx;
 use crate::degrade::breaker;
 use crate::degrade::breaker::rule::BreakerRule;
 use crate::degrade::breaker::watched::Admission;
 use crate::filter::{Filter, Plan};
-use crate::host::{Ended, Host, HostError, Sent};
+use crate::host::{Ended, HostError, Sent};
 use crate::monitor::outcome::Outcome;
 use crate::retry::attempts::Ending;
 use crate::retry::budget::SetAside;
 use crate::retry::policy;
 use crate::retry::rule::RetryRule;
 use crate::time::Timestamp;
-use crate::worker::Worker;
 
 impl Filter {
     /// Tells the budget how the request ended, and takes back what it did not use of it.
-    pub(super) fn settle_retries(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        plan: &Plan,
-        ticket: &mut Ticket,
-        now: Timestamp,
-    ) {
+    pub(super) fn settle_retries(&self, cx: &Cx<'_>, plan: &Plan, ticket: &mut Ticket) {
+        let now = cx.now();
         if ticket.ending() != Ending::Natural {
-            self.count_retries(host, worker, plan, ticket.operation, policy::Decision::NoBudget, 1);
+            self.count_retries(cx, plan, ticket.operation, policy::Decision::NoBudget, 1);
         }
-        let closed = self.close_retries(host, worker, ticket, now);
-        if ticket.interest != Interest::Nothing && ticket.service.has_succeeded() && !was_sent(host, worker, ticket) {
+        let closed = self.close_retries(cx, ticket);
+        if ticket.interest != Interest::Nothing && ticket.service.has_succeeded() && !was_sent(cx, ticket) {
             ticket.service = Service::Unconcerned;
         }
         if ticket.service.has_succeeded()
@@ -45,7 +39,7 @@ impl Filter {
             return;
         };
         if let Some(made @ 1..) = made {
-            self.count_retries(host, worker, plan, ticket.operation, policy::Decision::Made, made);
+            self.count_retries(cx, plan, ticket.operation, policy::Decision::Made, made);
         }
         let outcome = match ticket.service.verdict(&rule.spec().failures) {
             Verdict::Failed => Outcome::Failure,
@@ -53,17 +47,16 @@ impl Filter {
             Verdict::Succeeded => Outcome::Success,
             Verdict::Open => Outcome::Cancelled,
         };
-        rule.settle(worker, set_aside, made, outcome, now);
+        rule.settle(set_aside, made, outcome, now);
     }
 
     /// The rule for the request's retries, what was set aside for them, and how many were made; `None` if nobody knows.
     pub(super) fn close_retries(
         &self,
-        host: &dyn Host,
-        worker: &Worker,
+        cx: &Cx<'_>,
         ticket: &mut Ticket,
-        now: Timestamp,
     ) -> Option<(Rc<RetryRule>, SetAside, Option<u32>)> {
+        let now = cx.now();
         match std::mem::replace(&mut ticket.retry, Retry::None) {
             Retry::None | Retry::Ahead(..) => None,
             Retry::Spared(index, set_aside) => Some((Rc::clone(self.retries.get(index)?), set_aside, Some(0))),
@@ -71,7 +64,7 @@ impl Filter {
                 let made = match set_aside.retries() {
                     0 => Some(0),
                     _ => {
-                        let sent = attempts_made(host, worker);
+                        let sent = attempts_made(cx);
                         ticket.sent = ticket.sent.or(sent.map(|sent| if sent == 0 { Sent::Nowhere } else { Sent::On }));
                         sent.map(|sent| sent.saturating_sub(1))
                     }
@@ -79,17 +72,17 @@ impl Filter {
                 Some((Rc::clone(self.retries.get(index)?), set_aside, made))
             }
             Retry::Entered(number, attempts) => {
-                worker.register.strike(number);
+                self.register.strike(number);
                 let (rule, (set_aside, seen)) = (Rc::clone(attempts.rule()), attempts.close());
                 if let Some(made) = seen {
                     ticket.sent = Some(Sent::On);
                     rule.saw();
                     return Some((rule, set_aside, Some(made)));
                 }
-                if ended(host, worker) == Ended::Unsent {
+                if ended(cx) == Ended::Unsent {
                     return Some((rule, set_aside, Some(0)));
                 }
-                let sent = attempts_made(host, worker);
+                let sent = attempts_made(cx);
                 let made = sent.map(|sent| sent.saturating_sub(1));
                 if let Some(1..) = sent {
                     rule.missed(made.unwrap_or(0).saturating_sub(set_aside.retries()), now);
@@ -101,8 +94,7 @@ impl Filter {
 
     pub(super) fn count_retries(
         &self,
-        host: &dyn Host,
-        worker: &Worker,
+        cx: &Cx<'_>,
         plan: &Plan,
         operation: usize,
         decision: policy::Decision,
@@ -110,12 +102,12 @@ impl Filter {
     ) {
         if let Some(handle) = plan.retried.get(decision as usize) {
             let name = || self.names.retries_total(self.operation_name(operation), decision.as_str());
-            worker.report(host, handle.add(host, &worker.metrics, u64::from(amount), name));
+            cx.report(handle.add(cx, u64::from(amount), name));
         }
     }
 
     /// Tells the breakers that let the request pass that the service's time for it begins.
-    pub(super) fn follow_service(&self, host: &dyn Host, ticket: &mut Ticket, now: Timestamp) {
+    pub(super) fn follow_service(&self, cx: &Cx<'_>, ticket: &mut Ticket) {
         // That there is no time is its caller's doing.
         if ticket.haste == Haste::Trial {
             return;
@@ -125,7 +117,7 @@ impl Filter {
             if let Guard::Passed(index, admission) = guard
                 && let Some(breaker) = self.breakers.get(*index)
             {
-                breaker.follow(host, admission, most, now);
+                breaker.follow(cx, admission, most);
             }
         }
     }
@@ -144,19 +136,19 @@ impl Filter {
     }
 
     /// Tells the breakers that let the request pass how it ended.
-    pub(super) fn settle_breakers(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+    pub(super) fn settle_breakers(&self, cx: &Cx<'_>, ticket: &mut Ticket) {
         for guard in ticket.take_guards() {
             if let Some((breaker, admission)) = self.passed(guard) {
-                settle_breaker(host, worker, ticket, breaker, admission, now);
+                settle_breaker(cx, ticket, breaker, admission);
             }
         }
     }
 
     /// Takes the request out of what its breakers judge by: its client left, which says nothing about the service.
-    pub(super) fn spare_breakers(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+    pub(super) fn spare_breakers(&self, cx: &Cx<'_>, ticket: &mut Ticket) {
         for guard in ticket.take_guards() {
             if let Some((breaker, admission)) = self.passed(guard) {
-                breaker.give_back(host, worker, admission, now);
+                breaker.give_back(cx, admission);
             }
         }
     }
@@ -169,58 +161,46 @@ impl Filter {
         }
     }
 
-    pub(super) fn count_request(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        plan: &Plan,
-        ticket: &Ticket,
-        now: Timestamp,
-    ) -> Result<(), HostError> {
+    pub(super) fn count_request(&self, cx: &Cx<'_>, plan: &Plan, ticket: &Ticket) -> Result<(), HostError> {
+        let now = cx.now();
         let Some(operation) = self.operations.get(ticket.operation) else {
             return Ok(());
         };
         let outcome = ticket.outcome();
         if let Some(handle) = plan.requests.get(outcome as usize) {
             let name = || self.names.requests_total(&operation.name, operation.tier, outcome);
-            handle.count(host, &worker.metrics, name)?;
+            handle.count(cx, name)?;
         }
         if ticket.kind == StreamKind::Long || matches!(ticket.client, Client::Refusal(_) | Client::Held(_)) {
             return Ok(());
         }
         let duration = u64::try_from(now.saturating_since(ticket.started).as_millis()).unwrap_or(u64::MAX);
         let name = || self.names.request_duration_milliseconds(&operation.name);
-        plan.duration.observe(host, &worker.metrics, duration, name)
+        plan.duration.observe(cx, duration, name)
     }
 }
 
 /// How often the router sent the request; `None` if nobody knows.
-pub(super) fn attempts_made(host: &dyn Host, worker: &Worker) -> Option<u32> {
-    host.attempts().unwrap_or_else(|error| {
-        worker.trouble.host_error(host, error);
+pub(super) fn attempts_made(cx: &Cx<'_>) -> Option<u32> {
+    cx.host.attempts().unwrap_or_else(|error| {
+        cx.host_error(error);
         None
     })
 }
 
 /// Tells the breaker how a request ended that it let pass.
-fn settle_breaker(
-    host: &dyn Host,
-    worker: &Worker,
-    ticket: &Ticket,
-    breaker: &BreakerRule,
-    admission: Admission,
-    now: Timestamp,
-) {
+fn settle_breaker(cx: &Cx<'_>, ticket: &Ticket, breaker: &BreakerRule, admission: Admission) {
+    let now = cx.now();
     let outcome = match ticket.service.verdict(&breaker.spec().failures) {
         Verdict::Open if ticket.service == Service::Unconcerned => {
-            return breaker.give_back(host, worker, admission, now);
+            return breaker.give_back(cx, admission);
         }
         // That there was no time is its caller's doing.
-        Verdict::Failed if ticket.haste == Haste::Trial => return breaker.give_back(host, worker, admission, now),
+        Verdict::Failed if ticket.haste == Haste::Trial => return breaker.give_back(cx, admission),
         Verdict::Failed => breaker::tally::Outcome::Failure,
         // Open are the headers of a gRPC stream, which say nothing bad.
         Verdict::Succeeded | Verdict::Declined | Verdict::Open => breaker::tally::Outcome::Success,
     };
     let latency = ticket.latency.unwrap_or_else(|| ticket.unanswered_for(now));
-    breaker.report(host, worker, admission, outcome, latency, now);
+    breaker.report(cx, admission, outcome, latency);
 }

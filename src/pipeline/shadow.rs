@@ -9,19 +9,18 @@
 use super::admission::Refused;
 use super::ticket::{Guard, Ticket};
 use crate::config::AccessLog;
+use crate::cx::Cx;
 use crate::filter::{Filter, Plan, Section, first_allowing};
-use crate::host::{Host, LogField};
+use crate::host::LogField;
 use crate::limit::rule::Asker;
 use crate::monitor::reason::{Enforcement, Reason};
-use crate::time::Timestamp;
-use crate::worker::Worker;
 
 impl Filter {
     /// Asks the switches that are tried out.
     pub(super) fn try_switches(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) {
         let switch = self.switch_that_gives_up(plan.of(Section::ShadowSwitches), asker.request);
         if let Some(switch) = switch.and_then(|index| self.switches.get(index)) {
-            self.would_refuse(asker.host, asker.worker, switch.reason(), ticket);
+            self.would_refuse(asker.cx, switch.reason(), ticket);
         }
     }
 
@@ -35,41 +34,41 @@ impl Filter {
         if matches!(ticket.breaker, Guard::Ahead(enforced) if enforced < index) {
             return;
         }
-        match breaker.peek(asker.host, asker.worker, asker.now) {
+        match breaker.peek(asker.cx) {
             Ok(()) => ticket.shadow_breaker = Guard::Ahead(index),
-            Err(_) => self.would_refuse(asker.host, asker.worker, breaker.reason(), ticket),
+            Err(_) => self.would_refuse(asker.cx, breaker.reason(), ticket),
         }
     }
 
     /// Asks it once more, right before the request goes on.
-    pub(super) fn claim_in_shadow(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket, now: Timestamp) {
+    pub(super) fn claim_in_shadow(&self, cx: &Cx<'_>, ticket: &mut Ticket) {
         let upload = ticket.upload;
-        let claimed = self.claim(host, worker, now, &mut ticket.shadow_breaker, upload);
+        let claimed = self.claim(cx, &mut ticket.shadow_breaker, upload);
         if let Err(Refused::Breaker(index, _)) = claimed
             && let Some(breaker) = self.breakers.get(index)
         {
-            self.would_refuse(host, worker, breaker.reason(), ticket);
+            self.would_refuse(cx, breaker.reason(), ticket);
         }
     }
 
     /// Has the access log say which of the limits that are tried out would have refused the request. They have counted it.
-    pub(super) fn log_shadow_limit(&self, host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+    pub(super) fn log_shadow_limit(&self, cx: &Cx<'_>, ticket: &mut Ticket) {
         if let Some(limit) = ticket.taken.shadow().and_then(|index| self.limits.get(index)) {
-            self.log_shadow(host, worker, limit.reason(), ticket);
+            self.log_shadow(cx, limit.reason(), ticket);
         }
     }
 
-    fn would_refuse(&self, host: &dyn Host, worker: &Worker, reason: &Reason, ticket: &mut Ticket) {
-        reason.count(host, worker, Enforcement::Shadow);
-        self.log_shadow(host, worker, reason, ticket);
+    fn would_refuse(&self, cx: &Cx<'_>, reason: &Reason, ticket: &mut Ticket) {
+        reason.count(cx, Enforcement::Shadow);
+        self.log_shadow(cx, reason, ticket);
     }
 
-    fn log_shadow(&self, host: &dyn Host, worker: &Worker, reason: &Reason, ticket: &mut Ticket) {
+    fn log_shadow(&self, cx: &Cx<'_>, reason: &Reason, ticket: &mut Ticket) {
         if self.monitor.access_log == AccessLog::None || ticket.has_shadow_reason {
             return;
         }
         ticket.has_shadow_reason = true;
-        worker.report(host, host.set_log_field(LogField::Shadow, reason.as_str()));
-        self.log_decision(host, worker, ticket);
+        cx.report(cx.host.set_log_field(LogField::Shadow, reason.as_str()));
+        self.log_decision(cx, ticket);
     }
 }

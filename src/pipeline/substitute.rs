@@ -3,35 +3,27 @@
 use super::admission::Refused;
 use super::ticket::{Client, Memory, Service, Ticket};
 use crate::config::AccessLog;
+use crate::cx::Cx;
 use crate::degrade::failure::FailureRule;
-use crate::degrade::fallback::{Caller, Fallback};
 use crate::degrade::refusal::{Kind, Refusal};
 use crate::degrade::stale::{Kept, Origin};
 use crate::degrade::switch;
 use crate::filter::{Filter, Plan, Section, first_allowing};
-use crate::host::{Host, LogField};
+use crate::host::LogField;
 use crate::limit;
 use crate::limit::rule::Asker;
 use crate::monitor::metrics::STALE;
 use crate::monitor::outcome::Outcome;
 use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
+use crate::operation::stream;
+use crate::reply::fallback::{Caller, Fallback};
 use crate::reply::{Protocol, Reply};
-use crate::retry::stream;
 use crate::sorted::Merged;
-use crate::time::Timestamp;
-use crate::worker::Worker;
 
 impl Filter {
     /// What the request is told that is refused.
-    pub(super) fn refuse(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        refused: &Refused,
-        memory: &Memory,
-        ticket: &mut Ticket,
-    ) -> Reply {
+    pub(super) fn refuse(&self, cx: &Cx<'_>, refused: &Refused, memory: &Memory, ticket: &mut Ticket) -> Reply {
         let operation = self.operation_name(ticket.operation);
         match refused {
             Refused::Switch(index) => {
@@ -41,15 +33,15 @@ impl Filter {
                 ticket.client = Client::Refusal(Outcome::Degraded);
                 let (reason, retry_after) = (switch.reason(), Some(switch::RETRY_AFTER));
                 let fallback = self.fallback(memory.own);
-                self.tell(host, worker, reason, fallback);
-                reason.count(host, worker, Enforcement::Enforced);
+                self.tell(cx, reason, fallback);
+                reason.count(cx, Enforcement::Enforced);
                 let refusal = Refusal { reason, kind: Kind::Degraded, retry_after };
                 refusal.reply(fallback, &memory.caller, operation, &self.monitor)
             }
             Refused::Deadline => {
                 ticket.client = Client::Refusal(Outcome::Expired);
-                self.tell(host, worker, &self.expired, None);
-                self.expired.count(host, worker, Enforcement::Enforced);
+                self.tell(cx, &self.expired, None);
+                self.expired.count(cx, Enforcement::Enforced);
                 let refusal = Refusal { reason: &self.expired, kind: Kind::Expired, retry_after: None };
                 refusal.reply(None, &memory.caller, operation, &self.monitor)
             }
@@ -59,8 +51,8 @@ impl Filter {
                 };
                 ticket.client = Client::Refusal(Outcome::Limited);
                 let fallback = self.fallback(memory.own);
-                self.tell(host, worker, limit.reason(), fallback);
-                limit.count_refusal(host, worker);
+                self.tell(cx, limit.reason(), fallback);
+                limit.count_refusal(cx);
                 limit::refusal::reply(limit, refusal.denial, fallback, &memory.caller, operation, &self.monitor)
             }
             Refused::Breaker(index, refusal) => {
@@ -68,32 +60,21 @@ impl Filter {
                     return Reply::default();
                 };
                 ticket.client = Client::Refusal(Outcome::Broken);
-                breaker.reason().count(host, worker, Enforcement::Enforced);
-                self.detail(host, worker, breaker.cause());
+                breaker.reason().count(cx, Enforcement::Enforced);
+                self.detail(cx, breaker.cause());
                 let refusal =
                     Refusal { reason: breaker.reason(), kind: Kind::Degraded, retry_after: Some(refusal.retry_after) };
                 let own = self.fallback(memory.own);
-                let now = host.now();
-                self.substitute(host, worker, &refusal, own, memory, operation, Origin::Spared, now).unwrap_or_else(
-                    || {
-                        self.tell(host, worker, refusal.reason, None);
-                        refusal.reply(None, &memory.caller, operation, &self.monitor)
-                    },
-                )
+                self.substitute(cx, &refusal, own, memory, operation, Origin::Spared).unwrap_or_else(|| {
+                    self.tell(cx, refusal.reason, None);
+                    refusal.reply(None, &memory.caller, operation, &self.monitor)
+                })
             }
         }
     }
 
     /// What is served instead of a response that says failure, by its status; where nobody answered, whatever that is.
-    pub(super) fn replacement(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        plan: &Plan,
-        ticket: &Ticket,
-        status: u16,
-        now: Timestamp,
-    ) -> Option<Reply> {
+    pub(super) fn replacement(&self, cx: &Cx<'_>, plan: &Plan, ticket: &Ticket, status: u16) -> Option<Reply> {
         let memory = ticket.memory.as_deref()?;
         let rule = self.rule(memory)?;
         if ticket.service != Service::Lost && !rule.spec().failures.contains(status) {
@@ -101,24 +82,21 @@ impl Filter {
         }
         let refusal = Refusal { reason: &plan.failure, kind: Kind::Degraded, retry_after: None };
         let operation = self.operation_name(ticket.operation);
-        let reply = self.substitute(host, worker, &refusal, None, memory, operation, Origin::Failed(status), now)?;
-        self.detail(host, worker, &status.to_string());
+        let reply = self.substitute(cx, &refusal, None, memory, operation, Origin::Failed(status))?;
+        self.detail(cx, &status.to_string());
         Some(reply)
     }
 
     /// The reply that was prepared for a refusal: a fallback of its own, a stale answer, or the fallback of the rule for
     /// failures.
-    #[expect(clippy::too_many_arguments, reason = "one step of the path, not an interface")]
     pub(super) fn substitute(
         &self,
-        host: &dyn Host,
-        worker: &Worker,
+        cx: &Cx<'_>,
         refusal: &Refusal<'_>,
         own: Option<&Fallback>,
         memory: &Memory,
         operation: &str,
         origin: Origin,
-        now: Timestamp,
     ) -> Option<Reply> {
         let fallback = own.or_else(|| self.fallback(memory.fallback));
         // A page of another origin is given what it can read.
@@ -128,14 +106,14 @@ impl Filter {
         if own.is_none()
             && let (Some(stale), Some(Ok(candidate))) =
                 (self.rule(memory).and_then(FailureRule::stale), &memory.candidate)
-            && let Some(kept) = stale.lookup(host, worker, candidate, now).filter(is_better)
+            && let Some(kept) = stale.lookup(cx, candidate).filter(is_better)
         {
-            refusal.reason.count_fallback(host, worker, STALE);
-            self.log_reason(host, worker, refusal.reason);
+            refusal.reason.count_fallback(cx, STALE);
+            self.log_reason(cx, refusal.reason);
             return Some(refusal.mark(kept.into_reply(origin), &self.monitor));
         }
         let fallback = fallback?;
-        self.tell(host, worker, refusal.reason, Some(fallback));
+        self.tell(cx, refusal.reason, Some(fallback));
         Some(refusal.reply(Some(fallback), &memory.caller, operation, &self.monitor))
     }
 
@@ -147,7 +125,7 @@ impl Filter {
 
     /// What the response, or a breaker that refuses, may need to know of the request; `own` is the index of the breaker's fallback.
     pub(super) fn remember(&self, plan: &Plan, asker: &Asker<'_>, own: Option<usize>) -> Memory {
-        let Asker { host, worker, request, operation, .. } = *asker;
+        let Asker { cx, request, operation, .. } = *asker;
         // What a tunnel carries nobody can make up, and a preflight is not what it asks for.
         let exempt = stream::is_long(request) || request.is_preflight();
         let rules = if exempt { Merged::default() } else { plan.of(Section::OnFailure) };
@@ -160,28 +138,28 @@ impl Filter {
             own,
             rule: rule.map(|(index, _)| index),
             fallback,
-            candidate: stale.and_then(|stale| stale.candidate(host, worker, request, operation)),
+            candidate: stale.and_then(|stale| stale.candidate(cx, request, operation)),
         }
     }
 
     /// Says in metrics and access log why something else is served, and what.
-    pub(super) fn tell(&self, host: &dyn Host, worker: &Worker, reason: &Reason, fallback: Option<&Fallback>) {
+    pub(super) fn tell(&self, cx: &Cx<'_>, reason: &Reason, fallback: Option<&Fallback>) {
         if let Some(fallback) = fallback {
-            reason.count_fallback(host, worker, &fallback.name);
+            reason.count_fallback(cx, &fallback.name);
         }
-        self.log_reason(host, worker, reason);
+        self.log_reason(cx, reason);
     }
 
-    pub(super) fn log_reason(&self, host: &dyn Host, worker: &Worker, reason: &Reason) {
+    pub(super) fn log_reason(&self, cx: &Cx<'_>, reason: &Reason) {
         if self.monitor.access_log != AccessLog::None {
-            reason.log(host, worker);
+            reason.log(cx);
         }
     }
 
     /// Makes visible to the access log what the reason does not say: the status of the failure, or why a breaker is open.
-    pub(super) fn detail(&self, host: &dyn Host, worker: &Worker, detail: &str) {
+    pub(super) fn detail(&self, cx: &Cx<'_>, detail: &str) {
         if self.monitor.access_log != AccessLog::None {
-            worker.report(host, host.set_log_field(LogField::Detail, detail));
+            cx.report(cx.host.set_log_field(LogField::Detail, detail));
         }
     }
 

@@ -4,22 +4,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::degrade::breaker::watched::Admission;
-use crate::degrade::fallback::Caller;
-#[cfg(doc)]
-use crate::degrade::fallback::Fallback;
 use crate::degrade::stale::{Address, Candidate, Capture, Cause};
 use crate::host::{End, Sent};
 use crate::limit::reservation::Reservation;
 use crate::monitor::failures::{self, Failures};
 use crate::monitor::outcome::Outcome;
 use crate::operation::request::{Events, Request};
+use crate::operation::stream;
 use crate::reply::Protocol;
+use crate::reply::fallback::Caller;
+#[cfg(doc)]
+use crate::reply::fallback::Fallback;
 use crate::retry::attempts::{Attempts, Ending};
 use crate::retry::budget::SetAside;
 use crate::retry::deadline::{Deadline, Reach};
 use crate::retry::policy::Eligibility;
 use crate::retry::router::Bound;
-use crate::retry::stream;
 use crate::time::Timestamp;
 
 /// What a request holds until its stream ends.

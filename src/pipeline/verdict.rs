@@ -3,18 +3,18 @@
 //! Who is to blame is told from three things: who answered ([`Origin`]), whether the request was complete by then, and whether its
 //! caller gave it the time that nearly all successes need. Who answered costs a call that returns bytes, so it is asked where it
 //! may matter: of failures, of probes, and of what comes before the request's end. Of other answers it is enough to know that the
-//! request was [sent on](Host::sent), which the proxy says without bytes.
+//! request was [sent on](crate::host::Host::sent), which the proxy says without bytes.
 
 use super::ticket::{Client, Due, Interest, ResponseEnd, Retry, Service, StreamKind, Ticket, Upload};
 use crate::config::Outcomes;
+use crate::cx::Cx;
 use crate::filter::Plan;
-use crate::host::{Ended, Host, HostError, Origin, Sent};
+use crate::host::{Ended, HostError, Origin, Sent};
 use crate::monitor::failures;
 use crate::monitor::outcome::Outcome;
 use crate::reply::Protocol;
 use crate::retry::attempts::Ending;
 use crate::retry::router;
-use crate::worker::Worker;
 
 /// The status by which gateways say that the service took too long.
 pub(super) const TOO_LATE: u16 = 504;
@@ -23,41 +23,36 @@ pub(super) const TOO_LATE: u16 = 504;
 const OK: u16 = 200;
 
 /// Takes note of what the response's headers say. Returns the status of a failure of which something else may take the place.
-pub(super) fn judge(
-    host: &dyn Host,
-    worker: &Worker,
-    plan: &Plan,
-    ticket: &mut Ticket,
-) -> Result<Option<u16>, HostError> {
+pub(super) fn judge(cx: &Cx<'_>, plan: &Plan, ticket: &mut Ticket) -> Result<Option<u16>, HostError> {
     if plan.outcomes == Outcomes::AsNeeded && ticket.interest == Interest::Nothing {
         ticket.service = Service::Unjudged;
         ticket.client = Client::Answer(Outcome::Unknown);
         return Ok(None);
     }
-    if is_told_at_once(plan, ticket) && host.succeeded_at_once() {
+    if is_told_at_once(plan, ticket) && cx.host.succeeded_at_once() {
         spare_retries(ticket);
-        return Ok(answered(host, worker, plan, ticket, OK));
+        return Ok(answered(cx, plan, ticket, OK));
     }
     match ticket.protocol {
         Protocol::Http => {}
         // The status comes at the end, unless there is nothing else.
         Protocol::Grpc if !plan.is_guarded() => return Ok(None),
         Protocol::Grpc => {
-            if let Some(status) = host.response_header("grpc-status")?.as_deref().and_then(number) {
-                return Ok(answered(host, worker, plan, ticket, failures::http_status(status)));
+            if let Some(status) = cx.host.response_header("grpc-status")?.as_deref().and_then(number) {
+                return Ok(answered(cx, plan, ticket, failures::http_status(status)));
             }
         }
     }
-    let Some(status) = host.response_status()? else {
+    let Some(status) = cx.host.response_status()? else {
         return Ok(None);
     };
     if status == 101 {
         ticket.kind = StreamKind::Long;
     }
     if ticket.protocol == Protocol::Http || failures::FIRST <= status {
-        return Ok(answered(host, worker, plan, ticket, status));
+        return Ok(answered(cx, plan, ticket, status));
     }
-    if ticket.is_probe() && origin(host, worker) != Origin::Service {
+    if ticket.is_probe() && origin(cx) != Origin::Service {
         ticket.service = Service::Unconcerned;
     }
     Ok(None)
@@ -82,16 +77,16 @@ fn spare_retries(ticket: &mut Ticket) {
 }
 
 /// Takes note of how a gRPC stream ended, if that is not known yet.
-pub(super) fn grpc_outcome(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket) {
+pub(super) fn grpc_outcome(cx: &Cx<'_>, plan: &Plan, ticket: &mut Ticket) {
     if !ticket.is_open() || !ticket.is_grpc() {
         return;
     }
-    match host.grpc_status() {
+    match cx.host.grpc_status() {
         Ok(Some(status)) => {
-            answered(host, worker, plan, ticket, failures::http_status(status));
+            answered(cx, plan, ticket, failures::http_status(status));
         }
         Ok(None) => {}
-        Err(error) => worker.trouble.host_error(host, error),
+        Err(error) => cx.host_error(error),
     }
 }
 
@@ -100,14 +95,14 @@ fn number(value: &[u8]) -> Option<u32> {
 }
 
 /// Takes note of an answer with this status.
-fn answered(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, status: u16) -> Option<u16> {
+fn answered(cx: &Cx<'_>, plan: &Plan, ticket: &mut Ticket, status: u16) -> Option<u16> {
     ticket.client = Client::Answer(Outcome::of_status(status));
     let fails = plan.failures.contains(status);
     let is_judged = plan.is_guarded() || ticket.interest != Interest::Nothing;
     let is_early = failures::FIRST <= status && ticket.upload == Upload::Underway;
     let origin = if ticket.is_probe() || (is_judged && (is_early || fails)) {
-        origin(host, worker)
-    } else if !fails && ticket.is_watched() && !was_sent(host, worker, ticket) {
+        origin(cx)
+    } else if !fails && ticket.is_watched() && !was_sent(cx, ticket) {
         Origin::Elsewhere
     } else {
         Origin::Service
@@ -119,7 +114,7 @@ fn answered(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, 
     ticket.service = match origin {
         Origin::Elsewhere | Origin::Overflow => Service::Unconcerned,
         Origin::Unreachable => Service::Lost,
-        Origin::Service if fails && is_marked(host, ticket) => {
+        Origin::Service if fails && is_marked(cx, ticket) => {
             ticket.client = Client::Answer(Outcome::ClientError);
             ticket.service = Service::Unconcerned;
             return None;
@@ -129,7 +124,7 @@ fn answered(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, 
         Origin::Unanswered | Origin::TimedOut if ticket.upload == Upload::Complete => Service::Lost,
         Origin::Service | Origin::Unanswered | Origin::TimedOut => Service::Unconcerned,
     };
-    if ticket.service != Service::Unconcerned && status == TOO_LATE && was_hurried(host, plan, ticket) {
+    if ticket.service != Service::Unconcerned && status == TOO_LATE && was_hurried(cx, plan, ticket) {
         ticket.service = Service::Unconcerned;
     }
     (fails && origin != Origin::Elsewhere).then_some(status)
@@ -137,15 +132,15 @@ fn answered(host: &dyn Host, worker: &Worker, plan: &Plan, ticket: &mut Ticket, 
 
 /// A failure that is marked as some filter's refusal says nothing about the service, unless the mark is ours: then it only
 /// kept the router from trying again. Where the mark cannot be read there is none.
-fn is_marked(host: &dyn Host, ticket: &Ticket) -> bool {
-    ticket.ending() != Ending::Marked && matches!(host.response_header(router::LAST), Ok(Some(_)))
+fn is_marked(cx: &Cx<'_>, ticket: &Ticket) -> bool {
+    ticket.ending() != Ending::Marked && matches!(cx.host.response_header(router::LAST), Ok(Some(_)))
 }
 
 /// Whether the request was sent on; asked once. It was if nobody knows.
-pub(super) fn was_sent(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) -> bool {
+pub(super) fn was_sent(cx: &Cx<'_>, ticket: &mut Ticket) -> bool {
     let ask = || {
-        host.sent().unwrap_or_else(|error| {
-            worker.trouble.host_error(host, error);
+        cx.host.sent().unwrap_or_else(|error| {
+            cx.host_error(error);
             Sent::On
         })
     };
@@ -153,20 +148,20 @@ pub(super) fn was_sent(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) ->
 }
 
 /// Who answered; the service if nobody knows, because a failure is to be replaced all the same.
-fn origin(host: &dyn Host, worker: &Worker) -> Origin {
-    host.origin().unwrap_or_else(|error| {
-        worker.trouble.host_error(host, error);
+fn origin(cx: &Cx<'_>) -> Origin {
+    cx.host.origin().unwrap_or_else(|error| {
+        cx.host_error(error);
         Origin::Service
     })
 }
 
 /// Whether the caller itself gave the request less time than nearly all successes need, and no rule gave it even less.
-pub(super) fn was_hurried(host: &dyn Host, plan: &Plan, ticket: &Ticket) -> bool {
+pub(super) fn was_hurried(cx: &Cx<'_>, plan: &Plan, ticket: &Ticket) -> bool {
     match (&ticket.deadline, &plan.usual_time) {
         (Some(Due { deadline, time, .. }), Some(usual_time))
             if deadline.is_callers() && ticket.to_begin.is_none_or(|it| *time < it) =>
         {
-            *time < usual_time.borrow_mut().ample(host.now())
+            *time < usual_time.borrow_mut().ample(cx.now())
         }
         _ => false,
     }
@@ -174,11 +169,11 @@ pub(super) fn was_hurried(host: &dyn Host, plan: &Plan, ticket: &Ticket) -> bool
 
 /// Takes note of a response that did not come to its end. If the service broke off, it failed, unless its client had not sent all of
 /// the request; if a time was over, a client that reads slowly may be to blame; and a client may leave. Tunnels end as they like.
-pub(super) fn unfinished(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) {
+pub(super) fn unfinished(cx: &Cx<'_>, ticket: &mut Ticket) {
     if ticket.end == ResponseEnd::Seen || ticket.kind == StreamKind::Long {
         return;
     }
-    match ended(host, worker) {
+    match ended(cx) {
         Ended::ByUpstream if ticket.upload == Upload::Complete => ticket.service = Service::Lost,
         Ended::ByUpstream | Ended::ByTimeout => {
             ticket.service = Service::Unconcerned;
@@ -189,9 +184,9 @@ pub(super) fn unfinished(host: &dyn Host, worker: &Worker, ticket: &mut Ticket) 
 }
 
 /// How the stream ended; otherwise if nobody knows.
-pub(super) fn ended(host: &dyn Host, worker: &Worker) -> Ended {
-    host.ended().unwrap_or_else(|error| {
-        worker.trouble.host_error(host, error);
+pub(super) fn ended(cx: &Cx<'_>) -> Ended {
+    cx.host.ended().unwrap_or_else(|error| {
+        cx.host_error(error);
         Ended::Otherwise
     })
 }

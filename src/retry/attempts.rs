@@ -19,11 +19,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::host::Host;
+use crate::cx::Cx;
 use crate::retry::budget::SetAside;
 use crate::retry::policy::{Failures, Payment};
 use crate::retry::rule::RetryRule;
-use crate::worker::Worker;
 
 /// What the two instances of the filter know of one request between them.
 #[derive(Debug)]
@@ -75,9 +74,9 @@ impl Attempts {
     /// # Errors
     ///
     /// It is a retry that nobody pays for.
-    pub fn begin(&self, host: &dyn Host, worker: &Worker) -> Result<(), Unpaid> {
+    pub fn begin(&self, cx: &Cx<'_>) -> Result<(), Unpaid> {
         let retries = self.begun.get();
-        self.pay(retries, host, worker).inspect_err(|_| self.ending.set(Ending::Refused))?;
+        self.pay(retries, cx).inspect_err(|_| self.ending.set(Ending::Refused))?;
         self.begun.set(retries.saturating_add(1));
         // A route may have it that a mark is no reason not to retry.
         self.ending.set(Ending::Natural);
@@ -94,8 +93,8 @@ impl Attempts {
     /// # Errors
     ///
     /// Nobody pays for a retry, so the answer is to be the last.
-    pub fn failed(&self, host: &dyn Host, worker: &Worker) -> Result<(), Unpaid> {
-        self.pay(self.begun.get(), host, worker).inspect_err(|_| self.ending.set(Ending::Marked))
+    pub fn failed(&self, cx: &Cx<'_>) -> Result<(), Unpaid> {
+        self.pay(self.begun.get(), cx).inspect_err(|_| self.ending.set(Ending::Marked))
     }
 
     /// What the budget had to do with the end.
@@ -109,11 +108,11 @@ impl Attempts {
     }
 
     /// Makes sure that so many retries are paid for.
-    fn pay(&self, retries: u32, host: &dyn Host, worker: &Worker) -> Result<(), Unpaid> {
+    fn pay(&self, retries: u32, cx: &Cx<'_>) -> Result<(), Unpaid> {
         if self.payment == Payment::InAdvance || retries <= self.set_aside.borrow().retries() {
             return Ok(());
         }
-        let token = self.rule.set_aside_one(host, worker, host.now());
+        let token = self.rule.set_aside_one(cx);
         let mut set_aside = self.set_aside.borrow_mut();
         set_aside.add(token);
         if retries <= set_aside.retries() { Ok(()) } else { Err(Unpaid) }

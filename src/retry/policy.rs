@@ -5,7 +5,7 @@
 //!
 //! | the request | decision | retries |
 //! | --- | --- | --- |
-//! | is a [long stream](crate::retry::stream); it gets no timeout either | none | 0 |
+//! | is a [long stream](crate::operation::stream); it gets no timeout either | none | 0 |
 //! | matches a rule that allows one attempt | none | 0 |
 //! | is a retry itself: only the one nearest to the user retries, or retries of retries multiply | `is_retry` | 0 |
 //! | might do harm if done twice | `not_idempotent` | 0 |
@@ -36,9 +36,9 @@ use smallvec::SmallVec;
 
 use crate::operation::body::BodySize;
 use crate::operation::request::Request;
+use crate::operation::stream;
 use crate::retry::budget::{Account, Budget, SetAside};
 use crate::retry::router::{self, Bound, Field};
-use crate::retry::stream;
 use crate::time::Timestamp;
 
 /// The most attempts that a rule may allow, the first included. Five is what gRPC allows (proposal A6); Google's SRE book advises

@@ -8,9 +8,20 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::config::Placement;
 use crate::retry::attempts::Attempts;
 use crate::time::Timestamp;
+
+/// Where in the proxy the filter stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Among the filters of a listener, where it sees each request once.
+    #[default]
+    Downstream,
+    /// Among the filters of an upstream, where it sees each attempt. It pays for retries and does nothing else; by which
+    /// rules, the filter downstream knows. So such a configuration has no policies: those of its document are checked, so that
+    /// one document serves both places, and left out.
+    Upstream,
+}
 
 /// The register of one worker.
 #[derive(Debug, Default)]

@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::config::Placement;
-use crate::host::Host;
+use crate::cx::Cx;
 use crate::monitor::failures::Failures;
 use crate::monitor::outcome::Outcome;
 use crate::operation::selection::Selection;
@@ -12,8 +11,10 @@ use crate::retry::attendance::Attendance;
 use crate::retry::budget::{Account, SetAside};
 use crate::retry::deadline::{DeadlineRule, Reach};
 use crate::retry::policy::{Advice, Eligibility, Hedging, Payment, RetryPolicy, Time};
+use crate::retry::register::Placement;
+use crate::retry::register::Register;
+use crate::retry::store::{Census, Store};
 use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// A rule for retries, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +44,21 @@ pub struct RetryRule {
     spec: RetrySpec,
     account: Rc<RefCell<Account>>,
     attendance: Rc<Attendance>,
+    register: Rc<Register>,
+    census: Rc<Census>,
 }
 
 impl RetryRule {
     /// The rule of this specification, the `index`-th of its configuration, with its account under `scope`.
-    pub fn new(index: usize, spec: RetrySpec, scope: &str, worker: &Worker) -> Self {
+    pub fn new(index: usize, spec: RetrySpec, scope: &str, store: &Store) -> Self {
         let key = format!("{scope}/{index}");
-        Self { spec, account: worker.accounts.of(&key), attendance: worker.attendances.of(&key) }
+        Self {
+            spec,
+            account: store.accounts.of(&key),
+            attendance: store.attendances.of(&key),
+            register: Rc::clone(&store.register),
+            census: Rc::clone(&store.census),
+        }
     }
 
     /// The parameters.
@@ -59,34 +68,29 @@ impl RetryRule {
 
     /// Whether anybody can see the attempts of its requests one by one. Not where attempts are made side by side: to refuse one
     /// would end the request that another may still answer.
-    pub fn is_attended(&self, worker: &Worker) -> bool {
-        self.spec.policy.hedging == Hedging::Off && worker.register.has(Placement::Upstream)
+    pub fn is_attended(&self) -> bool {
+        self.spec.policy.hedging == Hedging::Off && self.register.has(Placement::Upstream)
     }
 
     /// How a request is paid for that goes on now.
-    fn payment(&self, worker: &Worker, now: Timestamp) -> Payment {
-        if !self.is_attended(worker) || self.account.borrow().owes() {
+    fn payment(&self, now: Timestamp) -> Payment {
+        if !self.is_attended() || self.account.borrow().owes() {
             return Payment::InAdvance;
         }
         self.attendance.payment(now)
     }
 
     /// Decides about a request that goes on now, and sets tokens aside for its retries if those are paid for in advance.
-    pub fn advise(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        eligibility: Eligibility,
-        time: Time,
-        now: Timestamp,
-    ) -> Advice<'_> {
-        let (workers, payment) = (worker.count_sharers(host, now), self.payment(worker, now));
+    pub fn advise(&self, cx: &Cx<'_>, eligibility: Eligibility, time: Time) -> Advice<'_> {
+        let now = cx.now();
+        let (workers, payment) = (self.census.count(cx), self.payment(now));
         self.spec.policy.advise(eligibility, time, payment, &mut self.account.borrow_mut(), workers, now)
     }
 
     /// Sets a token aside for one more retry of a request that is under way, if there is one.
-    pub fn set_aside_one(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> SetAside {
-        let workers = worker.count_sharers(host, now);
+    pub fn set_aside_one(&self, cx: &Cx<'_>) -> SetAside {
+        let now = cx.now();
+        let workers = self.census.count(cx);
         self.account.borrow_mut().set_aside(&self.spec.policy.budget, 1, workers, now)
     }
 
@@ -102,8 +106,8 @@ impl RetryRule {
     }
 
     /// Takes note of how a request ended, and of how many retries it took: `None` if nobody knows.
-    pub fn settle(&self, worker: &Worker, set_aside: SetAside, retries: Option<u32>, outcome: Outcome, now: Timestamp) {
-        let workers = worker.sharers.last();
+    pub fn settle(&self, set_aside: SetAside, retries: Option<u32>, outcome: Outcome, now: Timestamp) {
+        let workers = self.census.last();
         self.account.borrow_mut().settle(&self.spec.policy.budget, set_aside, retries, outcome, workers, now);
     }
 }

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::host::{Host, HostError};
-use crate::monitor::trouble::Trouble;
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::shared::by_key::ByKey;
 use crate::shared::lease::{Claim, Exchange, Exchanged, Lease};
 use crate::shared::meter::{Denial, Leasable};
@@ -51,13 +51,8 @@ impl<M: Leasable> Leased<M> {
     /// # Errors
     ///
     /// The record cannot be used; see [`Single::update`].
-    pub fn take(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        cost: u64,
-        now: Timestamp,
-    ) -> Result<Result<Got, Denial>, HostError> {
+    pub fn take(&self, cx: &Cx<'_>, cost: u64) -> Result<Result<Got, Denial>, HostError> {
+        let now = cx.now();
         let meter = self.shared.meter();
         let mut lease = self.lease.borrow_mut();
         let exchange = match lease.claim(&meter, cost, now) {
@@ -67,11 +62,11 @@ impl<M: Leasable> Leased<M> {
             Claim::Refused(wait) => return Ok(Err(Denial { remaining: 0, retry_after: Some(wait) })),
             Claim::Ask(exchange) => exchange,
         };
-        match self.exchange(host, trouble, &exchange, now)? {
+        match self.exchange(cx, &exchange)? {
             Ok((taken, wait)) => {
                 lease.exchanged(&meter, &exchange, &taken, now);
                 if let Some(lasts) = lease.lasts(&meter, now) {
-                    host.wake_at(now.saturating_add(lasts));
+                    cx.host.wake_at(now.saturating_add(lasts));
                 }
                 Ok(Ok(Got { remaining: lease.left(), wait, counted: now }))
             }
@@ -87,20 +82,15 @@ impl<M: Leasable> Leased<M> {
     /// # Errors
     ///
     /// The record cannot be used.
-    pub fn peek(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        cost: u64,
-        now: Timestamp,
-    ) -> Result<Option<Denial>, HostError> {
+    pub fn peek(&self, cx: &Cx<'_>, cost: u64) -> Result<Option<Denial>, HostError> {
+        let now = cx.now();
         let (meter, lease) = (self.shared.meter(), self.lease.borrow());
         if lease.has(&meter, cost, now) {
             return Ok(None);
         }
         match lease.paused(&meter, cost, now) {
             Some(wait) => Ok(Some(Denial { remaining: 0, retry_after: Some(wait) })),
-            None => self.shared.peek(host, trouble, cost, now),
+            None => self.shared.peek(cx, cost),
         }
     }
 
@@ -109,11 +99,11 @@ impl<M: Leasable> Leased<M> {
     /// # Errors
     ///
     /// The record cannot be used; the units stay taken.
-    pub fn surrender(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Result<(), HostError> {
+    pub fn surrender(&self, cx: &Cx<'_>) -> Result<(), HostError> {
         let mut lease = self.lease.borrow_mut();
         match lease.surrender() {
             0 => Ok(()),
-            units => self.shared.refund(host, trouble, units, lease.counted(), now).map(|_| ()),
+            units => self.shared.refund(cx, units, lease.counted()).map(|_| ()),
         }
     }
 
@@ -123,14 +113,8 @@ impl<M: Leasable> Leased<M> {
     /// # Errors
     ///
     /// The record cannot be used; the units stay taken.
-    pub fn refund(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        cost: u64,
-        taken: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, HostError> {
+    pub fn refund(&self, cx: &Cx<'_>, cost: u64, taken: Timestamp) -> Result<bool, HostError> {
+        let now = cx.now();
         let meter = self.shared.meter();
         if meter.is_back(taken, now) {
             return Ok(false);
@@ -139,11 +123,11 @@ impl<M: Leasable> Leased<M> {
         match lease.give_back(&meter, cost, taken, now) {
             0 => {
                 if let Some(lasts) = lease.lasts(&meter, now) {
-                    host.wake_at(now.saturating_add(lasts));
+                    cx.host.wake_at(now.saturating_add(lasts));
                 }
                 Ok(true)
             }
-            returned => self.shared.refund(host, trouble, returned, taken, now),
+            returned => self.shared.refund(cx, returned, taken),
         }
     }
 
@@ -153,25 +137,21 @@ impl<M: Leasable> Leased<M> {
     /// # Errors
     ///
     /// The record cannot be used; the units stay taken.
-    pub fn settle(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Result<Option<Duration>, HostError> {
+    pub fn settle(&self, cx: &Cx<'_>) -> Result<Option<Duration>, HostError> {
+        let now = cx.now();
         let (meter, mut lease) = (self.shared.meter(), self.lease.borrow_mut());
         let expired = lease.expire(&meter, now);
         if 0 < expired {
-            self.shared.refund(host, trouble, expired, lease.counted(), now)?;
+            self.shared.refund(cx, expired, lease.counted())?;
         }
         Ok(lease.lasts(&meter, now))
     }
 
     /// What was taken, and how long the request must wait for it.
-    fn exchange(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        exchange: &Exchange,
-        now: Timestamp,
-    ) -> Result<Result<(Exchanged, Duration), Denial>, HostError> {
+    fn exchange(&self, cx: &Cx<'_>, exchange: &Exchange) -> Result<Result<(Exchanged, Duration), Denial>, HostError> {
+        let now = cx.now();
         let meter = self.shared.meter();
-        self.shared.update(host, trouble, now, |state| {
+        self.shared.update(cx, |state| {
             let returned = match exchange.give_back {
                 0 => *state,
                 units => meter.refund(*state, units, exchange.counted),

@@ -8,10 +8,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::limit::concurrency::Concurrency;
-use crate::limit::leaky_bucket::LeakyBucket;
-use crate::limit::token_bucket::TokenBucket;
-use crate::limit::window::{LeasedWindow, Window};
 use crate::sorted::SortedMap;
 
 /// Parameters that a later configuration may change.
@@ -54,19 +50,4 @@ impl<M: Copy> Latest<M> {
     pub fn of(&self, key: &str, meter: M) -> Live<M> {
         self.by_key.borrow_mut().get_or_insert_with(key, || Live::from(meter))
     }
-}
-
-/// The latest parameters of all meters in one worker.
-#[derive(Debug, Default)]
-pub struct Meters {
-    /// Token buckets.
-    pub token_buckets: Latest<TokenBucket>,
-    /// Queues.
-    pub leaky_buckets: Latest<LeakyBucket>,
-    /// Windows of a key.
-    pub windows: Latest<Window>,
-    /// Windows of all requests together.
-    pub leased_windows: Latest<LeasedWindow>,
-    /// Limits of what is in flight.
-    pub concurrency: Latest<Concurrency>,
 }

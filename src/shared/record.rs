@@ -1,7 +1,7 @@
 //! Optimistic update of one shared record.
 
-use crate::host::{Expected, Host, HostError, Written};
-use crate::monitor::trouble::Trouble;
+use crate::cx::Cx;
+use crate::host::{Expected, HostError, Written};
 
 /// How often an update is tried before it is given up.
 ///
@@ -30,14 +30,13 @@ pub enum Step<R> {
 ///
 /// The proxy refused a call, or other workers won every attempt. Nothing was written.
 pub fn update<R>(
-    host: &dyn Host,
-    trouble: &Trouble,
+    cx: &Cx<'_>,
     what: &'static str,
     key: &str,
     mut step: impl FnMut(&mut Vec<u8>) -> Step<R>,
 ) -> Result<R, HostError> {
     let mut answer = None;
-    repeat(host, trouble, what, key, &mut |bytes| match step(bytes) {
+    repeat(cx, what, key, &mut |bytes| match step(bytes) {
         Step::Keep(it) => {
             answer = Some(it);
             Step::Keep(())
@@ -54,23 +53,22 @@ pub fn update<R>(
 /// [`update`] without the answer: the step that went through has kept it. Not generic, so that the module has it once and not
 /// for each kind of step.
 fn repeat(
-    host: &dyn Host,
-    trouble: &Trouble,
+    cx: &Cx<'_>,
     what: &'static str,
     key: &str,
     step: &mut dyn FnMut(&mut Vec<u8>) -> Step<()>,
 ) -> Result<(), HostError> {
     for _ in 0..MAX_ATTEMPTS {
-        let (mut bytes, expected) = match host.shared_get(key)? {
+        let (mut bytes, expected) = match cx.host.shared_get(key)? {
             Some(record) => (record.bytes, Expected::Unchanged(record.version)),
             None => (Vec::new(), Expected::Absent),
         };
         if step(&mut bytes) == Step::Keep(()) {
             return Ok(());
         }
-        match host.shared_set(key, &bytes, expected)? {
+        match cx.host.shared_set(key, &bytes, expected)? {
             Written::Done => return Ok(()),
-            Written::Conflict => trouble.conflict(host, what),
+            Written::Conflict => cx.conflict(what),
         }
     }
     Err(CONTENDED)

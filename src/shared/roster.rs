@@ -14,8 +14,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use crate::host::{Host, HostError};
-use crate::monitor::trouble::Trouble;
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::shared::format;
 use crate::shared::record::{self, Step};
 use crate::time::Timestamp;
@@ -41,8 +41,8 @@ impl WorkerId {
     /// # Errors
     ///
     /// The proxy has no randomness.
-    pub fn draw(host: &dyn Host) -> Result<Self, HostError> {
-        let [a, b, c, d, ..] = host.random()?;
+    pub fn draw(cx: &Cx<'_>) -> Result<Self, HostError> {
+        let [a, b, c, d, ..] = cx.host.random()?;
         Ok(Self(u32::from_le_bytes([a, b, c, d])))
     }
 }
@@ -70,10 +70,11 @@ impl Roster {
     /// # Errors
     ///
     /// The record cannot be used, or the proxy has no randomness.
-    pub fn sign(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Result<WorkerId, HostError> {
+    pub fn sign(&self, cx: &Cx<'_>) -> Result<WorkerId, HostError> {
+        let now = cx.now();
         match (self.me.get(), self.beaten.get()) {
             (Some(me), Some(beaten)) if beaten <= now && now.saturating_since(beaten) < BEAT => Ok(me),
-            _ => self.beat(host, trouble, now),
+            _ => self.beat(cx),
         }
     }
 
@@ -82,14 +83,15 @@ impl Roster {
     /// # Errors
     ///
     /// As for [`Roster::sign`].
-    pub fn beat(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Result<WorkerId, HostError> {
+    pub fn beat(&self, cx: &Cx<'_>) -> Result<WorkerId, HostError> {
+        let now = cx.now();
         let me = match self.me.get() {
             Some(me) => me,
-            None => WorkerId::draw(host)?,
+            None => WorkerId::draw(cx)?,
         };
-        let alive = record::update(host, trouble, WHAT, KEY, |bytes| {
+        let alive = record::update(cx, WHAT, KEY, |bytes| {
             if !bytes.is_empty() && format::open(bytes).is_none() {
-                trouble.undecodable(host, KEY);
+                cx.undecodable(KEY);
             }
             let mut entries = decode(bytes);
             entries.retain(|(worker, heard)| *worker != me && is_recent(*heard, now));

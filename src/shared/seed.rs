@@ -8,8 +8,8 @@ use std::cell::Cell;
 
 use siphasher::sip::SipHasher13;
 
-use crate::host::{Host, HostError};
-use crate::monitor::trouble::Trouble;
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::shared::record::{self, Step};
 
 const KEY: &str = "outrigger/seed";
@@ -27,16 +27,16 @@ impl Seed {
     /// # Errors
     ///
     /// The proxy has no randomness, or the record cannot be used. Nothing is remembered; the next request tries again.
-    pub fn hasher(&self, host: &dyn Host, trouble: &Trouble) -> Result<SipHasher13, HostError> {
+    pub fn hasher(&self, cx: &Cx<'_>) -> Result<SipHasher13, HostError> {
         if let Some(seed) = self.known.get() {
             return Ok(SipHasher13::new_with_key(&seed));
         }
-        let fresh = host.random()?;
-        let seed = record::update(host, trouble, WHAT, KEY, |bytes| match <[u8; 16]>::try_from(bytes.as_slice()) {
+        let fresh = cx.host.random()?;
+        let seed = record::update(cx, WHAT, KEY, |bytes| match <[u8; 16]>::try_from(bytes.as_slice()) {
             Ok(agreed) => Step::Keep(agreed),
             Err(_) => {
                 if !bytes.is_empty() {
-                    trouble.undecodable(host, KEY);
+                    cx.undecodable(KEY);
                 }
                 bytes.clear();
                 bytes.extend_from_slice(&fresh);

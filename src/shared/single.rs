@@ -4,9 +4,9 @@
 //! replaced, by the state of a key never seen where the failure mode allows, by an exhausted one where it denies; either
 //! way the limit works again at once.
 
-use crate::host::{Host, HostError};
-use crate::limit::FailureMode;
-use crate::monitor::trouble::Trouble;
+use crate::cx::Cx;
+use crate::host::HostError;
+use crate::shared::failure_mode::FailureMode;
 use crate::shared::format;
 use crate::shared::live::Live;
 use crate::shared::meter::{Denial, Grant, Meter};
@@ -43,14 +43,9 @@ impl<M: Meter> Single<M> {
     /// # Errors
     ///
     /// The record cannot be used; see [`record::update`].
-    pub fn take(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        cost: u64,
-        now: Timestamp,
-    ) -> Result<Result<Grant<M::State>, Denial>, HostError> {
-        self.update(host, trouble, now, |state| match self.meter().take(*state, cost, now) {
+    pub fn take(&self, cx: &Cx<'_>, cost: u64) -> Result<Result<Grant<M::State>, Denial>, HostError> {
+        let now = cx.now();
+        self.update(cx, |state| match self.meter().take(*state, cost, now) {
             Ok(grant) => {
                 *state = grant.state;
                 Step::Write(Ok(grant))
@@ -64,14 +59,9 @@ impl<M: Meter> Single<M> {
     /// # Errors
     ///
     /// The record cannot be used.
-    pub fn peek(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        cost: u64,
-        now: Timestamp,
-    ) -> Result<Option<Denial>, HostError> {
-        self.update(host, trouble, now, |state| Step::Keep(self.meter().take(*state, cost, now).err()))
+    pub fn peek(&self, cx: &Cx<'_>, cost: u64) -> Result<Option<Denial>, HostError> {
+        let now = cx.now();
+        self.update(cx, |state| Step::Keep(self.meter().take(*state, cost, now).err()))
     }
 
     /// Gives back `cost` units that were taken and not used. Returns whether they could be.
@@ -79,15 +69,8 @@ impl<M: Meter> Single<M> {
     /// # Errors
     ///
     /// The record cannot be used; the units stay taken.
-    pub fn refund(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        cost: u64,
-        taken: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, HostError> {
-        self.update(host, trouble, now, |state| {
+    pub fn refund(&self, cx: &Cx<'_>, cost: u64, taken: Timestamp) -> Result<bool, HostError> {
+        self.update(cx, |state| {
             let refunded = self.meter().refund(*state, cost, taken);
             if refunded == *state {
                 return Step::Keep(false);
@@ -102,15 +85,9 @@ impl<M: Meter> Single<M> {
     /// # Errors
     ///
     /// The record cannot be used; see [`record::update`].
-    pub fn update<R>(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        now: Timestamp,
-        mut step: impl FnMut(&mut M::State) -> Step<R>,
-    ) -> Result<R, HostError> {
-        record::update(host, trouble, M::WHAT, &self.key, |bytes| {
-            let Found { mut state, outdated } = self.read(host, trouble, bytes, now);
+    pub fn update<R>(&self, cx: &Cx<'_>, mut step: impl FnMut(&mut M::State) -> Step<R>) -> Result<R, HostError> {
+        record::update(cx, M::WHAT, &self.key, |bytes| {
+            let Found { mut state, outdated } = self.read(cx, bytes);
             // What was judged is what must be kept, even if nothing was taken: a promise holds from there.
             let step = match step(&mut state) {
                 Step::Keep(answer) if outdated => Step::Write(answer),
@@ -124,7 +101,8 @@ impl<M: Meter> Single<M> {
         })
     }
 
-    fn read(&self, host: &dyn Host, trouble: &Trouble, bytes: &[u8], now: Timestamp) -> Found<M::State> {
+    fn read(&self, cx: &Cx<'_>, bytes: &[u8]) -> Found<M::State> {
+        let now = cx.now();
         if bytes.is_empty() {
             return Found { state: M::State::default(), outdated: false };
         }
@@ -135,7 +113,7 @@ impl<M: Meter> Single<M> {
             }
             Some((stamp, state)) => Found { state: self.meter().adopt(state, stamp, now), outdated: true },
             None => {
-                trouble.undecodable(host, &self.key);
+                cx.undecodable(&self.key);
                 Found { state: self.failure_mode.replacement(&self.meter(), now), outdated: true }
             }
         }

@@ -31,9 +31,9 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 
-use crate::host::{Host, HostError};
-use crate::limit::FailureMode;
-use crate::monitor::trouble::Trouble;
+use crate::cx::Cx;
+use crate::host::HostError;
+use crate::shared::failure_mode::FailureMode;
 use crate::shared::format;
 use crate::shared::live::Live;
 use crate::shared::meter::{Denial, Grant, Meter, Stamp};
@@ -150,15 +150,9 @@ impl<M: Meter> Table<M> {
     /// # Errors
     ///
     /// The record cannot be used; see [`record::update`].
-    pub fn take(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        key: KeyHash,
-        cost: u64,
-        now: Timestamp,
-    ) -> Result<Taken<M::State>, HostError> {
-        let (taken, evicted) = self.update(host, trouble, key, now, |set| {
+    pub fn take(&self, cx: &Cx<'_>, key: KeyHash, cost: u64) -> Result<Taken<M::State>, HostError> {
+        let now = cx.now();
+        let (taken, evicted) = self.update(cx, key, |set| {
             let (place, found, eviction) = self.place(set, key, now);
             match self.meter.get().take(found, cost, now) {
                 Ok(grant) => {
@@ -184,15 +178,9 @@ impl<M: Meter> Table<M> {
     /// # Errors
     ///
     /// The record cannot be used.
-    pub fn peek(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        key: KeyHash,
-        cost: u64,
-        now: Timestamp,
-    ) -> Result<Option<Denial>, HostError> {
-        self.update(host, trouble, key, now, |set| {
+    pub fn peek(&self, cx: &Cx<'_>, key: KeyHash, cost: u64) -> Result<Option<Denial>, HostError> {
+        let now = cx.now();
+        self.update(cx, key, |set| {
             let (_, found, _) = self.place(set, key, now);
             Step::Keep(self.meter.get().take(found, cost, now).err())
         })
@@ -204,17 +192,9 @@ impl<M: Meter> Table<M> {
     /// # Errors
     ///
     /// The record cannot be used; the units stay taken.
-    pub fn refund(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        key: KeyHash,
-        cost: u64,
-        taken: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, HostError> {
+    pub fn refund(&self, cx: &Cx<'_>, key: KeyHash, cost: u64, taken: Timestamp) -> Result<bool, HostError> {
         let evicted = self.evicted.borrow_mut().take_if(|it| it.by == key && it.taken == taken);
-        self.update(host, trouble, key, now, |set| {
+        self.update(cx, key, |set| {
             if evicted.is_some_and(|evicted| set.restore(&evicted)) {
                 return Step::Write(true);
             }
@@ -232,10 +212,8 @@ impl<M: Meter> Table<M> {
 
     fn update<R>(
         &self,
-        host: &dyn Host,
-        trouble: &Trouble,
+        cx: &Cx<'_>,
         key: KeyHash,
-        now: Timestamp,
         mut step: impl FnMut(&mut Set<M::State>) -> Step<R>,
     ) -> Result<R, HostError> {
         let set = key.set(self.sets);
@@ -243,8 +221,8 @@ impl<M: Meter> Table<M> {
         record_key.truncate(self.prefix_length);
         // Writing to a `String` cannot fail.
         let _ = write!(record_key, "{set}");
-        record::update(host, trouble, WHAT, &record_key, |bytes| {
-            let (mut set, outdated) = self.read(host, trouble, bytes, now);
+        record::update(cx, WHAT, &record_key, |bytes| {
+            let (mut set, outdated) = self.read(cx, bytes);
             // What was judged is what must be kept, even if nothing was taken: a promise holds from there.
             let step = match step(&mut set) {
                 Step::Keep(answer) if outdated => Step::Write(answer),
@@ -258,12 +236,13 @@ impl<M: Meter> Table<M> {
     }
 
     /// The set that a record stands for, and whether the record holds something else.
-    fn read(&self, host: &dyn Host, trouble: &Trouble, bytes: &[u8], now: Timestamp) -> (Set<M::State>, bool) {
+    fn read(&self, cx: &Cx<'_>, bytes: &[u8]) -> (Set<M::State>, bool) {
+        let now = cx.now();
         if bytes.is_empty() {
             return (Set::default(), false);
         }
         let Some((stamp, mut set)) = Set::read::<M>(bytes) else {
-            trouble.undecodable(host, WHAT);
+            cx.undecodable(WHAT);
             let state = self.failure_mode.replacement(&self.meter.get(), now);
             return (Set { cells: [Cell { tag: 0, state }; WAYS] }, true);
         };

@@ -15,8 +15,8 @@
 
 use std::time::Duration;
 
-use crate::host::{Host, HostError};
-use crate::monitor::trouble::Trouble;
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::shared::format;
 use crate::shared::record::{self, Step};
 use crate::shared::roster::WorkerId;
@@ -52,16 +52,11 @@ struct User {
 /// # Errors
 ///
 /// The record cannot be used.
-pub fn sign(
-    host: &dyn Host,
-    trouble: &Trouble,
-    me: WorkerId,
-    names: &[String],
-    now: Timestamp,
-) -> Result<Standing, HostError> {
-    record::update(host, trouble, WHAT, KEY, |bytes| {
+pub fn sign(cx: &Cx<'_>, me: WorkerId, names: &[String]) -> Result<Standing, HostError> {
+    let now = cx.now();
+    record::update(cx, WHAT, KEY, |bytes| {
         if !bytes.is_empty() && format::open(bytes).is_none() {
-            trouble.undecodable(host, KEY);
+            cx.undecodable(KEY);
         }
         let before = std::mem::take(bytes);
         format::begin(bytes, before.len(), format::NO_METER);

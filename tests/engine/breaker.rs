@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::common::interleaving::{Race, in_every_order};
 use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, take_shared_calls};
 use crate::common::{MemoryHost, Random};
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::degrade::breaker::machine::{FORGIVEN_AFTER, MAX_PATIENCE, RETRY_SOON, Standing};
 use outrigger::degrade::breaker::ramp::{RAMP, STEP, Turn, Turnstile, share};
 use outrigger::degrade::breaker::ratio::{Ratio, lower_bound};
@@ -25,7 +26,6 @@ use outrigger::degrade::breaker::watch::{BURST, MAX_AGE, MAX_AGE_CLOSE, MAX_AGE_
 use outrigger::degrade::breaker::watched::{Admission, Answer, By, Change, Refusal, Watched, Watches};
 use outrigger::degrade::breaker::{Breaker, Invalid, MAX_PROBES, Settings};
 use outrigger::host::{Host, HostError};
-use outrigger::monitor::trouble::Trouble;
 use outrigger::shared::live::Latest;
 use outrigger::time::Timestamp;
 
@@ -69,7 +69,7 @@ const SLOW: Response = Response { outcome: Outcome::Success, latency: Duration::
 /// Several workers of one proxy, with a breaker.
 struct Fleet {
     host: Rc<MemoryHost>,
-    trouble: Trouble,
+    telemetry: Telemetry,
     breaker: Breaker,
     workers: Vec<Watched>,
     changes: RefCell<Vec<(u64, usize, Change)>>,
@@ -84,7 +84,14 @@ impl Fleet {
     fn on(host: Rc<MemoryHost>, workers: usize, settings: &Settings) -> Self {
         let breaker = breaker(settings);
         let workers = (0..workers).map(|_| watched(breaker)).collect();
-        Self { host, trouble: Trouble::default(), breaker, workers, changes: RefCell::default(), errors: Cell::new(0) }
+        Self {
+            host,
+            telemetry: Telemetry::default(),
+            breaker,
+            workers,
+            changes: RefCell::default(),
+            errors: Cell::new(0),
+        }
     }
 
     /// The worker's virtual machine is no more, and another takes its place.
@@ -105,18 +112,18 @@ impl Fleet {
 
     fn admit(&self, worker: usize) -> Result<Admission, Refusal> {
         let now = self.host.now();
-        self.take(worker, self.workers[worker].peek(&*self.host, &self.trouble, now))?;
-        self.take(worker, self.workers[worker].claim(&*self.host, &self.trouble, now))
+        self.take(worker, self.workers[worker].peek(&Cx::at(&*self.host, &self.telemetry, now)))?;
+        self.take(worker, self.workers[worker].claim(&Cx::at(&*self.host, &self.telemetry, now)))
     }
 
     fn end(&self, worker: usize, admission: Admission, response: &Response) {
         let now = self.host.now();
-        self.take(worker, self.workers[worker].report(&*self.host, &self.trouble, admission, response, now));
+        self.take(worker, self.workers[worker].report(&Cx::at(&*self.host, &self.telemetry, now), admission, response));
     }
 
     fn give_back(&self, worker: usize, admission: Admission) {
         let now = self.host.now();
-        self.take(worker, self.workers[worker].give_back(&*self.host, &self.trouble, admission, now));
+        self.take(worker, self.workers[worker].give_back(&Cx::at(&*self.host, &self.telemetry, now), admission));
     }
 
     /// A request that is answered at once. Returns whether it passed.
@@ -1180,7 +1187,7 @@ impl Fleet {
     /// A request that the service has.
     fn send(&self, worker: usize) -> Result<Admission, Refusal> {
         let mut admission = self.admit(worker)?;
-        self.workers[worker].follow(&*self.host, &mut admission, None, self.host.now());
+        self.workers[worker].follow(&Cx::at(&*self.host, &self.telemetry, self.host.now()), &mut admission, None);
         Ok(admission)
     }
 
@@ -1197,7 +1204,7 @@ impl Fleet {
             }
             self.host.set_now(due.max(self.now()));
             for worker in 0..self.workers.len() {
-                let tick = self.workers[worker].tick(&*self.host, &self.trouble, self.host.now());
+                let tick = self.workers[worker].tick(&Cx::at(&*self.host, &self.telemetry, self.host.now()));
                 self.take(worker, tick);
             }
         }
@@ -1374,7 +1381,11 @@ fn a_request_that_hangs_counts_once_however_it_ends() {
     // An attempt that is given up sooner than `slow_after` is slow then.
     let fleet = Fleet::new(1, &settings);
     let mut admission = fleet.admit(0).unwrap();
-    fleet.workers[0].follow(&*fleet.host, &mut admission, Some(millis(100)), fleet.host.now());
+    fleet.workers[0].follow(
+        &Cx::at(&*fleet.host, &fleet.telemetry, fleet.host.now()),
+        &mut admission,
+        Some(millis(100)),
+    );
     fleet.host.advance(101 * MILLISECOND);
     fleet.end(0, admission, &Response { outcome: Outcome::Success, latency: millis(101) });
     assert_eq!(counts(&fleet).0, Counts { total: 1, failed: 0, slow: 1 });
@@ -1720,8 +1731,8 @@ impl Race for Claims {
 
     fn step(&self, worker: usize, host: &dyn Host) -> Result<Request, HostError> {
         let now = host.now();
-        let trouble = &self.0.fleet.trouble;
-        let (value, changes) = self.0.visit(worker, |watched| watched.claim(host, trouble, now))?;
+        let telemetry = &self.0.fleet.telemetry;
+        let (value, changes) = self.0.visit(worker, |watched| watched.claim(&Cx::at(host, telemetry, now)))?;
         Ok(Request { passed: value.ok(), changes })
     }
 }
@@ -1738,11 +1749,11 @@ impl Race for Reports {
 
     fn step(&self, worker: usize, host: &dyn Host) -> Result<Request, HostError> {
         let now = host.now();
-        let trouble = &self.0.fleet.trouble;
+        let telemetry = &self.0.fleet.telemetry;
         // Admitted by its copy, without a call.
-        let ((), changes) = self.0.visit(worker, |watched| match watched.claim(host, trouble, now) {
+        let ((), changes) = self.0.visit(worker, |watched| match watched.claim(&Cx::at(host, telemetry, now)) {
             Answer { value: Ok(admission), error: None, .. } => {
-                watched.report(host, trouble, admission, &self.0.response, now)
+                watched.report(&Cx::at(host, telemetry, now), admission, &self.0.response)
             }
             Answer { changes, error, .. } => Answer { value: (), changes, error },
         })?;
@@ -2105,7 +2116,7 @@ fn new_parameters_hold_at_once_and_the_state_goes_on() {
     let host = MemoryHost::new();
     let watches = Watches::default();
     let latest: Latest<Breaker> = Latest::default();
-    let trouble = Trouble::default();
+    let telemetry = Telemetry::default();
     let make = |settings: &Settings| {
         let breaker = breaker(settings);
         latest.announce(RECORD, breaker);
@@ -2113,8 +2124,8 @@ fn new_parameters_hold_at_once_and_the_state_goes_on() {
     };
     let fail = |watched: &Watched| {
         let now = host.now();
-        let admission = watched.claim(&*host, &trouble, now).value.unwrap();
-        watched.report(&*host, &trouble, admission, &FAILED, now).changes
+        let admission = watched.claim(&Cx::at(&*host, &telemetry, now)).value.unwrap();
+        watched.report(&Cx::at(&*host, &telemetry, now), admission, &FAILED).changes
     };
     let old = make(&Settings { consecutive_failures: Some(5), max_open_for: seconds(60), ..Settings::default() });
     assert_eq!([fail(&old), fail(&old)].concat(), []);
@@ -2134,23 +2145,23 @@ fn new_parameters_hold_at_once_and_the_state_goes_on() {
     let now = host.now();
     let short = Settings { open_for: millis(100), max_open_for: millis(200), probes: 3, ..Settings::default() };
     let new = make(&short);
-    assert_eq!(new.peek(&*host, &trouble, now).value, Err(Refusal { retry_after: millis(100) }));
+    assert_eq!(new.peek(&Cx::at(&*host, &telemetry, now)).value, Err(Refusal { retry_after: millis(100) }));
     // Half-open, and as many probes as are needed now succeeded before: that is enough.
     host.advance(nanos(millis(100)));
     let now = host.now();
     let probe = |watched: &Watched| {
-        let probe = watched.claim(&*host, &trouble, now).value.unwrap();
-        watched.report(&*host, &trouble, probe, &OK, now).changes
+        let probe = watched.claim(&Cx::at(&*host, &telemetry, now)).value.unwrap();
+        watched.report(&Cx::at(&*host, &telemetry, now), probe, &OK).changes
     };
     assert_eq!([probe(&new), probe(&new)].concat(), []);
     let new = make(&Settings { probes: 2, ..short });
-    let changes = new.peek(&*host, &trouble, now).changes;
+    let changes = new.peek(&Cx::at(&*host, &telemetry, now)).changes;
     assert_eq!(changes, [Change { transition: Transition::Ramped, by: By::Us }]);
 
     // Nothing trips a breaker without conditions, and nothing is published.
     let none = make(&Settings::default());
     host.advance(nanos(RAMP));
-    assert_eq!(none.peek(&*host, &trouble, host.now()).changes.len(), 1, "closed");
+    assert_eq!(none.peek(&Cx::at(&*host, &telemetry, host.now())).changes.len(), 1, "closed");
     take_shared_calls(&host);
     for _ in 0..100 {
         assert_eq!(fail(&none), []);

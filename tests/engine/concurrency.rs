@@ -10,10 +10,10 @@ use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_un
 use crate::common::{MemoryHost, Random};
 use outrigger::host::{End, Host, HostError};
 use outrigger::limit::concurrency::{Concurrency, Demand, Share, Unmet};
+use outrigger::limit::shares::{KeyedShares, PLACES_PER_SET, RESERVE_LIFETIME, Shares};
 use outrigger::pipeline::{Decision, Ticket};
 use outrigger::shared::format::{HEADER_SIZE, NO_METER, begin, open};
 use outrigger::shared::roster::{BEAT, EXPIRY, WorkerId};
-use outrigger::shared::shares::{KeyedShares, PLACES_PER_SET, RESERVE_LIFETIME, Shares};
 use outrigger::shared::table::KeyHash;
 use outrigger::worker::Worker;
 
@@ -266,13 +266,13 @@ impl Race for Joining {
 
     fn step(&self, _: usize, host: &dyn Host) -> Result<bool, HostError> {
         let worker = Worker::default();
-        let at = worker.context(host, host.now());
+        let cx = worker.cx(host);
         let taken = match self.keyed {
             true => {
                 let prefix = format!("{RECORD}/");
-                KeyedShares::new(prefix, 8, self.limit, Rc::clone(&worker.holdings)).take(&at, KeyHash(7), 1)?
+                KeyedShares::new(prefix, 8, self.limit, Rc::clone(&worker.limit.holdings)).take(&cx, KeyHash(7), 1)?
             }
-            false => Shares::new(RECORD.to_owned(), self.limit, &worker.holdings).take(&at, 1)?,
+            false => Shares::new(RECORD.to_owned(), self.limit, &worker.limit.holdings).take(&cx, 1)?,
         };
         Ok(taken.is_ok())
     }
@@ -654,7 +654,7 @@ fn what_lost_every_race_is_given_back_when_the_race_is_over() {
                 while sidecar.now() < end {
                     pass_until([&sidecar, &other], (sidecar.now() + 400 * MILLISECOND).min(end));
                     // As every request does that may be retried.
-                    sidecar.worker.count_sharers(&*sidecar.host, sidecar.host.now());
+                    sidecar.worker.retry.census.count(&sidecar.worker.cx(&*sidecar.host));
                 }
             };
             live_until(sidecar.now() + contention);

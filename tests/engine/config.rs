@@ -4,35 +4,36 @@
 
 use std::time::Duration;
 
-use outrigger::config::{AccessLog, Config, Monitor, Outcomes, Placement, RateLimitHeaders};
+use outrigger::config::{AccessLog, Config, Monitor, Outcomes, RateLimitHeaders};
 use outrigger::degrade::breaker::rule::BreakerSpec;
 use outrigger::degrade::breaker::{Breaker, Settings};
-use outrigger::degrade::cors::Cors;
 use outrigger::degrade::failure::FailureSpec;
-use outrigger::degrade::fallback::Fallback;
 use outrigger::degrade::stale;
 use outrigger::degrade::switch::SwitchSpec;
-use outrigger::degrade::template::Template;
-use outrigger::limit::FailureMode;
-use outrigger::limit::client_ip::ClientIp;
 use outrigger::limit::concurrency::Concurrency;
 use outrigger::limit::cost::Cost;
-use outrigger::limit::key::{KeyPart, KeySpec, Missing};
 use outrigger::limit::leaky_bucket::LeakyBucket;
 use outrigger::limit::policy::Policy;
 use outrigger::limit::rule::LimitSpec;
 use outrigger::limit::token_bucket::TokenBucket;
 use outrigger::limit::window::Window;
 use outrigger::monitor::failures::{Failures, Term};
+use outrigger::operation::client_ip::ClientIp;
+use outrigger::operation::key::{KeyPart, KeySpec, Missing};
 use outrigger::operation::path::Parameters;
 use outrigger::operation::pattern::{PathPattern, Pattern};
 use outrigger::operation::selection::{Selected, Selection, Tiers};
 use outrigger::operation::{HeaderMatcher, Matcher, Operation, Tier};
+use outrigger::reply::cors::Cors;
+use outrigger::reply::fallback::Fallback;
+use outrigger::reply::template::Template;
 use outrigger::retry::budget::Budget;
 use outrigger::retry::deadline::DeadlineRule;
 use outrigger::retry::deadline::Reach;
 use outrigger::retry::policy::{Conditions, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging, RetryPolicy};
+use outrigger::retry::register::Placement;
 use outrigger::retry::rule::{DeadlineSpec, RetrySpec};
+use outrigger::shared::failure_mode::FailureMode;
 use serde_json::{Map, Value};
 
 /// Every field that this version has.

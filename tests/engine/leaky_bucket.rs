@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, reason};
 use crate::common::{MemoryHost, Random};
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::host::Host;
-use outrigger::limit::FailureMode;
 use outrigger::limit::leaky_bucket::{LeakyBucket, MAX_WAIT, NextRelease};
 use outrigger::limit::waiting::{self, MAX_WAITING, PLACES, Queue, Waiting};
-use outrigger::monitor::trouble::Trouble;
 use outrigger::pipeline::{Decision, Ticket};
+use outrigger::shared::failure_mode::FailureMode;
 use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::meter::{Denial, Meter};
 use outrigger::shared::single::Single;
@@ -265,19 +265,19 @@ fn no_state_and_no_clock_make_it_panic() {
 
 struct Shared {
     host: Rc<MemoryHost>,
-    trouble: Trouble,
+    telemetry: Telemetry,
     single: Single<LeakyBucket>,
 }
 
 impl Shared {
     fn new(queue: LeakyBucket, mode: FailureMode) -> Self {
         let single = Single::new(RECORD.to_owned(), queue, mode);
-        Self { host: MemoryHost::new(), trouble: Trouble::default(), single }
+        Self { host: MemoryHost::new(), telemetry: Telemetry::default(), single }
     }
 
     /// The wait of one who is admitted, or of one who is refused.
     fn take(&self, cost: u64, now: u64) -> Result<u64, u64> {
-        let taken = self.single.take(&*self.host, &self.trouble, cost, at(now)).unwrap();
+        let taken = self.single.take(&Cx::at(&*self.host, &self.telemetry, at(now)), cost).unwrap();
         taken.map(|grant| nanos(grant.wait)).map_err(|denial| nanos(denial.retry_after.unwrap()))
     }
 }
@@ -401,13 +401,13 @@ fn a_request_that_went_on_says_how_long_it_waited() {
     let (_, first) = sidecar.ask(&[]);
     let (decision, mut second) = sidecar.ask(&[]);
     let Decision::Wait(_, until) = decision else { panic!("{decision:?}") };
-    assert_eq!(sidecar.worker.waiting.get(), 1);
+    assert_eq!(sidecar.worker.limit.waiting.get(), 1);
     sidecar.host.set_now(until.as_nanos() + MILLISECOND);
     let _ = sidecar.resume(&mut second);
-    assert_eq!((sidecar.worker.waiting.get(), sidecar.host.metric(histogram)), (0, 101));
+    assert_eq!((sidecar.worker.limit.waiting.get(), sidecar.host.metric(histogram)), (0, 101));
     // Once: a request does not go on twice.
     let _ = sidecar.resume(&mut second);
-    assert_eq!((sidecar.worker.waiting.get(), sidecar.host.metric(histogram)), (0, 101));
+    assert_eq!((sidecar.worker.limit.waiting.get(), sidecar.host.metric(histogram)), (0, 101));
     let before = sidecar.host.records();
     sidecar.answer(first);
     sidecar.answer(second);
@@ -459,7 +459,7 @@ fn a_thousand_clients_that_leave_while_waiting_leave_nothing_behind() {
         for (worker, ticket) in crowd {
             workers[worker].end(ticket);
         }
-        assert!(workers.iter().all(|it| it.worker.waiting.get() == 0), "{} workers", workers.len());
+        assert!(workers.iter().all(|it| it.worker.limit.waiting.get() == 0), "{} workers", workers.len());
         let cancelled = "operation=.=other;.;tier=.=P1;.;outcome=.=cancelled;.;outrigger_requests_total";
         assert_eq!(workers[0].host.metric(cancelled), 2 * 995);
         let keys: Vec<String> = before.into_keys().collect();
@@ -519,7 +519,7 @@ fn a_worker_holds_no_more_than_its_cap_and_the_refused_leave_their_places() {
         assert!(!matches!(decision, Decision::Reply(_)));
         tickets.push(ticket);
     }
-    assert_eq!(workers[0].worker.waiting.get(), MAX_WAITING);
+    assert_eq!(workers[0].worker.limit.waiting.get(), MAX_WAITING);
     let before = workers[0].host.records();
     let reply = workers[0].begin(&[]).unwrap_err();
     assert_eq!(header(&reply, "retry-after"), Some("11"), "10.25 s, for which it would have waited");
@@ -599,10 +599,10 @@ fn greedy_keys_get_equal_shares_and_leave_as_much() {
         }
         let share = PLACES / (greedy + 1);
         assert!(counts.iter().all(|count| share <= *count && *count <= share + 1), "{greedy}: {counts:?}");
-        assert!(share <= PLACES - sidecar.worker.waiting.get() + 1, "{greedy}: as much is free");
+        assert!(share <= PLACES - sidecar.worker.limit.waiting.get() + 1, "{greedy}: as much is free");
         assert!(waits(&sidecar, "/b", "new", &mut tickets));
         tickets.into_iter().for_each(|ticket| sidecar.end(ticket));
-        assert_eq!(sidecar.worker.waiting.get(), 0);
+        assert_eq!(sidecar.worker.limit.waiting.get(), 0);
     }
 }
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::common::bound::{Admitted, excess};
 use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, pass_until, take_shared_calls};
 use crate::common::{MemoryHost, Random};
-use outrigger::limit::FailureMode;
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::limit::token_bucket::{Tat, TokenBucket};
 use outrigger::limit::window::LeasedWindow;
-use outrigger::monitor::trouble::Trouble;
 use outrigger::pipeline::Decision;
+use outrigger::shared::failure_mode::FailureMode;
 use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::lease::{HORIZON, LIFETIME, MAX_PAUSE};
 use outrigger::shared::leased::{Leased, Leases};
@@ -192,13 +192,13 @@ fn stormy_run(bucket: &TokenBucket, config: &str, offered: f64, seed: u64) {
     let host = Rc::clone(&workers[0].host);
     let admitted = Rc::new(RefCell::new(Vec::new()));
     let rival = Single::new(RECORD.to_owned(), *bucket, FailureMode::Allow);
-    let (trouble, mut dice, log) = (Trouble::default(), Random::seeded(seed + 1_000), Rc::clone(&admitted));
+    let (telemetry, mut dice, log) = (Telemetry::default(), Random::seeded(seed + 1_000), Rc::clone(&admitted));
     host.interfere(move |host| {
         // Several in a row, so that updates are lost more than once.
         while dice.below(3) == 0 {
             let now = outrigger::host::Host::now(host);
             let tokens = 1 + dice.below(3);
-            if rival.take(host, &trouble, tokens, now).unwrap().is_ok() {
+            if rival.take(&Cx::at(host, &telemetry, now), tokens).unwrap().is_ok() {
                 log.borrow_mut().push(Admitted { nanos: now.as_nanos(), tokens });
             }
         }
@@ -354,7 +354,7 @@ fn a_refusal_is_forgotten_after_its_longest_pause() {
 /// A worker's lease of a bucket, without the pipeline: waits to the nanosecond.
 struct Alone<M: Copy> {
     host: Rc<MemoryHost>,
-    trouble: Trouble,
+    telemetry: Telemetry,
     leased: Leased<M>,
 }
 
@@ -366,19 +366,19 @@ impl<M: Leasable> Alone<M> {
     fn on(host: &Rc<MemoryHost>, meter: impl Into<Live<M>>) -> Self {
         let single = Single::new(RECORD.to_owned(), meter, FailureMode::Allow);
         let leased = Leased::new(single, &Leases::default());
-        Self { host: Rc::clone(host), trouble: Trouble::default(), leased }
+        Self { host: Rc::clone(host), telemetry: Telemetry::default(), leased }
     }
 
     /// The refusal that it says a request would get.
     fn foresee(&self, cost: u64, now: u64) -> Option<outrigger::shared::meter::Denial> {
         self.host.set_now(now);
-        self.leased.peek(&*self.host, &self.trouble, cost, at(now)).unwrap()
+        self.leased.peek(&Cx::at(&*self.host, &self.telemetry, at(now)), cost).unwrap()
     }
 
     /// The wait that a refusal names.
     fn take(&self, cost: u64, now: u64) -> Result<(), Duration> {
         self.host.set_now(now);
-        let taken = self.leased.take(&*self.host, &self.trouble, cost, at(now)).unwrap();
+        let taken = self.leased.take(&Cx::at(&*self.host, &self.telemetry, at(now)), cost).unwrap();
         taken.map(|_| ()).map_err(|denial| denial.retry_after.unwrap())
     }
 }
@@ -590,12 +590,12 @@ fn attack(window: LeasedWindow, step_back: u64, tries: usize, seed: u64) -> (Vec
     let life = nanos(LIFETIME.min(window.lifetime()));
     let truth = Rc::new(Cell::new(0));
     let admitted = Rc::new(RefCell::new(Vec::new()));
-    let (single, trouble) = (Single::new(RECORD.to_owned(), window, FailureMode::Allow), Trouble::default());
+    let (single, telemetry) = (Single::new(RECORD.to_owned(), window, FailureMode::Allow), Telemetry::default());
     let (mut dice, log, true_now) = (Random::seeded(seed + 1_000), Rc::clone(&admitted), Rc::clone(&truth));
     host.interfere(move |host| {
         while dice.below(8) == 0 {
             let (now, tokens) = (outrigger::host::Host::now(host), 1 + dice.below(3));
-            if single.take(host, &trouble, tokens, now).unwrap().is_ok() {
+            if single.take(&Cx::at(host, &telemetry, now), tokens).unwrap().is_ok() {
                 log.borrow_mut().push(Admitted { nanos: true_now.get(), tokens });
             }
         }
@@ -806,14 +806,14 @@ fn what_comes_back_after_its_lease_is_not_used_for_another_lifetime() {
     for _ in 0..300 {
         now += MILLISECOND / 3;
         host.set_now(now);
-        taken.push(busy.leased.take(&*host, &busy.trouble, 1, at(now)).unwrap().unwrap().counted);
+        taken.push(busy.leased.take(&Cx::at(&*host, &busy.telemetry, at(now)), 1).unwrap().unwrap().counted);
     }
     let before = load(now);
     let (first, last) = (taken[250], taken[299]);
     assert!(first < last, "these are of two leases");
-    assert!(busy.leased.refund(&*host, &busy.trouble, 1, last, at(now)).unwrap());
+    assert!(busy.leased.refund(&Cx::at(&*host, &busy.telemetry, at(now)), 1, last).unwrap());
     assert_eq!(load(now), before, "back on the lease that it is of");
-    assert!(busy.leased.refund(&*host, &busy.trouble, 1, first, at(now)).unwrap());
+    assert!(busy.leased.refund(&Cx::at(&*host, &busy.telemetry, at(now)), 1, first).unwrap());
     assert_eq!(load(now), before - 1, "back in the window");
 }
 

@@ -12,6 +12,8 @@ mod document;
 #[cfg(not(target_arch = "wasm32"))]
 mod documents;
 mod frequency;
+#[cfg(not(target_arch = "wasm32"))]
+mod imports;
 mod leaky_bucket;
 mod leases;
 mod max_hold;

@@ -8,12 +8,13 @@ use std::time::Duration;
 use crate::common::interleaving::{Race, in_random_orders};
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, pass_until};
 use crate::common::{MemoryHost, Random};
+use outrigger::cx::Cx;
 use outrigger::host::{Host, HostError};
 use outrigger::limit::concurrency::Concurrency;
+use outrigger::limit::places::{Left, Place, Places};
+use outrigger::limit::shares::{KeyedShares, Shares};
 use outrigger::pipeline::Ticket;
 use outrigger::shared::format::HEADER_SIZE;
-use outrigger::shared::places::{Left, Place, Places};
-use outrigger::shared::shares::{KeyedShares, Shares};
 use outrigger::shared::table::KeyHash;
 use outrigger::time::Timestamp;
 use outrigger::worker::Worker;
@@ -270,20 +271,20 @@ impl Race for Expiring {
         let limit = Concurrency { max_in_flight: 2, max_hold: Some(Duration::from_nanos(HOLD)) };
         let (store, key, start) = (Worker::default(), KeyHash(7), host.now());
         let later = start.saturating_add(Duration::from_nanos(HOLD));
-        let (at, after) = (store.context(host, start), store.context(host, later));
+        let (at, after) = (Cx::at(host, &store.telemetry, start), Cx::at(host, &store.telemetry, later));
         if self.keyed {
-            let shares = KeyedShares::new(format!("{RECORD}/"), 8, limit, Rc::clone(&store.holdings));
+            let shares = KeyedShares::new(format!("{RECORD}/"), 8, limit, Rc::clone(&store.limit.holdings));
             if worker == 1 {
                 return Ok(shares.take(&after, key, 1)?.is_ok());
             }
             let first = shares.take(&at, key, 1)?.is_ok();
             assert_eq!(shares.take_overdue(later).requests, 1);
-            let _ = store.holdings.repay(&after);
+            let _ = store.limit.holdings.repay(&after);
             let second = shares.take(&after, key, 1)?.is_ok();
             shares.release(&after, key, start, 1)?;
             return Ok(first && second);
         }
-        let shares = Shares::new(RECORD.to_owned(), limit, &store.holdings);
+        let shares = Shares::new(RECORD.to_owned(), limit, &store.limit.holdings);
         if worker == 1 {
             return Ok(shares.take(&after, 1)?.is_ok());
         }

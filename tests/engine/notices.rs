@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::common::MemoryHost;
 use outrigger::config::{Config, Warning};
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::monitor::notice;
 use outrigger::monitor::tenancy::{AT_ONCE, DRAINED, Tenancy};
 use outrigger::time::Timestamp;
@@ -46,9 +47,20 @@ fn said(during: impl FnOnce()) -> Vec<String> {
 fn workers_that_read_one_configuration_say_once_what_is_odd_in_it() {
     let host = MemoryHost::new();
     let lines = ["limits[0]: odd", "limits[1]: odd"];
-    assert_eq!(said(|| (0..5).for_each(|_| notice::tell(&*host, RECORD, &lines))), lines);
-    assert_eq!(said(|| notice::tell(&*host, RECORD, &["limits[0]: odd"])), ["limits[0]: odd"], "it is another text");
-    assert_eq!(said(|| notice::tell(&*host, "outrigger/other/said/warned", &lines)), lines, "and another filter's");
+    assert_eq!(
+        said(|| (0..5).for_each(|_| notice::tell(&Cx::new(&*host, &Telemetry::default()), RECORD, &lines))),
+        lines
+    );
+    assert_eq!(
+        said(|| notice::tell(&Cx::new(&*host, &Telemetry::default()), RECORD, &["limits[0]: odd"])),
+        ["limits[0]: odd"],
+        "it is another text"
+    );
+    assert_eq!(
+        said(|| notice::tell(&Cx::new(&*host, &Telemetry::default()), "outrigger/other/said/warned", &lines)),
+        lines,
+        "and another filter's"
+    );
 }
 
 #[test]
@@ -57,7 +69,7 @@ fn filters_of_one_scope_have_each_its_own_warnings() {
     let filters: [(&str, &[&str]); 3] = [("a", &["a: odd"]), ("b", &["b: odd"]), ("c", &[])];
     let read = |scope: Option<&str>| {
         for (plugin, lines) in filters {
-            notice::tell(&*host, &notice::record(scope, plugin, "warned"), lines);
+            notice::tell(&Cx::new(&*host, &Telemetry::default()), &notice::record(scope, plugin, "warned"), lines);
         }
     };
     for scope in [Some("shop"), Some("a"), None] {
@@ -70,19 +82,22 @@ fn filters_of_one_scope_have_each_its_own_warnings() {
 fn what_was_mended_and_comes_back_is_said_again() {
     let host = MemoryHost::new();
     let nothing: [&str; 0] = [];
-    assert_eq!(said(|| notice::tell(&*host, RECORD, &nothing)), nothing);
+    assert_eq!(said(|| notice::tell(&Cx::new(&*host, &Telemetry::default()), RECORD, &nothing)), nothing);
     assert!(host.record_keys().is_empty(), "nothing to say leaves nothing behind");
     for _ in 0..2 {
-        assert_eq!(said(|| notice::tell(&*host, RECORD, &["odd"])), ["odd"]);
-        assert_eq!(said(|| (0..3).for_each(|_| notice::tell(&*host, RECORD, &nothing))), nothing);
+        assert_eq!(said(|| notice::tell(&Cx::new(&*host, &Telemetry::default()), RECORD, &["odd"])), ["odd"]);
+        assert_eq!(
+            said(|| (0..3).for_each(|_| notice::tell(&Cx::new(&*host, &Telemetry::default()), RECORD, &nothing))),
+            nothing
+        );
     }
 }
 
 #[test]
 fn of_two_workers_that_read_at_once_one_speaks() {
     let host = MemoryHost::new();
-    host.interfere(|host| notice::tell(host, RECORD, &["odd"]));
-    assert_eq!(said(|| notice::tell(&*host, RECORD, &["odd"])), ["odd"]);
+    host.interfere(|host| notice::tell(&Cx::new(host, &Telemetry::default()), RECORD, &["odd"]));
+    assert_eq!(said(|| notice::tell(&Cx::new(&*host, &Telemetry::default()), RECORD, &["odd"])), ["odd"]);
 }
 
 #[test]
@@ -90,7 +105,11 @@ fn without_shared_records_everybody_speaks() {
     for call in ["shared_get", "shared_set"] {
         let host = MemoryHost::new();
         host.break_call(call);
-        assert_eq!(said(|| (0..2).for_each(|_| notice::tell(&*host, RECORD, &["odd"]))), ["odd", "odd"], "{call}");
+        assert_eq!(
+            said(|| (0..2).for_each(|_| notice::tell(&Cx::new(&*host, &Telemetry::default()), RECORD, &["odd"]))),
+            ["odd", "odd"],
+            "{call}"
+        );
     }
 }
 
@@ -111,7 +130,7 @@ fn disagreements() -> Vec<Warning> {
 const START: Duration = Duration::from_secs(1000);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn tenant(plugin: &str, since: Duration) -> Tenancy {
+fn tenant(plugin: &str, since: Duration) -> Tenancy<Warning> {
     Tenancy::new(plugin.to_owned(), at(since))
 }
 

@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use crate::common::{MemoryHost, Random};
 use outrigger::config::Config;
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::headers::Headers;
 use outrigger::host::HostError;
-use outrigger::limit::client_ip::ClientIp;
 use outrigger::limit::cost::{Cost, Priced};
-use outrigger::limit::key::{KeyPart, KeySpec, Missing};
-use outrigger::monitor::trouble::Trouble;
+use outrigger::operation::client_ip::ClientIp;
+use outrigger::operation::key::{KeyPart, KeySpec, Missing};
 use outrigger::operation::path::{Parameters, Unsettled};
 use outrigger::operation::pattern::{InvalidPath, PathPattern, Pattern};
 use outrigger::operation::request::Request;
@@ -840,8 +840,9 @@ impl Keyer {
 
     fn key_of(&self, parts: &[KeyPart], missing: Missing, headers: &Headers) -> Option<KeyHash> {
         let spec = KeySpec { parts: parts.to_vec(), missing, client_ip: ClientIp::default() };
-        let hasher = self.seed.hasher(&*self.proxy, &Trouble::default()).unwrap();
-        spec.hash(&*self.proxy, &Request::read(headers), "place-order", hasher).unwrap()
+        let hasher = self.seed.hasher(&Cx::new(&*self.proxy, &Telemetry::default())).unwrap();
+        spec.hash(&Cx::new(&*self.proxy, &Telemetry::default()), &Request::read(headers), "place-order", hasher)
+            .unwrap()
     }
 
     /// The key of a request; missing parts are shared.
@@ -880,8 +881,10 @@ fn the_operation_is_a_part_like_any_other() {
     let spec = KeySpec { parts: vec![KeyPart::Operation], missing: Missing::Skip, client_ip: ClientIp::default() };
     let headers = Headers::default();
     let key = |operation| {
-        let hasher = keyer.seed.hasher(&*keyer.proxy, &Trouble::default()).unwrap();
-        spec.hash(&*keyer.proxy, &Request::read(&headers), operation, hasher).unwrap().unwrap()
+        let hasher = keyer.seed.hasher(&Cx::new(&*keyer.proxy, &Telemetry::default())).unwrap();
+        spec.hash(&Cx::new(&*keyer.proxy, &Telemetry::default()), &Request::read(&headers), operation, hasher)
+            .unwrap()
+            .unwrap()
     };
     assert_eq!(key("a"), key("a"));
     assert_ne!(key("a"), key("b"));
@@ -1090,9 +1093,9 @@ fn an_operation_that_keeps_path_parameters_counts_them_apart() {
     let key = |path: &str, path_parameters| {
         let headers = Headers::from_pairs(&[(":path", path)]);
         let spec = KeySpec { parts: vec![KeyPart::Path], missing: Missing::Skip, client_ip: ClientIp::default() };
-        let hasher = keyer.seed.hasher(&*keyer.proxy, &Trouble::default()).unwrap();
+        let hasher = keyer.seed.hasher(&Cx::new(&*keyer.proxy, &Telemetry::default())).unwrap();
         let request = Request { path_parameters, ..Request::read(&headers) };
-        spec.hash(&*keyer.proxy, &request, "it", hasher).unwrap()
+        spec.hash(&Cx::new(&*keyer.proxy, &Telemetry::default()), &request, "it", hasher).unwrap()
     };
     assert_eq!(key("/a;v=1", Parameters::Cut), key("/a;v=2", Parameters::Cut));
     assert_ne!(key("/a;v=1", Parameters::Keep), key("/a;v=2", Parameters::Keep));
@@ -1136,7 +1139,7 @@ fn client(trusted_hops: usize, lines: &[&str]) -> String {
     let pairs: Vec<(&str, &str)> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
     let client_ip = ClientIp { trusted_hops, ..ClientIp::default() };
     let headers = Headers::from_pairs(&pairs);
-    client_ip.find(&*proxy, &Request::read(&headers)).unwrap().unwrap().to_string()
+    client_ip.find(&Cx::new(&*proxy, &Telemetry::default()), &Request::read(&headers)).unwrap().unwrap().to_string()
 }
 
 #[test]
@@ -1204,7 +1207,7 @@ fn another_header_can_be_the_trusted_one() {
     proxy.set_peer(PEER);
     let client_ip = ClientIp { header: "x-real-ip".to_owned(), trusted_hops: 1, ipv6_prefix: 64 };
     let headers = Headers::from_pairs(&[("x-forwarded-for", "192.0.2.1"), ("x-real-ip", "192.0.2.2")]);
-    let found = client_ip.find(&*proxy, &Request::read(&headers)).unwrap().unwrap();
+    let found = client_ip.find(&Cx::new(&*proxy, &Telemetry::default()), &Request::read(&headers)).unwrap().unwrap();
     assert_eq!(found.to_string(), "192.0.2.2");
 }
 
@@ -1214,7 +1217,10 @@ fn groups_ipv6_by_prefix_and_takes_mapped_addresses_for_ipv4() {
         let proxy = MemoryHost::new();
         proxy.set_peer(peer);
         let client_ip = ClientIp { ipv6_prefix, ..ClientIp::default() };
-        let found = client_ip.find(&*proxy, &Request::read(&Headers::default())).unwrap().unwrap();
+        let found = client_ip
+            .find(&Cx::new(&*proxy, &Telemetry::default()), &Request::read(&Headers::default()))
+            .unwrap()
+            .unwrap();
         assert_eq!(found.to_string(), expected, "/{ipv6_prefix} of {peer}");
     };
     let address = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:443";
@@ -1238,16 +1244,17 @@ fn asks_the_proxy_only_where_the_header_does_not_tell() {
     proxy.set_peer(PEER);
     let headers = Headers::from_pairs(&[("x-forwarded-for", "192.0.2.1")]);
     let trusting = ClientIp { trusted_hops: 1, ..ClientIp::default() };
-    trusting.find(&*proxy, &Request::read(&headers)).unwrap();
+    trusting.find(&Cx::new(&*proxy, &Telemetry::default()), &Request::read(&headers)).unwrap();
     assert_eq!(proxy.take_calls(), [].into());
-    ClientIp::default().find(&*proxy, &Request::read(&headers)).unwrap();
+    ClientIp::default().find(&Cx::new(&*proxy, &Telemetry::default()), &Request::read(&headers)).unwrap();
     assert_eq!(proxy.take_calls(), [("peer_address", 1)].into());
 }
 
 #[test]
 fn a_connection_without_address_has_no_client_and_a_proxy_that_fails_is_an_error() {
     let proxy = MemoryHost::new();
-    let find = || ClientIp::default().find(&*proxy, &Request::read(&Headers::default()));
+    let find =
+        || ClientIp::default().find(&Cx::new(&*proxy, &Telemetry::default()), &Request::read(&Headers::default()));
     assert_eq!(find(), Ok(None));
     proxy.set_peer("/run/service.sock");
     assert_eq!(find(), Ok(None));
@@ -1256,8 +1263,11 @@ fn a_connection_without_address_has_no_client_and_a_proxy_that_fails_is_an_error
     assert_eq!(find(), Err(refused));
 
     let spec = KeySpec { parts: vec![KeyPart::ClientIp], missing: Missing::Shared, client_ip: ClientIp::default() };
-    let hasher = Seed::default().hasher(&*proxy, &Trouble::default()).unwrap();
-    assert_eq!(spec.hash(&*proxy, &Request::read(&Headers::default()), "other", hasher), Err(refused));
+    let hasher = Seed::default().hasher(&Cx::new(&*proxy, &Telemetry::default())).unwrap();
+    assert_eq!(
+        spec.hash(&Cx::new(&*proxy, &Telemetry::default()), &Request::read(&Headers::default()), "other", hasher),
+        Err(refused)
+    );
 }
 
 // === costs ===========================================================================================================

@@ -8,13 +8,13 @@ use outrigger::headers::Headers;
 use outrigger::host::End;
 use outrigger::monitor::outcome::Outcome;
 use outrigger::operation::request::{Events, Request};
+use outrigger::operation::stream;
 use outrigger::retry::budget::{Account, Budget, SetAside};
 use outrigger::retry::policy::{
     Advice, BACKOFF, Conditions, Decision, Eligibility, Failures, GRPC_CONDITIONS, HTTP_CONDITIONS, Hedging,
     MAX_ATTEMPTS, Payment, RetryPolicy, Time,
 };
 use outrigger::retry::router::{self, Bound};
-use outrigger::retry::stream;
 use outrigger::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_nanos(1_000_000_000_000);

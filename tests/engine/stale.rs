@@ -10,15 +10,16 @@ use std::time::Duration;
 use crate::common::interleaving::{Race, in_every_order, in_random_orders};
 use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, header, take_shared_calls};
 use crate::common::{MemoryHost, Random};
+use outrigger::cx::Cx;
 use outrigger::degrade::stale::{
-    Address, Capture, IgnoredCookies, MAX_CAPTURES, MAX_REQUEST_HEADERS, Memories, Origin, Progress, RESERVED_FOR,
-    SLOTS, Spec, Stale,
+    Address, Capture, IgnoredCookies, MAX_CAPTURES, MAX_REQUEST_HEADERS, Origin, Progress, RESERVED_FOR, SLOTS, Spec,
+    Stale, Store,
 };
 use outrigger::headers::Headers;
 use outrigger::host::{Host, HostError};
-use outrigger::limit::client_ip::ClientIp;
-use outrigger::limit::key::KeyPart;
 use outrigger::monitor::names::Names;
+use outrigger::operation::client_ip::ClientIp;
+use outrigger::operation::key::KeyPart;
 use outrigger::operation::request::Request;
 use outrigger::reply::Reply;
 use outrigger::time::Timestamp;
@@ -70,7 +71,7 @@ fn ok(headers: Pairs<'_>) -> Headers {
 struct Shop {
     host: Rc<MemoryHost>,
     worker: Worker,
-    memories: Memories,
+    store: Store,
     stale: Stale,
 }
 
@@ -86,9 +87,10 @@ impl Shop {
     }
 
     fn on(host: &Rc<MemoryHost>, spec: Spec) -> Self {
-        let memories = Memories::default();
-        let stale = Stale::new(PREFIX.to_owned(), spec, &Names::default(), &memories);
-        Self { host: Rc::clone(host), worker: Worker::default(), memories, stale }
+        let worker = Worker::default();
+        let store = Store::new(&worker.seed);
+        let stale = Stale::new(PREFIX.to_owned(), spec, &Names::default(), &store);
+        Self { host: Rc::clone(host), worker, store, stale }
     }
 
     fn now(&self) -> Timestamp {
@@ -96,12 +98,15 @@ impl Shop {
     }
 
     fn begin(&self, request: &Headers, response: &Headers) -> Option<Capture> {
-        let candidate = self.stale.candidate(&*self.host, &self.worker, &Request::read(request), "reviews")?.ok()?;
-        self.stale.begin(&*self.host, &self.worker, &candidate, response, self.now())
+        let candidate = self
+            .stale
+            .candidate(&Cx::new(&*self.host, &self.worker.telemetry), &Request::read(request), "reviews")?
+            .ok()?;
+        self.stale.begin(&Cx::at(&*self.host, &self.worker.telemetry, self.now()), &candidate, response)
     }
 
     fn finish(&self, capture: Capture) {
-        capture.finish(&*self.host, &self.worker, self.now());
+        capture.finish(&Cx::at(&*self.host, &self.worker.telemetry, self.now()));
     }
 
     /// The service answers; returns whether that was of interest.
@@ -111,7 +116,7 @@ impl Shop {
         };
         match capture.push(body, self.now()) {
             Progress::More => self.finish(capture),
-            Progress::Enough => capture.abandon(&*self.host, &self.worker),
+            Progress::Enough => capture.abandon(&Cx::new(&*self.host, &self.worker.telemetry)),
         }
         true
     }
@@ -130,8 +135,11 @@ impl Shop {
 
     /// The service fails.
     fn fail(&self, request: &Headers) -> Option<Reply> {
-        let candidate = self.stale.candidate(&*self.host, &self.worker, &Request::read(request), "reviews")?.ok()?;
-        let kept = self.stale.lookup(&*self.host, &self.worker, &candidate, self.now())?;
+        let candidate = self
+            .stale
+            .candidate(&Cx::new(&*self.host, &self.worker.telemetry), &Request::read(request), "reviews")?
+            .ok()?;
+        let kept = self.stale.lookup(&Cx::at(&*self.host, &self.worker.telemetry, self.now()), &candidate)?;
         Some(kept.into_reply(Origin::Failed(503)))
     }
 
@@ -590,9 +598,12 @@ fn age_and_cache_status_are_what_the_rfcs_say() {
         shop.answer(&get("/a", &[]), &ok(&[("cache-control", control), ("age", "5")]), b"one");
         shop.host.advance(wait);
         let request = get("/a", &[]);
-        let candidate =
-            shop.stale.candidate(&*shop.host, &shop.worker, &Request::read(&request), "reviews").unwrap().unwrap();
-        let kept = shop.stale.lookup(&*shop.host, &shop.worker, &candidate, shop.now()).unwrap();
+        let candidate = shop
+            .stale
+            .candidate(&Cx::new(&*shop.host, &shop.worker.telemetry), &Request::read(&request), "reviews")
+            .unwrap()
+            .unwrap();
+        let kept = shop.stale.lookup(&Cx::at(&*shop.host, &shop.worker.telemetry, shop.now()), &candidate).unwrap();
         assert_eq!(kept.age(), Duration::from_secs(5) + Duration::from_nanos(wait));
         let reply = kept.into_reply(origin);
         let age: Item = Parser::new(header(&reply, "age").unwrap()).parse().unwrap();
@@ -751,7 +762,7 @@ fn a_worker_begins_a_hundred_answers_a_second() {
         let one = |_: &usize| {
             page += 1;
             let capture = shop.begin(&get(&format!("/{page}"), &[]), &ok(GOOD));
-            capture.map(|capture| capture.abandon(&*shop.host, &shop.worker)).is_some()
+            capture.map(|capture| capture.abandon(&Cx::new(&*shop.host, &shop.worker.telemetry))).is_some()
         };
         (0..tries).filter(one).count()
     };
@@ -825,7 +836,7 @@ fn an_abandoned_answer_leaves_nothing_and_the_next_one_is_kept() {
     let shop = Shop::new();
     let mut capture = shop.begin(&get("/a", &[]), &ok(GOOD)).unwrap();
     let _ = capture.push(b"on", shop.now());
-    capture.abandon(&*shop.host, &shop.worker);
+    capture.abandon(&Cx::new(&*shop.host, &shop.worker.telemetry));
     assert_eq!((spoken_for(&shop.host), shop.instead("/a")), (0, None));
     assert!(shop.good("/a", "one"));
     assert_eq!(shop.instead("/a").as_deref(), Some("one"));
@@ -856,14 +867,17 @@ fn a_worker_holds_a_fixed_number_of_answers_on_their_way() {
     captures.push(begin(101).unwrap());
     drop(captures.pop());
     captures.push(begin(102).unwrap());
-    captures.pop().unwrap().abandon(&*shop.host, &shop.worker);
+    captures.pop().unwrap().abandon(&Cx::new(&*shop.host, &shop.worker.telemetry));
     captures.push(begin(103).unwrap());
     assert!(begin(104).is_none());
     // A new configuration is the same worker.
-    let newer = Stale::new(PREFIX.to_owned(), spec(1 << 26), &Names::default(), &shop.memories);
+    let newer = Stale::new(PREFIX.to_owned(), spec(1 << 26), &Names::default(), &shop.store);
     let request = get("/105", &[]);
-    let candidate = newer.candidate(&*shop.host, &shop.worker, &Request::read(&request), "reviews").unwrap().unwrap();
-    assert!(newer.begin(&*shop.host, &shop.worker, &candidate, &ok(GOOD), shop.now()).is_none());
+    let candidate = newer
+        .candidate(&Cx::new(&*shop.host, &shop.worker.telemetry), &Request::read(&request), "reviews")
+        .unwrap()
+        .unwrap();
+    assert!(newer.begin(&Cx::at(&*shop.host, &shop.worker.telemetry, shop.now()), &candidate, &ok(GOOD)).is_none());
     assert_eq!(captures.len(), MAX_CAPTURES);
 }
 
@@ -876,7 +890,7 @@ fn an_answer_that_takes_too_long_is_given_up_and_so_is_one_whose_worker_is_lost(
     assert_eq!(capture.push(b"one", shop.now()), Progress::More);
     shop.host.set_now(START + time);
     assert_eq!(capture.push(b"x", shop.now()), Progress::Enough);
-    capture.abandon(&*shop.host, &shop.worker);
+    capture.abandon(&Cx::new(&*shop.host, &shop.worker.telemetry));
     assert_eq!(spoken_for(&shop.host), 0);
 
     let shop = Shop::new();
@@ -976,7 +990,9 @@ fn whatever_happens_there_is_never_more_than_max_bytes_and_never_an_answer_of_an
                     match (random.below(12), capture.push(body.as_bytes(), shop.now())) {
                         // Its worker is gone.
                         (0, _) => drop(capture),
-                        (1, _) | (_, Progress::Enough) => capture.abandon(&*shop.host, &shop.worker),
+                        (1, _) | (_, Progress::Enough) => {
+                            capture.abandon(&Cx::new(&*shop.host, &shop.worker.telemetry))
+                        }
                         _ => {
                             bytes += body.len();
                             shop.finish(capture);
@@ -1066,7 +1082,7 @@ fn garbage_is_a_miss_and_is_replaced() {
         host.put_record(INDEX, &index);
         host.put_record(&format!("{PREFIX}0"), &slot);
         host.put_record(&key, &bytes);
-        shop.stale = Stale::new(PREFIX.to_owned(), spec(100_000), &Names::default(), &Memories::default());
+        shop.stale = Stale::new(PREFIX.to_owned(), spec(100_000), &Names::default(), &Store::new(&shop.worker.seed));
         assert_eq!(shop.instead("/b"), None);
         let _ = shop.fail(&get("/a", &[]));
         // Time for reservations that nobody made.
@@ -1191,7 +1207,7 @@ fn a_worker_that_was_stopped_for_long_writes_nowhere() {
             let now = before;
             if let Some(mut capture) = capture.take() {
                 let _ = capture.push("y".repeat(9_500).as_bytes(), now);
-                capture.finish(&*host, &slow.worker, now);
+                capture.finish(&Cx::at(&*host, &slow.worker.telemetry, now));
             }
             host.interfere(|_| {});
             assert!(spoken_for(&host) <= u64::from(MAX_BYTES), "{stop}: {}", spoken_for(&host));
@@ -1226,10 +1242,10 @@ fn who_was_taken_for_lost_cannot_write_into_the_next_turn_of_its_slot() {
     let mut other = fast.begin(&get("/other", &[]), &sized("9500")).unwrap();
     let _ = other.push(body.as_bytes(), host.now());
 
-    late.finish(&*host, &slow.worker, at(START));
+    late.finish(&Cx::at(&*host, &slow.worker.telemetry, at(START)));
 
     assert!(spoken_for(&host) <= 40_000);
-    next.abandon(&*host, &fast.worker);
+    next.abandon(&Cx::new(&*host, &fast.worker.telemetry));
     fast.finish(other);
     assert!(spoken_for(&host) <= 40_000);
     assert_eq!(fast.instead("/other"), Some(body), "nor does it keep the next one out");
@@ -1277,7 +1293,7 @@ fn who_has_emptied_a_slot_frees_no_later_turn_of_it() {
         // Time for what it takes the place of to sink.
         host.advance(2 * MINUTE);
     }
-    small.abandon(&*host, &fast.worker);
+    small.abandon(&Cx::new(&*host, &fast.worker.telemetry));
 }
 
 /// Workers that keep an answer each, whole in one step.
@@ -1294,7 +1310,7 @@ impl Keepers {
         let shop = Shop::with(spec(max_bytes));
         shop.host.set_now(START + MINUTE);
         shop.host.put_record(SEED, &[7; 16]);
-        let _ = shop.worker.seed.hasher(&*shop.host, &shop.worker.trouble);
+        let _ = shop.worker.seed.hasher(&Cx::new(&*shop.host, &shop.worker.telemetry));
         Self { shop, max_bytes, paths, apart: 0 }
     }
 
@@ -1326,19 +1342,28 @@ impl Race for Keepers {
         assert!(held <= u64::from(self.max_bytes), "{held}");
         let path = self.paths[worker];
         // Asked again, it remembers nothing of what it was asked before.
-        let stale = Stale::new(PREFIX.to_owned(), spec(self.max_bytes), &Names::default(), &Memories::default());
+        let store = Store::new(&self.shop.worker.seed);
+        let stale = Stale::new(PREFIX.to_owned(), spec(self.max_bytes), &Names::default(), &store);
         let (request, now) = (get(path, &[]), at(START + MINUTE + worker as u64 * self.apart));
-        let candidate = stale.candidate(host, &self.shop.worker, &Request::read(&request), "reviews").unwrap().unwrap();
+        let candidate = stale
+            .candidate(&Cx::new(host, &self.shop.worker.telemetry), &Request::read(&request), "reviews")
+            .unwrap()
+            .unwrap();
         // Asked for more often than what is there.
         for _ in 0..16 {
-            let _ = stale.begin(&*self.shop.host, &self.shop.worker, &candidate, &sized("100000000"), now);
+            let _ = stale.begin(
+                &Cx::at(&*self.shop.host, &self.shop.worker.telemetry, now),
+                &candidate,
+                &sized("100000000"),
+            );
         }
         let response = ok(&[("cache-control", "max-age=60"), ("content-length", "9505")]);
-        let Some(mut capture) = stale.begin(host, &self.shop.worker, &candidate, &response, now) else {
+        let Some(mut capture) = stale.begin(&Cx::at(host, &self.shop.worker.telemetry, now), &candidate, &response)
+        else {
             return Ok(false);
         };
         let _ = capture.push(Self::body(path, worker).as_bytes(), now);
-        capture.finish(host, &self.shop.worker, now);
+        capture.finish(&Cx::at(host, &self.shop.worker.telemetry, now));
         Ok(true)
     }
 }
@@ -1528,7 +1553,7 @@ fn a_write_gives_up_all_variants_of_its_address_and_those_that_are_on_their_way(
     }
     shop.good("/a", "another address");
     let on_its_way = shop.begin(&get("/a?x=1", &[("x-user-id", "9")]), &ok(GOOD)).unwrap();
-    shop.stale.forget(&*shop.host, &shop.worker, &[address("/a?x=1")]);
+    shop.stale.forget(&Cx::new(&*shop.host, &shop.worker.telemetry), &[address("/a?x=1")]);
     for request in &requests {
         assert!(shop.fail(request).is_none(), "{request:?}");
     }
@@ -1678,10 +1703,10 @@ fn answers_whose_bodies_stop_coming_give_their_places_back() {
     // Those that go on after all are not kept, even if the clock goes back, nor do they take a place from others.
     shop.host.set_now(START);
     let late = stalled.pop().unwrap();
-    late.finish(&*shop.host, &shop.worker, shop.now());
+    late.finish(&Cx::at(&*shop.host, &shop.worker.telemetry, shop.now()));
     for mut capture in stalled {
         assert_eq!(capture.push(b"late", shop.now()), Progress::Enough);
-        capture.abandon(&*shop.host, &shop.worker);
+        capture.abandon(&Cx::new(&*shop.host, &shop.worker.telemetry));
     }
     for number in 0..MAX_CAPTURES {
         assert_eq!(shop.instead(&format!("/stalled/{number}")), None);

@@ -11,10 +11,10 @@ use std::time::Duration;
 use crate::common::bound::overload_with_late_clocks;
 use crate::common::interleaving::{Race, in_every_order};
 use crate::common::{MemoryHost, Random};
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::host::{Host, HostError};
-use outrigger::limit::FailureMode;
 use outrigger::limit::token_bucket::{Tat, TokenBucket};
-use outrigger::monitor::trouble::Trouble;
+use outrigger::shared::failure_mode::FailureMode;
 use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::meter::{Denial, Grant, Meter};
 use outrigger::shared::seed::Seed;
@@ -52,7 +52,7 @@ fn key(set: u32, tag: u32) -> KeyHash {
 /// A worker's view of a table on a proxy.
 struct Shared {
     proxy: Rc<MemoryHost>,
-    trouble: Trouble,
+    telemetry: Telemetry,
     seed: Seed,
     table: Table<TokenBucket>,
 }
@@ -66,7 +66,7 @@ impl Shared {
     fn on(proxy: &Rc<MemoryHost>, max_keys: u32, bucket: TokenBucket, mode: FailureMode) -> Self {
         Self {
             proxy: Rc::clone(proxy),
-            trouble: Trouble::default(),
+            telemetry: Telemetry::default(),
             seed: Seed::default(),
             table: Table::new(PREFIX.to_owned(), max_keys, bucket, mode),
         }
@@ -74,7 +74,7 @@ impl Shared {
 
     fn ask(&self, key: KeyHash, cost: u64, now: u64) -> Taken<Tat> {
         self.proxy.set_now(now);
-        self.table.take(&*self.proxy, &self.trouble, key, cost, at(now)).unwrap()
+        self.table.take(&Cx::at(&*self.proxy, &self.telemetry, at(now)), key, cost).unwrap()
     }
 
     fn take(&self, key: KeyHash, cost: u64, now: u64) -> Result<Grant<Tat>, Denial> {
@@ -92,12 +92,12 @@ impl Shared {
     }
 
     fn refund(&self, key: KeyHash, cost: u64, now: u64) {
-        self.table.refund(&*self.proxy, &self.trouble, key, cost, at(now), at(now)).unwrap();
+        self.table.refund(&Cx::at(&*self.proxy, &self.telemetry, at(now)), key, cost, at(now)).unwrap();
     }
 
     /// The hash of an arbitrary key under the proxy's seed, as requests are hashed.
     fn hash(&self, key: u64) -> KeyHash {
-        let mut hasher = self.seed.hasher(&*self.proxy, &self.trouble).unwrap();
+        let mut hasher = self.seed.hasher(&Cx::new(&*self.proxy, &self.telemetry)).unwrap();
         hasher.write_u64(key);
         KeyHash(hasher.finish())
     }
@@ -586,7 +586,7 @@ fn only_the_request_that_evicted_undoes_it() {
     shared.take(key(0, 99), 5, SECOND).unwrap();
     // A request of the same key from before, for which somebody else went.
     let earlier = at(SECOND - 1);
-    shared.table.refund(&*shared.proxy, &shared.trouble, key(0, 99), 2, earlier, at(SECOND)).unwrap();
+    shared.table.refund(&Cx::at(&*shared.proxy, &shared.telemetry, at(SECOND)), key(0, 99), 2, earlier).unwrap();
     assert_eq!(shared.remaining(key(0, 99), SECOND), 17);
     // Nor does any when another has been admitted since.
     let shared = crowded(FailureMode::Allow);
@@ -645,9 +645,9 @@ fn a_call_that_the_proxy_refuses_is_an_error_and_changes_nothing() {
         let before = shared.proxy.records();
         shared.proxy.break_call(call);
         let refused = HostError { call, status: 10 };
-        let (proxy, trouble) = (&*shared.proxy, &shared.trouble);
-        assert_eq!(shared.table.take(proxy, trouble, key(0, 1), 1, at(SECOND)), Err(refused));
-        assert_eq!(shared.table.refund(proxy, trouble, key(0, 1), 1, at(SECOND), at(SECOND)), Err(refused));
+        let (proxy, telemetry) = (&*shared.proxy, &shared.telemetry);
+        assert_eq!(shared.table.take(&Cx::at(proxy, telemetry, at(SECOND)), key(0, 1), 1), Err(refused));
+        assert_eq!(shared.table.refund(&Cx::at(proxy, telemetry, at(SECOND)), key(0, 1), 1, at(SECOND)), Err(refused));
         assert_eq!(shared.proxy.records(), before);
         shared.proxy.repair(call);
         assert_eq!(shared.remaining(key(0, 1), SECOND), 19);
@@ -815,8 +815,8 @@ impl Race for Takers {
     }
 
     fn step(&self, worker: usize, host: &dyn Host) -> Result<Taken<Tat>, HostError> {
-        let Shared { table, trouble, .. } = &self.workers[worker];
-        table.take(host, trouble, self.keys[worker], 1, at(self.now))
+        let Shared { table, telemetry, .. } = &self.workers[worker];
+        table.take(&Cx::at(host, telemetry, at(self.now)), self.keys[worker], 1)
     }
 }
 
@@ -869,7 +869,7 @@ fn two_workers_that_evict_at_once_lose_no_debit() {
 /// Workers that need the seed for the first time.
 struct Seeders {
     proxy: Rc<MemoryHost>,
-    workers: Vec<(Seed, Trouble)>,
+    workers: Vec<(Seed, Telemetry)>,
 }
 
 impl Seeders {
@@ -887,8 +887,8 @@ impl Race for Seeders {
     }
 
     fn step(&self, worker: usize, host: &dyn Host) -> Result<u64, HostError> {
-        let (seed, trouble) = &self.workers[worker];
-        seed.hasher(host, trouble).map(|hasher| hasher.finish())
+        let (seed, telemetry) = &self.workers[worker];
+        seed.hasher(&Cx::new(host, telemetry)).map(|hasher| hasher.finish())
     }
 }
 
@@ -946,7 +946,7 @@ fn without_randomness_or_shared_records_there_is_no_seed_until_there_is() {
         let shared = Shared::new(8, ordinary(), FailureMode::Allow);
         shared.proxy.break_call(call);
         for _ in 0..2 {
-            let failed = shared.seed.hasher(&*shared.proxy, &shared.trouble).err();
+            let failed = shared.seed.hasher(&Cx::new(&*shared.proxy, &shared.telemetry)).err();
             assert_eq!(failed, Some(HostError { call, status: 10 }));
             assert_eq!(shared.proxy.records(), [].into());
         }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::common::bound::{Admitted, excess, overload_with_late_clocks};
 use crate::common::interleaving::{Race, in_every_order};
 use crate::common::{MemoryHost, Random};
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::host::{Host, HostError};
-use outrigger::limit::FailureMode;
 use outrigger::limit::token_bucket::{MAX_FILL_TIME, MAX_TOKENS_PER_SEC, Tat, TokenBucket, Unrepresentable};
-use outrigger::monitor::trouble::Trouble;
+use outrigger::shared::failure_mode::FailureMode;
 use outrigger::shared::meter::{Denial, Grant, Meter, Stamp};
 use outrigger::shared::record::MAX_ATTEMPTS;
 use outrigger::shared::single::Single;
@@ -546,7 +546,7 @@ const CONFLICTS: &str = "call=.=token_bucket;.;outrigger_shared_conflicts_total"
 /// A worker's view of a bucket on a proxy.
 struct Shared {
     proxy: Rc<MemoryHost>,
-    trouble: Trouble,
+    telemetry: Telemetry,
     bucket: Single<TokenBucket>,
 }
 
@@ -562,12 +562,12 @@ impl Shared {
 
     fn with(proxy: &Rc<MemoryHost>, bucket: TokenBucket, mode: FailureMode) -> Self {
         let bucket = Single::new(KEY.to_owned(), bucket, mode);
-        Self { proxy: Rc::clone(proxy), trouble: Trouble::default(), bucket }
+        Self { proxy: Rc::clone(proxy), telemetry: Telemetry::default(), bucket }
     }
 
     fn try_take(&self, cost: u64, now: u64) -> Result<Result<Grant<Tat>, Denial>, HostError> {
         self.proxy.set_now(now);
-        self.bucket.take(&*self.proxy, &self.trouble, cost, at(now))
+        self.bucket.take(&Cx::at(&*self.proxy, &self.telemetry, at(now)), cost)
     }
 
     fn take(&self, cost: u64, now: u64) -> Result<Grant<Tat>, Denial> {
@@ -579,7 +579,7 @@ impl Shared {
     }
 
     fn refund(&self, cost: u64, now: u64) {
-        self.bucket.refund(&*self.proxy, &self.trouble, cost, at(now), at(now)).unwrap();
+        self.bucket.refund(&Cx::at(&*self.proxy, &self.telemetry, at(now)), cost, at(now)).unwrap();
     }
 }
 
@@ -651,8 +651,8 @@ impl Race for Takers {
     }
 
     fn step(&self, worker: usize, host: &dyn Host) -> Result<Self::Answer, HostError> {
-        let Shared { bucket, trouble, .. } = &self.workers[worker];
-        bucket.take(host, trouble, self.cost, at(self.clocks[worker]))
+        let Shared { bucket, telemetry, .. } = &self.workers[worker];
+        bucket.take(&Cx::at(host, telemetry, at(self.clocks[worker])), self.cost)
     }
 }
 
@@ -736,7 +736,7 @@ fn a_call_that_the_proxy_refuses_is_an_error_and_changes_nothing() {
         let before = shared.proxy.records();
         shared.proxy.break_call(call);
         assert_eq!(shared.try_take(1, SECOND), Err(HostError { call, status: 10 }));
-        shared.bucket.refund(&*shared.proxy, &shared.trouble, 1, at(SECOND), at(SECOND)).unwrap_err();
+        shared.bucket.refund(&Cx::at(&*shared.proxy, &shared.telemetry, at(SECOND)), 1, at(SECOND)).unwrap_err();
         assert_eq!(shared.proxy.records(), before);
         shared.proxy.repair(call);
         assert_eq!(shared.take(1, SECOND).unwrap().remaining, 14);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::common::sidecar::{HOUR, MILLISECOND, SECOND, Sidecar, header, take_shared_calls};
 use crate::common::{MemoryHost, Random};
-use outrigger::limit::FailureMode;
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::limit::window::{Counts, LeasedWindow, MAX_INTERVAL, Ring, Window};
-use outrigger::monitor::trouble::Trouble;
 use outrigger::pipeline::{Decision, Ticket};
+use outrigger::shared::failure_mode::FailureMode;
 use outrigger::shared::format::HEADER_SIZE;
 use outrigger::shared::meter::{Denial, Meter};
 use outrigger::shared::single::Single;
@@ -349,7 +349,7 @@ fn no_state_and_no_clock_make_it_panic() {
 
 struct Shared {
     host: Rc<MemoryHost>,
-    trouble: Trouble,
+    telemetry: Telemetry,
     single: Single<Window>,
 }
 
@@ -360,11 +360,11 @@ impl Shared {
 
     fn on(host: &Rc<MemoryHost>, window: Window, mode: FailureMode) -> Self {
         let single = Single::new(RECORD.to_owned(), window, mode);
-        Self { host: Rc::clone(host), trouble: Trouble::default(), single }
+        Self { host: Rc::clone(host), telemetry: Telemetry::default(), single }
     }
 
     fn take(&self, cost: u64, now: u64) -> Result<(), Denial> {
-        self.single.take(&*self.host, &self.trouble, cost, at(now)).unwrap().map(|_| ())
+        self.single.take(&Cx::at(&*self.host, &self.telemetry, at(now)), cost).unwrap().map(|_| ())
     }
 }
 
@@ -455,7 +455,7 @@ fn another_limit_takes_over_what_was_counted() {
 #[test]
 fn each_key_of_a_table_has_its_own_window() {
     let host = MemoryHost::new();
-    let trouble = Trouble::default();
+    let telemetry = Telemetry::default();
     let interval = 2 * SECOND;
     let table = Table::new(format!("{RECORD}/"), 64, window(20, interval), FailureMode::Allow);
     let mut random = Random::seeded(101);
@@ -466,7 +466,7 @@ fn each_key_of_a_table_has_its_own_window() {
         let user = random.below(8);
         // Three to a set.
         let key = KeyHash(((user + 1) << 32) | (user % 3));
-        if table.take(&*host, &trouble, key, 1, at(now)).unwrap().result.is_ok() {
+        if table.take(&Cx::at(&*host, &telemetry, at(now)), key, 1).unwrap().result.is_ok() {
             admitted[user as usize].push((now, 1));
         }
     }

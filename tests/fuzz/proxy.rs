@@ -267,7 +267,7 @@ impl Proxy {
             let store = &self.machines[machine].store;
             root.filter.on_tick(&self.host, store);
             let now = self.host.now();
-            if let Some(wait) = store.in_use.show(&self.host, store, now) {
+            if let Some(wait) = store.in_use.show(&store.cx(&self.host)) {
                 self.host.wake_at(now.saturating_add(wait));
             }
             self.called(&root);
@@ -280,8 +280,8 @@ impl Proxy {
             let store = &machine.store;
             Filter::announce(&config, "test", store);
             let filter = Filter::new(&config, "test", store);
-            store.register.join(config.placement);
-            store.in_use.take_up(&config);
+            store.retry.register.join(config.placement);
+            store.in_use.take_up(config.gauges());
             let due = Cell::new(Some(self.host.memory.now().as_nanos()));
             machine.roots.push(Rc::new(Root { config, filter, due }));
         }
@@ -299,8 +299,8 @@ impl Proxy {
                 for left in &machine.roots {
                     Filter::announce(&left.config, "test", &machine.store);
                 }
-                machine.store.register.leave(root.config.placement);
-                machine.store.in_use.give_up(&self.host, &machine.store, &root.config);
+                machine.store.retry.register.leave(root.config.placement);
+                machine.store.in_use.give_up(&machine.store.cx(&self.host), root.config.gauges());
             }
         }
     }
@@ -312,8 +312,8 @@ impl Proxy {
         let Root { config, .. } = &*roots[roots.len() - 1];
         Filter::announce(config, "test", &store);
         let filter = Filter::new(config, "test", &store);
-        store.register.join(config.placement);
-        store.in_use.take_up(config);
+        store.retry.register.join(config.placement);
+        store.in_use.take_up(config.gauges());
         let due = Cell::new(Some(self.host.memory.now().as_nanos()));
         *roots = vec![Rc::new(Root { config: config.clone(), filter, due })];
         self.machines[machine].store = store;
@@ -330,8 +330,8 @@ impl Proxy {
     /// Panics if anything is held although no stream is left, or a request was not counted once.
     pub fn check_idle(&self) {
         for (index, machine) in self.machines.iter().enumerate() {
-            assert_eq!(machine.store.waiting.get(), 0, "worker {index} has somebody wait");
-            assert!(!machine.store.holdings.any(), "worker {index} holds places of limits");
+            assert_eq!(machine.store.limit.waiting.get(), 0, "worker {index} has somebody wait");
+            assert!(!machine.store.limit.holdings.any(), "worker {index} holds places of limits");
             assert_eq!(machine.roots.len(), 1, "worker {index} keeps configurations that are gone");
             assert_eq!(Rc::strong_count(&machine.roots[0]), 1);
         }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use crate::common::Random;
 use crate::common::sidecar::{MILLISECOND, SECOND, Sidecar, ended};
 use outrigger::attempt::{self, Attempt};
-use outrigger::config::Placement;
 use outrigger::host::{Host, LogField};
 use outrigger::pipeline::{Answer, Decision, Ticket};
 use outrigger::reply::Reply;
 use outrigger::retry::attendance::{Attendance, LONGEST_PROBATION, PROBATION};
 use outrigger::retry::budget::Budget;
 use outrigger::retry::policy::Payment;
+use outrigger::retry::register::Placement;
 use outrigger::retry::router;
 use outrigger::time::Timestamp;
 
@@ -28,8 +28,8 @@ const BAD: &[(&str, &str)] = &[(":status", "503")];
 /// A worker with the filter in both places. Nobody has seen an attempt yet.
 fn both(config: &str) -> Sidecar {
     let sidecar = Sidecar::new(config);
-    sidecar.worker.register.join(Placement::Downstream);
-    sidecar.worker.register.join(Placement::Upstream);
+    sidecar.worker.retry.register.join(Placement::Downstream);
+    sidecar.worker.retry.register.join(Placement::Upstream);
     sidecar
 }
 
@@ -142,8 +142,8 @@ fn marked(sidecar: &Sidecar) -> Request<'_> {
 
 /// How many retries the account would pay for now.
 fn funds(sidecar: &Sidecar) -> u32 {
-    let mut account = sidecar.worker.accounts.of("test/0").borrow().clone();
-    account.set_aside(&Budget::default(), u32::MAX, sidecar.worker.sharers.last(), sidecar.host.now()).retries()
+    let mut account = sidecar.worker.retry.accounts.of("test/0").borrow().clone();
+    account.set_aside(&Budget::default(), u32::MAX, sidecar.worker.retry.census.last(), sidecar.host.now()).retries()
 }
 
 fn decided(sidecar: &Sidecar, decision: &str) -> u64 {
@@ -281,13 +281,13 @@ fn a_request_that_cannot_be_sent_twice_is_not_paid_for_one_by_one_either() {
 #[test]
 fn without_an_instance_upstream_no_request_is_given_a_number() {
     let sidecar = Sidecar::new(THREE);
-    sidecar.worker.register.join(Placement::Downstream);
+    sidecar.worker.retry.register.join(Placement::Downstream);
     let request = Request::begin(&sidecar);
     assert_eq!(request.number, None);
     let _ = request.end(GOOD);
     // One that has gone again is none.
-    sidecar.worker.register.join(Placement::Upstream);
-    sidecar.worker.register.leave(Placement::Upstream);
+    sidecar.worker.retry.register.join(Placement::Upstream);
+    sidecar.worker.retry.register.leave(Placement::Upstream);
     assert_eq!(Request::begin(&sidecar).number, None);
 }
 
@@ -417,7 +417,7 @@ fn attempts_of_requests_that_nobody_entered_pass() {
 #[test]
 fn an_instance_upstream_that_is_alone_lets_everything_pass_and_counts_it() {
     let sidecar = Sidecar::new(r#"{ "placement": "upstream" }"#);
-    sidecar.worker.register.join(Placement::Upstream);
+    sidecar.worker.retry.register.join(Placement::Upstream);
     let (decision, _) = attempt::on_request(&*sidecar.host, &sidecar.worker);
     assert_eq!((decision, host_errors(&sidecar, "placement")), (attempt::Decision::Forward, 1));
 }

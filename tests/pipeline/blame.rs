@@ -385,7 +385,7 @@ fn a_success_costs_no_call_that_returns_bytes_for_it() {
 #[test]
 fn answers_of_the_proxy_pay_for_no_retry_and_are_not_usual() {
     let sidecar = Sidecar::new(r#"{ "retries": [{ "max_attempts": 3 }], "deadlines": [{ "header": "x-time" }] }"#);
-    let account = || format!("{:?}", sidecar.worker.accounts.of("test/0").borrow());
+    let account = || format!("{:?}", sidecar.worker.retry.accounts.of("test/0").borrow());
     sidecar.serve(&[]);
     let before = account();
     for attempts in [Some(0), None] {
@@ -478,8 +478,8 @@ fn a_budget_hears_of_failures_by_its_own_list() {
             let _ = sidecar.answer_with(ticket, &[(":status", "429")]);
         }
         // In an outage half of what it may hold is kept.
-        let mut account = sidecar.worker.accounts.of("test/0").borrow().clone();
-        let workers = sidecar.worker.sharers.last();
+        let mut account = sidecar.worker.retry.accounts.of("test/0").borrow().clone();
+        let workers = sidecar.worker.retry.census.last();
         let budget = outrigger::retry::budget::Budget::default();
         account.set_aside(&budget, u32::MAX, workers, outrigger::host::Host::now(&*sidecar.host)).retries()
     };

@@ -446,7 +446,7 @@ fn each_change_is_counted_once_and_the_gauge_follows() {
 #[test]
 fn a_gauge_that_was_taken_over_is_set_right_by_the_first_request() {
     let sidecar = shop();
-    sidecar.worker.metrics.set(&*sidecar.host, Names::default().breaker_state("shop"), 3).unwrap();
+    sidecar.worker.cx(&*sidecar.host).set(Names::default().breaker_state("shop"), 3).unwrap();
     assert_eq!(answered(&sidecar, &ORDER, "200"), None);
     assert_eq!(gauge(&sidecar), 0);
 }
@@ -740,7 +740,7 @@ fn who_waits_is_refused_if_the_breaker_has_opened_meanwhile() {
     sidecar.host.advance(SECOND);
     let reply = resumed(&sidecar, &mut first).expect("it is open");
     assert_eq!((reason(&reply), reply.status), ("breaker/shop", 503));
-    assert_eq!(sidecar.worker.waiting.get(), 1);
+    assert_eq!(sidecar.worker.limit.waiting.get(), 1);
     assert_eq!(room(&sidecar), 2, "of four one was sent and one waits: what this one took is there again at once");
     assert_eq!(sidecar.host.log_field(LogField::Detail).as_deref(), Some("consecutive_failures"));
     assert_eq!(resumed(&sidecar, &mut first), None, "once");
@@ -748,7 +748,7 @@ fn who_waits_is_refused_if_the_breaker_has_opened_meanwhile() {
     sidecar.host.advance(SECOND);
     assert!(resumed(&sidecar, &mut second).is_some());
     sidecar.end(second);
-    assert_eq!(sidecar.worker.waiting.get(), 0);
+    assert_eq!(sidecar.worker.limit.waiting.get(), 0);
     assert_eq!((ended(&sidecar.host, "place-order", "broken"), refused(&sidecar.host, "breaker/shop")), (2, 2));
     sent.into_iter().for_each(|ticket| sidecar.answer(ticket));
 }

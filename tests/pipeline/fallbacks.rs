@@ -5,8 +5,8 @@
 use crate::common::Random;
 use crate::common::sidecar::{Sidecar, ended, header, reason, served as told};
 use outrigger::config::Config;
-use outrigger::degrade::template::{Filling, Slot, Template, UnknownSlot};
 use outrigger::reply::Reply;
+use outrigger::reply::template::{Filling, Slot, Template, UnknownSlot};
 
 /// The reply to a request for reviews when a switch gives them up with this fallback, but for its name.
 fn served(fallback: &str, headers: &[(&str, &str)]) -> Reply {

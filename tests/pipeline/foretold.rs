@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use outrigger::config::Config;
+use outrigger::config::foretold::{AT_A_TIME, Foretold, MOST};
+use outrigger::cx::{Cx, Telemetry};
 use outrigger::degrade::stale::Cause;
 use outrigger::host::HostError;
-use outrigger::monitor::foretold::{AT_A_TIME, Foretold, MOST};
-use outrigger::monitor::metrics::Metrics;
 use outrigger::monitor::trouble::CALLS;
 #[cfg(not(target_arch = "wasm32"))]
 use outrigger::operation::path::Unsettled;
@@ -65,11 +65,11 @@ fn foretell(document: &str, host: &MemoryHost) -> BTreeSet<String> {
 
 /// Defines all, a few at a time.
 fn define(config: &Config, host: &MemoryHost) -> Result<(), HostError> {
-    let (mut foretold, metrics) = (Foretold::of(config), Metrics::default());
+    let (mut foretold, telemetry) = (Foretold::of(config), Telemetry::default());
     let mut done = Ok(());
     while !foretold.is_done() {
         let before = host.metric_names().len();
-        done = foretold.define(host, &metrics).and(done);
+        done = foretold.define(&Cx::new(host, &telemetry)).and(done);
         assert!(host.metric_names().len() - before <= AT_A_TIME);
     }
     done
@@ -184,7 +184,7 @@ fn what_is_foretold_has_an_end() {
     let mut foretold = Foretold::of(&config);
     let mut turns = 0;
     while !foretold.is_done() {
-        foretold.define(&*host, &Metrics::default()).unwrap();
+        foretold.define(&Cx::new(&*host, &Telemetry::default())).unwrap();
         turns += 1;
     }
     assert_eq!(turns, MOST.div_ceil(AT_A_TIME));

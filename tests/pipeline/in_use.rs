@@ -6,8 +6,6 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use outrigger::config::Config;
-use outrigger::host::Host;
-use outrigger::monitor::metrics::Metrics;
 use outrigger::monitor::names::Names;
 use outrigger::shared::uses::{BEAT, EXPIRY};
 use outrigger::worker::Worker;
@@ -25,12 +23,12 @@ struct Machine {
 
 impl Machine {
     fn take_up(&mut self, config: &Rc<Config>) {
-        self.worker.in_use.take_up(config);
+        self.worker.in_use.take_up(config.gauges());
         self.configs.push(Rc::clone(config));
     }
 
     fn tick(&self, host: &MemoryHost) {
-        self.worker.in_use.show(host, &self.worker, host.now());
+        self.worker.in_use.show(&self.worker.cx(host));
     }
 
     /// With a first tick, which a canary does not have.
@@ -43,7 +41,7 @@ impl Machine {
 
     fn give_up(&mut self, host: &MemoryHost, place: usize) {
         let config = self.configs.remove(place);
-        self.worker.in_use.give_up(host, &self.worker, &config);
+        self.worker.in_use.give_up(&self.worker.cx(host), config.gauges());
     }
 }
 
@@ -125,7 +123,7 @@ fn an_update_is_complete_when_the_last_worker_has_drained() {
 fn a_switch_that_is_off_from_the_beginning_is_seen() {
     let host = MemoryHost::new();
     // A new process begins with the gauges of the old one.
-    Metrics::default().set(&*host, switch_on("a"), 7).unwrap();
+    Worker::default().cx(&*host).set(switch_on("a"), 7).unwrap();
     let _machines = proxy(&host, &off());
     assert_eq!(gauges(&host), [0, 0, 1]);
 }
@@ -217,7 +215,7 @@ fn what_a_stranger_writes_last_lasts_for_a_beat() {
     let host = MemoryHost::new();
     let machines = proxy(&host, &on());
     for name in [switch_on("a"), config_info("one")] {
-        Metrics::default().set(&*host, name, 0).unwrap();
+        Worker::default().cx(&*host).set(name, 0).unwrap();
     }
     pass(&host, &machines.each_ref(), 1);
     assert_eq!(gauges(&host), [1, 1, 0]);
@@ -230,7 +228,7 @@ fn the_state_of_a_breaker_is_shown_as_long_as_it_is_configured() {
     let host = MemoryHost::new();
     let mut old = proxy(&host, &guarded);
     assert_eq!(host.metric(&breaker_state("b")), 0);
-    Metrics::default().set(&*host, breaker_state("b"), 3).unwrap();
+    Worker::default().cx(&*host).set(breaker_state("b"), 3).unwrap();
     let mut new = proxy(&host, &guarded);
     old.iter_mut().for_each(|machine| machine.give_up(&host, 0));
     pass(&host, &new.each_ref(), beats_of_expiry());
@@ -271,17 +269,13 @@ fn a_beat_costs_two_calls_for_the_record_and_one_for_each_gauge() {
     let machine = Machine::started(&host, &on());
     host.take_calls();
     host.advance(BEAT.as_nanos() as u64 - 1);
-    assert_eq!(machine.worker.in_use.show(&*host, &machine.worker, host.now()).map(|wait| wait.as_nanos()), Some(1));
+    assert_eq!(machine.worker.in_use.show(&machine.worker.cx(&*host)).map(|wait| wait.as_nanos()), Some(1));
     host.advance(1);
-    assert_eq!(machine.worker.in_use.show(&*host, &machine.worker, host.now()), Some(BEAT));
+    assert_eq!(machine.worker.in_use.show(&machine.worker.cx(&*host)), Some(BEAT));
     let calls = host.take_calls();
     assert_eq!([calls["shared_get"], calls["shared_set"], calls["record_metric"]], [1, 1, 2], "{calls:?}");
     assert!(!calls.contains_key("define_metric"), "{calls:?}");
-    assert_eq!(
-        Worker::default().in_use.show(&*host, &Worker::default(), host.now()),
-        None,
-        "and nothing, if there is nothing"
-    );
+    assert_eq!(Worker::default().in_use.show(&Worker::default().cx(&*host)), None, "and nothing, if there is nothing");
 }
 
 #[test]

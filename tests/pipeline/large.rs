@@ -11,9 +11,9 @@
 use std::time::{Duration, Instant};
 
 use outrigger::config::Config;
+use outrigger::config::foretold::Foretold;
 use outrigger::filter::Filter;
 use outrigger::host::End;
-use outrigger::monitor::foretold::Foretold;
 use outrigger::worker::Worker;
 
 use crate::common::MemoryHost;
@@ -40,7 +40,7 @@ fn time_to_first_answer(config: &Config) -> Duration {
     }
     let filter = Filter::new(config, "inbound", &worker);
     let mut foretold = Foretold::of(config);
-    foretold.define(&*host, &worker.metrics).unwrap();
+    foretold.define(&worker.cx(&*host)).unwrap();
     let (_, ticket) = filter.on_request(&*host, &worker, End::Here);
     let took = start.elapsed();
     filter.on_done(&*host, &worker, ticket);

@@ -183,13 +183,13 @@ fn decisions(sidecar: &Sidecar, operation: &str) -> [u64; 6] {
 
 /// The account of the first rule, and all that is in it.
 fn account(sidecar: &Sidecar) -> String {
-    format!("{:?}", sidecar.worker.accounts.of("test/0").borrow())
+    format!("{:?}", sidecar.worker.retry.accounts.of("test/0").borrow())
 }
 
 /// How many retries the first rule's account would pay for now.
 fn funds(sidecar: &Sidecar) -> u32 {
-    let mut account = sidecar.worker.accounts.of("test/0").borrow().clone();
-    let workers = sidecar.worker.sharers.last();
+    let mut account = sidecar.worker.retry.accounts.of("test/0").borrow().clone();
+    let workers = sidecar.worker.retry.census.last();
     account.set_aside(&Budget::default(), u32::MAX, workers, sidecar.host.now()).retries()
 }
 
@@ -1092,7 +1092,7 @@ fn workers_that_come_back_together_spend_what_is_theirs_together() {
         drop(told(&workers[0], &ORDER));
         host.advance(BEAT.as_nanos() as u64);
     }
-    assert_eq!(workers[0].worker.sharers.last(), 1);
+    assert_eq!(workers[0].worker.retry.census.last(), 1);
 }
 
 #[test]

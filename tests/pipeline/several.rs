@@ -520,7 +520,7 @@ fn a_shadow_queue_holds_nobody() {
         sidecar.answer(ticket);
     }
     assert_eq!(shadow.shadow_refusals(&sidecar.host), 6, "one passes at once, three would wait");
-    assert_eq!(sidecar.worker.waiting.get(), 0);
+    assert_eq!(sidecar.worker.limit.waiting.get(), 0);
 }
 
 #[test]

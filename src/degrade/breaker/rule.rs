@@ -3,18 +3,17 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::degrade::breaker::Breaker;
+use crate::cx::Cx;
 use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::breaker::state::Transition;
 use crate::degrade::breaker::tally::{Outcome, Response};
 use crate::degrade::breaker::watched::{Admission, Answer, By, Change, Refusal, Watched};
-use crate::host::Host;
+use crate::degrade::breaker::{Breaker, Store};
 use crate::monitor::failures::Failures;
 use crate::monitor::names::Names;
 use crate::monitor::reason::Reason;
 use crate::operation::selection::Selection;
 use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// A breaker, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +41,8 @@ impl BreakerSpec {
     }
 
     /// Makes these parameters the ones that hold in this worker, also for earlier configurations.
-    pub fn announce(&self, scope: &str, worker: &Worker) {
-        worker.breakers.parameters.announce(&self.key(scope), self.breaker);
+    pub fn announce(&self, scope: &str, store: &Store) {
+        store.parameters.announce(&self.key(scope), self.breaker);
     }
 
     fn key(&self, scope: &str) -> String {
@@ -64,10 +63,10 @@ pub struct BreakerRule {
 
 impl BreakerRule {
     /// The breaker of this specification, with its state under `scope` and metrics of these names.
-    pub fn new(spec: BreakerSpec, scope: &str, names: &Names, worker: &Worker) -> Self {
+    pub fn new(spec: BreakerSpec, scope: &str, names: &Names, store: &Store) -> Self {
         let key = spec.key(scope);
-        let breaker = worker.breakers.parameters.of(&key, spec.breaker);
-        let watched = Watched::new(key, breaker, &worker.breakers.watches);
+        let breaker = store.parameters.of(&key, spec.breaker);
+        let watched = Watched::new(key, breaker, &store.watches);
         let reason = Reason::new("breaker", &spec.name, names);
         Self { reason, names: names.clone(), watched, spec, shown: Cell::new(false) }
     }
@@ -83,23 +82,23 @@ impl BreakerRule {
     }
 
     /// Whether a request is refused for sure, and when to come again. Takes nothing.
-    pub fn peek(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<(), Refusal> {
-        self.told(self.watched.peek(host, &worker.trouble, now), host, worker)
+    pub fn peek(&self, cx: &Cx<'_>) -> Result<(), Refusal> {
+        self.told(self.watched.peek(cx), cx)
     }
 
     /// Lets a request pass, or says when to come again.
-    pub fn claim(&self, host: &dyn Host, worker: &Worker, now: Timestamp) -> Result<Admission, Refusal> {
-        self.told(self.watched.claim(host, &worker.trouble, now), host, worker)
+    pub fn claim(&self, cx: &Cx<'_>) -> Result<Admission, Refusal> {
+        self.told(self.watched.claim(cx), cx)
     }
 
     /// Takes note that the service's time for the request begins. An attempt at it is given up after `most`, if anything.
-    pub fn follow(&self, host: &dyn Host, admission: &mut Admission, most: Option<Duration>, now: Timestamp) {
-        self.watched.follow(host, admission, most, now);
+    pub fn follow(&self, cx: &Cx<'_>, admission: &mut Admission, most: Option<Duration>) {
+        self.watched.follow(cx, admission, most);
     }
 
     /// Takes note of what a probe is waiting for from now on.
-    pub fn expect(&self, host: &dyn Host, worker: &Worker, admission: &Admission, awaited: Awaited, now: Timestamp) {
-        self.told(self.watched.expect(host, &worker.trouble, admission, awaited, now), host, worker);
+    pub fn expect(&self, cx: &Cx<'_>, admission: &Admission, awaited: Awaited) {
+        self.told(self.watched.expect(cx, admission, awaited), cx);
     }
 
     /// Takes note that the service has begun to answer.
@@ -108,27 +107,19 @@ impl BreakerRule {
     }
 
     /// Does what is due without a request.
-    pub fn tick(&self, host: &dyn Host, worker: &Worker, now: Timestamp) {
-        self.told(self.watched.tick(host, &worker.trouble, now), host, worker);
+    pub fn tick(&self, cx: &Cx<'_>) {
+        self.told(self.watched.tick(cx), cx);
     }
 
     /// Takes note of how the request ended.
-    pub fn report(
-        &self,
-        host: &dyn Host,
-        worker: &Worker,
-        admission: Admission,
-        outcome: Outcome,
-        latency: Duration,
-        now: Timestamp,
-    ) {
+    pub fn report(&self, cx: &Cx<'_>, admission: Admission, outcome: Outcome, latency: Duration) {
         let response = Response { outcome, latency };
-        self.told(self.watched.report(host, &worker.trouble, admission, &response, now), host, worker);
+        self.told(self.watched.report(cx, admission, &response), cx);
     }
 
     /// Takes back an admission that came to nothing.
-    pub fn give_back(&self, host: &dyn Host, worker: &Worker, admission: Admission, now: Timestamp) {
-        self.told(self.watched.give_back(host, &worker.trouble, admission, now), host, worker);
+    pub fn give_back(&self, cx: &Cx<'_>, admission: Admission) {
+        self.told(self.watched.give_back(cx, admission), cx);
     }
 
     /// Why it is open, if it is: the word in the metric.
@@ -136,34 +127,34 @@ impl BreakerRule {
         self.watched.latest().cause()
     }
 
-    fn told<T>(&self, answer: Answer<T>, host: &dyn Host, worker: &Worker) -> T {
+    fn told<T>(&self, answer: Answer<T>, cx: &Cx<'_>) -> T {
         let unknown = answer.error.is_some();
         if let Some(error) = answer.error {
-            worker.trouble.host_error(host, error);
+            cx.host_error(error);
         }
         // A new process begins with the gauges of the old one, whose breakers it does not share. Not at configuration: the
         // main thread would show what it never asked for.
         if !unknown && !self.shown.replace(true) && answer.changes.is_empty() {
-            self.show(self.watched.latest(), host, worker);
+            self.show(self.watched.latest(), cx);
         }
         for change in &answer.changes {
-            self.announce_change(*change, host, worker);
+            self.announce_change(*change, cx);
         }
         answer.value
     }
 
-    fn show(&self, latest: Transition, host: &dyn Host, worker: &Worker) {
+    fn show(&self, latest: Transition, cx: &Cx<'_>) {
         let gauge = self.names.breaker_state(&self.spec.name);
-        worker.report(host, worker.metrics.set(host, gauge, latest.gauge()));
+        cx.report(cx.set(gauge, latest.gauge()));
     }
 
-    fn announce_change(&self, Change { transition, by }: Change, host: &dyn Host, worker: &Worker) {
-        self.show(transition, host, worker);
+    fn announce_change(&self, Change { transition, by }: Change, cx: &Cx<'_>) {
+        self.show(transition, cx);
         if by == By::Us {
             let (name, to, cause) = (&self.spec.name, transition.to(), transition.cause());
             let shadow = if self.spec.enforced { "" } else { " in shadow" };
             log::warn!("breaker {name}{shadow}: {to} ({cause})");
-            worker.report(host, worker.metrics.count(host, self.names.breaker_transitions_total(name, to, cause)));
+            cx.report(cx.count(self.names.breaker_transitions_total(name, to, cause)));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::cx::Cx;
 use crate::degrade::breaker::Breaker;
 use crate::degrade::breaker::machine::{Awaited, RETRY_SOON, Standing, scattered};
 use crate::degrade::breaker::ramp::Turn;
@@ -15,8 +16,7 @@ use crate::degrade::breaker::state::{Probe, State, Transition};
 use crate::degrade::breaker::tally::{Pace, Response};
 use crate::degrade::breaker::under_way::Stay;
 use crate::degrade::breaker::watch::{Publish, Watch};
-use crate::host::{Host, HostError};
-use crate::monitor::trouble::Trouble;
+use crate::host::HostError;
 use crate::shared::by_key::ByKey;
 use crate::shared::live::Live;
 use crate::shared::record::{self as shared, Step};
@@ -113,10 +113,11 @@ struct Alarm(Cell<Option<Timestamp>>);
 
 impl Alarm {
     /// Asks for the timer, unless that will go off by then.
-    fn set(&self, host: &dyn Host, instant: Timestamp, now: Timestamp) {
+    fn set(&self, cx: &Cx<'_>, instant: Timestamp) {
+        let now = cx.now();
         if !self.0.get().is_some_and(|it| now < it && it <= instant) {
             self.0.set(Some(instant));
-            host.wake_at(instant);
+            cx.host.wake_at(instant);
         }
     }
 
@@ -140,8 +141,8 @@ impl Watched {
 
     /// Whether a request is refused for sure; takes nothing. At most one call of the proxy, none if this worker lately
     /// looked; two or more if it also has outcomes to publish, or a time is over.
-    pub fn peek(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Answer<Result<(), Refusal>> {
-        let mut visit = self.visit(host, trouble, now);
+    pub fn peek(&self, cx: &Cx<'_>) -> Answer<Result<(), Refusal>> {
+        let mut visit = self.visit(cx);
         let value = match visit.refresh() {
             Ok(Standing::Refuses(retry_after)) => Err(Refusal { retry_after }),
             Ok(Standing::Admits | Standing::Shares(_) | Standing::Probes) | Err(_) => Ok(()),
@@ -151,15 +152,16 @@ impl Watched {
 
     /// Lets a request pass, or not. Right after [`Watched::peek`] it calls nobody, but for a probe: two calls. What passes is to be
     /// [followed](Watched::follow) from when the service has all of it.
-    pub fn claim(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Answer<Result<Admission, Refusal>> {
-        let mut visit = self.visit(host, trouble, now);
+    pub fn claim(&self, cx: &Cx<'_>) -> Answer<Result<Admission, Refusal>> {
+        let mut visit = self.visit(cx);
         let value = visit.claim().unwrap_or(Ok(Admission(Kind::Untracked)));
         visit.answer(value)
     }
 
     /// Takes note that the service's time for the request begins: from then on it is slow after `slow_after`, or after `most` if
     /// that is less, and counts as slow while it hangs. Calls nobody; asks for the timer now and then.
-    pub fn follow(&self, host: &dyn Host, admission: &mut Admission, most: Option<Duration>, now: Timestamp) {
+    pub fn follow(&self, cx: &Cx<'_>, admission: &mut Admission, most: Option<Duration>) {
+        let now = cx.now();
         let Kind::Regular { epoch, answer: Waiting::For(stay) } = &mut admission.0 else {
             return;
         };
@@ -170,7 +172,7 @@ impl Watched {
         let mut watch = self.watch.borrow_mut();
         *stay = watch.follow(&breaker, *epoch, now.saturating_add(limit));
         if let Some(instant) = watch.wake(&breaker, now) {
-            self.alarm.set(host, instant, now);
+            self.alarm.set(cx, instant);
         }
     }
 
@@ -186,8 +188,9 @@ impl Watched {
 
     /// Does what is due without a request: counts requests that hang, and publishes what has lain about. Asks for the next call
     /// if there is need.
-    pub fn tick(&self, host: &dyn Host, trouble: &Trouble, now: Timestamp) -> Answer<()> {
-        let mut visit = self.visit(host, trouble, now);
+    pub fn tick(&self, cx: &Cx<'_>) -> Answer<()> {
+        let now = cx.now();
+        let mut visit = self.visit(cx);
         self.alarm.went_off();
         let swept = visit.watch.sweep(&visit.breaker, now);
         if swept == Publish::Now || visit.watch.is_late(&visit.breaker, now) {
@@ -199,15 +202,9 @@ impl Watched {
     }
 
     /// Takes note of what a probe is waiting for from now on. Two calls for a probe, none for others.
-    pub fn expect(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        admission: &Admission,
-        awaited: Awaited,
-        now: Timestamp,
-    ) -> Answer<()> {
-        let mut visit = self.visit(host, trouble, now);
+    pub fn expect(&self, cx: &Cx<'_>, admission: &Admission, awaited: Awaited) -> Answer<()> {
+        let now = cx.now();
+        let mut visit = self.visit(cx);
         if let Kind::Probe(probe) = admission.0 {
             // As for a report.
             let _ = visit.update(|breaker, state| (breaker.expect(state, &probe, awaited, now), ()));
@@ -216,16 +213,10 @@ impl Watched {
     }
 
     /// Takes note of how the request ended. Mostly calls nobody; two calls to publish, or for a probe.
-    pub fn report(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        mut admission: Admission,
-        response: &Response,
-        now: Timestamp,
-    ) -> Answer<()> {
+    pub fn report(&self, cx: &Cx<'_>, mut admission: Admission, response: &Response) -> Answer<()> {
+        let now = cx.now();
         self.answered(&mut admission, now);
-        let mut visit = self.visit(host, trouble, now);
+        let mut visit = self.visit(cx);
         // An error is noted by the visit. A probe that could not be reported is given up when its time is over.
         let _ = match admission.0 {
             Kind::Regular { epoch, answer } => visit.heard(epoch, response, answer),
@@ -237,15 +228,10 @@ impl Watched {
 
     /// Takes back an admission that came to nothing: the client went away, a later policy refused the request, or what
     /// answered was not the dependency. Calls the proxy for a probe only.
-    pub fn give_back(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        mut admission: Admission,
-        now: Timestamp,
-    ) -> Answer<()> {
+    pub fn give_back(&self, cx: &Cx<'_>, mut admission: Admission) -> Answer<()> {
+        let now = cx.now();
         self.answered(&mut admission, now);
-        let mut visit = self.visit(host, trouble, now);
+        let mut visit = self.visit(cx);
         if let Kind::Probe(probe) = admission.0 {
             // As above.
             let _ = visit.update(|breaker, state| (breaker.give_back(state, &probe, now), ()));
@@ -253,11 +239,10 @@ impl Watched {
         visit.answer(())
     }
 
-    fn visit<'a>(&'a self, host: &'a dyn Host, trouble: &'a Trouble, now: Timestamp) -> Visit<'a> {
+    fn visit<'a>(&'a self, cx: &'a Cx<'a>) -> Visit<'a> {
         Visit {
-            host,
-            trouble,
-            now,
+            cx,
+            now: cx.now(),
             key: &self.key,
             breaker: self.breaker.get(),
             watch: self.watch.borrow_mut(),
@@ -270,8 +255,7 @@ impl Watched {
 
 /// One call of a method of [`Watched`].
 struct Visit<'a> {
-    host: &'a dyn Host,
-    trouble: &'a Trouble,
+    cx: &'a Cx<'a>,
     now: Timestamp,
     key: &'a str,
     breaker: Breaker,
@@ -330,7 +314,7 @@ impl Visit<'_> {
 
     fn ask_to_wake(&mut self) {
         if let Some(instant) = self.watch.wake(&self.breaker, self.now) {
-            self.alarm.set(self.host, instant, self.now);
+            self.alarm.set(self.cx, instant);
         }
     }
 
@@ -351,7 +335,7 @@ impl Visit<'_> {
         if !is_settled || !self.watch.tally().is_empty() {
             return self.publish();
         }
-        let found = self.host.shared_get(self.key);
+        let found = self.cx.host.shared_get(self.key);
         let found = self.noting(found)?;
         let bytes = found.map(|it| it.bytes).unwrap_or_default();
         match record::decode(&bytes, self.breaker.trip().part()) {
@@ -379,10 +363,10 @@ impl Visit<'_> {
     fn update<R>(&mut self, mut step: impl FnMut(&Breaker, State) -> (State, R)) -> Result<R, Failed> {
         let (breaker, now) = (self.breaker, self.now);
         let part = breaker.trip().part();
-        let updated = shared::update(self.host, self.trouble, WHAT, self.key, |bytes| {
+        let updated = shared::update(self.cx, WHAT, self.key, |bytes| {
             let written = record::decode(bytes, part);
             if written.is_none() {
-                self.trouble.undecodable(self.host, self.key);
+                self.cx.undecodable(self.key);
             }
             let before = written.map_or_else(|| State::unknown(now), |it| it.state);
             let (after, answer) = step(&breaker, breaker.at(before, now));

@@ -2,15 +2,14 @@
 
 use std::rc::Rc;
 
+use crate::cx::Cx;
 use crate::degrade::stale::cause::{Cause, NotKept};
 use crate::degrade::stale::digest::Digest;
 use crate::degrade::stale::frequency;
 use crate::degrade::stale::index::RESERVED_FOR;
 use crate::degrade::stale::memory::Permit;
 use crate::degrade::stale::slots::{Reserved, Slots};
-use crate::host::Host;
 use crate::time::Timestamp;
-use crate::worker::Worker;
 
 /// Whether the rest of a body is of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,35 +58,36 @@ impl Capture {
     }
 
     /// The body has ended: keeps the answer, unless it turned out that it can't be. Three calls of the proxy.
-    pub fn finish(mut self, host: &dyn Host, worker: &Worker, now: Timestamp) {
+    pub fn finish(mut self, cx: &Cx<'_>) {
+        let now = cx.now();
         let is_complete = |bytes: &Vec<u8>| self.expected.is_none_or(|expected| expected == bytes.len());
         let Some(bytes) = self.permit.release().filter(is_complete).filter(|_| !self.is_late(now)) else {
             self.cause = self.is_late(now).then_some(Cause::TooSlow).or(self.cause);
-            self.abandon(host, worker);
+            self.abandon(cx);
             return;
         };
         let Self { slots, permit, variant, reserved, began, not_kept, .. } = self;
-        match slots.store(host, &worker.trouble, reserved, &bytes, began) {
+        match slots.store(cx, reserved, &bytes, began) {
             Ok(true) => {}
             Ok(false) => {
                 permit.memory().forget(variant);
-                not_kept.count(host, worker, Cause::GivenUp);
+                not_kept.count(cx, Cause::GivenUp);
             }
-            Err(error) => worker.trouble.host_error(host, error),
+            Err(error) => cx.host_error(error),
         }
     }
 
     /// The answer is not to be kept: its stream has ended early, or [`Capture::push`] has had enough. Two calls of the proxy.
-    pub fn abandon(self, host: &dyn Host, worker: &Worker) {
-        self.not_kept.count(host, worker, self.cause.unwrap_or(Cause::Incomplete));
+    pub fn abandon(self, cx: &Cx<'_>) {
+        self.not_kept.count(cx, self.cause.unwrap_or(Cause::Incomplete));
         // Another answer may come to its end. One that is too long will be so the next time as well.
         if 0 < self.size {
             self.permit.memory().forget(self.variant);
         } else {
             self.permit.memory().tell(self.variant, frequency::MOST);
         }
-        if let Err(error) = self.slots.release(host, &worker.trouble, self.reserved) {
-            worker.trouble.host_error(host, error);
+        if let Err(error) = self.slots.release(cx, self.reserved) {
+            cx.host_error(error);
         }
     }
 

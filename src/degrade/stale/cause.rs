@@ -1,9 +1,8 @@
 //! Why an answer is not kept.
 
-use crate::host::Host;
+use crate::cx::Cx;
 use crate::monitor::metrics::Handle;
 use crate::monitor::names::Names;
-use crate::worker::Worker;
 
 /// Why a `200` that a rule with `stale` selects is not kept. A closed list: nothing of a request is ever a label.
 ///
@@ -191,11 +190,11 @@ impl NotKept {
     }
 
     /// Counts one answer. One call of the proxy, which carries a number.
-    pub(super) fn count(&self, host: &dyn Host, worker: &Worker, cause: Cause) {
+    pub(super) fn count(&self, cx: &Cx<'_>, cause: Cause) {
         let Some(counter) = self.counters.get(cause as usize) else {
             return;
         };
-        let counted = counter.count(host, &worker.metrics, || self.names.stale_not_kept_total(cause.as_str()));
-        worker.report(host, counted);
+        let counted = counter.count(cx, || self.names.stale_not_kept_total(cause.as_str()));
+        cx.report(counted);
     }
 }

@@ -11,7 +11,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::degrade::stale::vary::Vary;
 use crate::headers::Headers;
-use crate::limit::key::feed_header;
+use crate::operation::key::feed_header;
 
 /// A hash under the process's secret; see [`seed`](crate::shared::seed).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use super::{IgnoredCookies, Spec};
 use crate::document::field::NO_MOST;
 use crate::document::texts::is_token;
 use crate::document::{Absence, Kind, ListType, Section, Table, TextType};
-use crate::limit::client_ip::ClientIp;
 use crate::limit::fields::{KEY, key_parts};
+use crate::operation::client_ip::ClientIp;
 use crate::{field, text_type};
 
 /// Which answers are kept.

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::degrade::fallback::Caller;
 use crate::headers::Headers;
 use crate::reply::Reply;
+use crate::reply::fallback::Caller;
 
 /// What became of the request before it was answered from what was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::degrade::stale::http_date;
 use crate::headers::Headers;
 use crate::host::End;
 use crate::operation::request::Request;
-use crate::retry::stream;
+use crate::operation::stream;
 
 /// The most bytes of request headers that are kept aside until the answer is there. A longer request takes no part.
 pub const MAX_REQUEST_HEADERS: usize = 16 * 1024;

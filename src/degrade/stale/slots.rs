@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
+use crate::cx::Cx;
 use crate::degrade::stale::address::Mark;
 use crate::degrade::stale::digest::Digest;
 use crate::degrade::stale::entry::Entry;
 use crate::degrade::stale::index::{Index, Place, Refusal, Turn, Wish};
 use crate::degrade::stale::vary::Vary;
-use crate::host::{Expected, Host, HostError, Written};
-use crate::monitor::trouble::Trouble;
+use crate::host::{Expected, HostError, Written};
 use crate::shared::record::{self, Step};
 use crate::time::Timestamp;
 
@@ -77,25 +77,19 @@ impl Slots {
     /// # Errors
     ///
     /// A record cannot be used. Nothing is reserved.
-    pub(super) fn reserve(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        whose: Whose<'_>,
-        size: u32,
-        now: Timestamp,
-    ) -> Result<Asked, HostError> {
+    pub(super) fn reserve(&self, cx: &Cx<'_>, whose: Whose<'_>, size: u32) -> Result<Asked, HostError> {
+        let now = cx.now();
         let Self { max_bytes, max_age, rewrite_after, .. } = *self;
         let Whose { variant, address, vary, frequency, untold } = whose;
         let wish = Wish { variant, address, vary, size, frequency, untold, max_bytes, max_age, rewrite_after, now };
         let mut emptied = Vec::new();
         for _ in 0..ROUNDS {
-            let (asked, dead) = self.ask(host, trouble, &wish, &emptied)?;
+            let (asked, dead) = self.ask(cx, &wish, &emptied)?;
             if dead.is_empty() {
                 return Ok(asked);
             }
             for turn in &dead {
-                self.empty(host, trouble, *turn)?;
+                self.empty(cx, *turn)?;
             }
             emptied = dead;
         }
@@ -109,8 +103,7 @@ impl Slots {
     /// A record cannot be used. The slot is free after its time.
     pub(super) fn store(
         &self,
-        host: &dyn Host,
-        trouble: &Trouble,
+        cx: &Cx<'_>,
         reserved: Reserved,
         bytes: &[u8],
         stored: Timestamp,
@@ -118,11 +111,11 @@ impl Slots {
         let Ok(size) = u32::try_from(bytes.len()) else {
             return Ok(false);
         };
-        match host.shared_set(&self.slot_key(reserved.turn.slot), bytes, reserved.expected)? {
-            Written::Done => self.change(host, trouble, |index| index.confirm(reserved.turn, size, stored)),
+        match cx.host.shared_set(&self.slot_key(reserved.turn.slot), bytes, reserved.expected)? {
+            Written::Done => self.change(cx, |index| index.confirm(reserved.turn, size, stored)),
             Written::Conflict => {
-                trouble.conflict(host, SLOT);
-                self.release(host, trouble, reserved)?;
+                cx.conflict(SLOT);
+                self.release(cx, reserved)?;
                 Ok(false)
             }
         }
@@ -133,8 +126,8 @@ impl Slots {
     /// # Errors
     ///
     /// The record cannot be used. The slot is free after its time.
-    pub(super) fn release(&self, host: &dyn Host, trouble: &Trouble, reserved: Reserved) -> Result<(), HostError> {
-        self.change(host, trouble, |index| index.release(reserved.turn)).map(|_| ())
+    pub(super) fn release(&self, cx: &Cx<'_>, reserved: Reserved) -> Result<(), HostError> {
+        self.change(cx, |index| index.release(reserved.turn)).map(|_| ())
     }
 
     /// Gives up what is kept of these addresses. One call of the proxy, two if there was anything.
@@ -142,13 +135,8 @@ impl Slots {
     /// # Errors
     ///
     /// The record cannot be used.
-    pub(super) fn forget_addresses(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        addresses: &[Mark],
-    ) -> Result<(), HostError> {
-        self.change(host, trouble, |index| index.forget_addresses(addresses)).map(|_| ())
+    pub(super) fn forget_addresses(&self, cx: &Cx<'_>, addresses: &[Mark]) -> Result<(), HostError> {
+        self.change(cx, |index| index.forget_addresses(addresses)).map(|_| ())
     }
 
     /// Gives up what a request could be answered with. One call of the proxy, two if there was anything.
@@ -156,13 +144,8 @@ impl Slots {
     /// # Errors
     ///
     /// The record cannot be used.
-    pub(super) fn forget_answers(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        variant: impl Fn(&Vary) -> Digest,
-    ) -> Result<(), HostError> {
-        self.change(host, trouble, |index| index.forget_answers(&variant)).map(|_| ())
+    pub(super) fn forget_answers(&self, cx: &Cx<'_>, variant: impl Fn(&Vary) -> Digest) -> Result<(), HostError> {
+        self.change(cx, |index| index.forget_answers(&variant)).map(|_| ())
     }
 
     /// The newest answer that is young enough by the rule, and its body. Two calls of the proxy, two more if the slot is given to another
@@ -173,13 +156,12 @@ impl Slots {
     /// A record cannot be used.
     pub(super) fn find(
         &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        now: Timestamp,
+        cx: &Cx<'_>,
         variant: impl Fn(&Vary) -> Digest,
     ) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+        let now = cx.now();
         for _ in 0..2 {
-            let Some(index) = host.shared_get(&self.index_key())? else {
+            let Some(index) = cx.host.shared_get(&self.index_key())? else {
                 return Ok(None);
             };
             let Some(index) = Index::decode(&index.bytes) else {
@@ -190,13 +172,13 @@ impl Slots {
                 return Ok(None);
             };
             let key = self.slot_key(turn.slot);
-            let slot = host.shared_get(&key)?.map(|record| record.bytes).unwrap_or_default();
+            let slot = cx.host.shared_get(&key)?.map(|record| record.bytes).unwrap_or_default();
             match Entry::decode(&slot) {
                 Some((entry, body)) if entry.variant == digest && entry.generation == turn.generation => {
                     return Ok(Some((entry, body.to_vec())));
                 }
                 // An empty one has been given up.
-                None if !slot.is_empty() => trouble.undecodable(host, &key),
+                None if !slot.is_empty() => cx.undecodable(&key),
                 _ => {}
             }
         }
@@ -204,18 +186,12 @@ impl Slots {
     }
 
     /// What the index says to the wish, and the slots to be emptied before it is asked again.
-    fn ask(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        wish: &Wish<'_>,
-        emptied: &[Turn],
-    ) -> Result<(Asked, Vec<Turn>), HostError> {
-        record::update(host, trouble, INDEX, &self.index_key(), |bytes| {
+    fn ask(&self, cx: &Cx<'_>, wish: &Wish<'_>, emptied: &[Turn]) -> Result<(Asked, Vec<Turn>), HostError> {
+        record::update(cx, INDEX, &self.index_key(), |bytes| {
             let mut index = match bytes.as_slice() {
                 [] => Index::empty(wish.now),
                 bytes => Index::decode(bytes).unwrap_or_else(|| {
-                    trouble.undecodable(host, &self.index_key());
+                    cx.undecodable(&self.index_key());
                     Index::unknown(self.max_bytes, wish.now)
                 }),
             };
@@ -224,7 +200,7 @@ impl Slots {
             let answer = match place {
                 // Read while the slot is free by an index that is not changed until it says otherwise: nobody who had it
                 // before can write this version.
-                Place::Reserved(turn) => match host.shared_get(&self.slot_key(turn.slot)) {
+                Place::Reserved(turn) => match cx.host.shared_get(&self.slot_key(turn.slot)) {
                     Ok(record) => {
                         let expected = record.map_or(Expected::Absent, |record| Expected::Unchanged(record.version));
                         (Asked::Reserved(Reserved { turn, expected }), Vec::new())
@@ -244,21 +220,16 @@ impl Slots {
     }
 
     /// Overwrites the record with nothing, also one that is empty or was never made: it must get a new version.
-    fn empty(&self, host: &dyn Host, trouble: &Trouble, turn: Turn) -> Result<(), HostError> {
-        record::update(host, trouble, SLOT, &self.slot_key(turn.slot), |bytes| {
+    fn empty(&self, cx: &Cx<'_>, turn: Turn) -> Result<(), HostError> {
+        record::update(cx, SLOT, &self.slot_key(turn.slot), |bytes| {
             bytes.clear();
             Step::Write(())
         })
     }
 
     /// An index that is unreadable now knows of no reservation.
-    fn change(
-        &self,
-        host: &dyn Host,
-        trouble: &Trouble,
-        change: impl Fn(&mut Index) -> bool,
-    ) -> Result<bool, HostError> {
-        record::update(host, trouble, INDEX, &self.index_key(), |bytes| {
+    fn change(&self, cx: &Cx<'_>, change: impl Fn(&mut Index) -> bool) -> Result<bool, HostError> {
+        record::update(cx, INDEX, &self.index_key(), |bytes| {
             let Some(mut index) = Index::decode(bytes) else {
                 return Step::Keep(false);
             };

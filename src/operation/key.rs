@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
+use crate::cx::Cx;
 use crate::headers::Headers;
-use crate::host::{Host, HostError};
-use crate::limit::client_ip::{Chain, ClientIp};
+use crate::host::HostError;
+use crate::operation::client_ip::{Chain, ClientIp};
 use crate::operation::request::{Encoded, Request};
 use crate::shared::table::KeyHash;
 
@@ -68,12 +69,12 @@ impl KeySpec {
     /// The proxy did not say who the client is.
     pub fn hash(
         &self,
-        host: &dyn Host,
+        cx: &Cx<'_>,
         request: &Request<'_>,
         operation: &str,
         mut hasher: SipHasher13,
     ) -> Result<Option<KeyHash>, HostError> {
-        let complete = self.feed(host, request, operation, &mut hasher)?;
+        let complete = self.feed(cx, request, operation, &mut hasher)?;
         Ok(complete.then(|| KeyHash(hasher.finish())))
     }
 
@@ -84,14 +85,14 @@ impl KeySpec {
     /// The proxy did not say who the client is.
     pub fn feed(
         &self,
-        host: &dyn Host,
+        cx: &Cx<'_>,
         request: &Request<'_>,
         operation: &str,
         hasher: &mut SipHasher13,
     ) -> Result<bool, HostError> {
         for part in &self.parts {
             let present = match part {
-                KeyPart::ClientIp => hash_address(self.client_ip.find(host, request)?, hasher),
+                KeyPart::ClientIp => hash_address(self.client_ip.find(cx, request)?, hasher),
                 KeyPart::Method => hash_as(u8::to_ascii_uppercase, request.method, hasher),
                 KeyPart::Path => hash_bytes(non_empty(&request.path(request.path_parameters)), hasher),
                 KeyPart::Host => hash_as(u8::to_ascii_lowercase, request.host, hasher),

@@ -5,12 +5,12 @@
 //! takes and gives back one by one, and a reserve that is left goes back within [`RESERVE_LIFETIME`], so that nothing lies
 //! idle with one worker while another refuses.
 //!
-//! With a key the records are those of a [table](super::table): a fixed number of sets, chosen by the key's hash, each with
+//! With a key the records are those of a [table](crate::shared::table): a fixed number of sets, chosen by the key's hash, each with
 //! room for [`PLACES_PER_SET`] keys. A set in which as many keys have requests in flight takes no more, which is a state
 //! that cannot be used: the failure mode decides, and `concurrency_table_full` is counted.
 //!
 //! Places that are held for longer than the limit says are given back by the worker's tick, and each place once: see
-//! [`places`](crate::shared::places).
+//! [`places`](crate::limit::places).
 //!
 //! What cannot be given back at the moment, because other workers won all races for the record or the proxy refused, is given
 //! back later: by the next tick, which is asked for, or of keyed limits by the next request.
@@ -21,13 +21,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::host::{Host, HostError};
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::limit::concurrency::{Concurrency, Demand, Share, Unmet};
-use crate::monitor::trouble::Trouble;
+use crate::limit::places::{Left, Place, Places};
 use crate::shared::by_key::ByKey;
 use crate::shared::format;
 use crate::shared::live::Live;
-use crate::shared::places::{Left, Place, Places};
 use crate::shared::record::{self, Step};
 use crate::shared::roster::{BEAT, Known, Roster, WorkerId};
 use crate::shared::table::{KeyHash, sets_for};
@@ -48,19 +48,6 @@ pub const RESERVE_LIFETIME: Duration = Duration::from_millis(100);
 /// After how long it is tried again to give back what could not be given back.
 pub const AGAIN: Duration = Duration::from_millis(100);
 
-/// Where shares are kept, and by whom.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// The proxy.
-    pub host: &'a dyn Host,
-    /// What goes wrong.
-    pub trouble: &'a Trouble,
-    /// Who is alive.
-    pub roster: &'a Roster,
-    /// The callback's time.
-    pub now: Timestamp,
-}
-
 /// What one worker holds of one limit without a key.
 #[derive(Debug, Default)]
 pub struct Held {
@@ -74,8 +61,9 @@ pub struct Held {
 }
 
 /// What a worker holds of all limits, by the key of the record. Outlives configurations.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Holdings {
+    roster: Rc<Roster>,
     by_key: ByKey<Held>,
     /// Places of keyed limits, by the prefix of their records.
     places: ByKey<Places>,
@@ -103,12 +91,18 @@ struct Debt {
 }
 
 impl Debt {
-    fn repay(&self, at: &Context<'_>) -> Result<(), HostError> {
-        update(at, &self.record, |shares, owner| Concurrency::release(shares, self.tag, owner, self.units))
+    fn repay(&self, cx: &Cx<'_>, roster: &Roster) -> Result<(), HostError> {
+        update(cx, roster, &self.record, |shares, owner| Concurrency::release(shares, self.tag, owner, self.units))
     }
 }
 
 impl Holdings {
+    /// Nothing, of a worker that shares with those on the roster.
+    pub fn new(roster: Rc<Roster>) -> Self {
+        let (by_key, places, keyed, owed) = Default::default();
+        Self { roster, by_key, places, keyed, owed }
+    }
+
     /// Whether this worker has anything in flight, so that the others must know that it is alive. A mere reserve is as well
     /// lost with it.
     pub fn any(&self) -> bool {
@@ -116,11 +110,11 @@ impl Holdings {
     }
 
     /// Gives back what could not be given back before. Returns when to try again, `None` if nothing is owed.
-    pub fn repay(&self, at: &Context<'_>) -> Option<Duration> {
+    pub fn repay(&self, cx: &Cx<'_>) -> Option<Duration> {
         let mut owed = self.owed.take();
         while let Some(debt) = owed.pop() {
-            if let Err(error) = debt.repay(at) {
-                at.trouble.host_error(at.host, error);
+            if let Err(error) = debt.repay(cx, &self.roster) {
+                cx.host_error(error);
                 owed.push(debt);
                 break;
             }
@@ -137,13 +131,14 @@ pub struct Shares {
     key: String,
     limit: Live<Concurrency>,
     held: Rc<Held>,
+    roster: Rc<Roster>,
 }
 
 impl Shares {
     /// The shares whose record is at `key`, with what the worker holds of them.
     pub fn new(key: String, limit: impl Into<Live<Concurrency>>, holdings: &Holdings) -> Self {
         let held = holdings.by_key.of(&key);
-        Self { key, limit: limit.into(), held }
+        Self { key, limit: limit.into(), held, roster: Rc::clone(&holdings.roster) }
     }
 
     /// Takes `units` for a request. Calls the proxy only if the reserve has not enough.
@@ -151,16 +146,16 @@ impl Shares {
     /// # Errors
     ///
     /// The record or the roster cannot be used.
-    pub fn take(&self, at: &Context<'_>, units: u32) -> Result<Result<(), Unmet>, HostError> {
+    pub fn take(&self, cx: &Cx<'_>, units: u32) -> Result<Result<(), Unmet>, HostError> {
         let least = self.held.in_flight.get().saturating_add(units);
         if self.held.units.get() < least
-            && let Err(unmet) = self.ask(at, least, self.reserve())?
+            && let Err(unmet) = self.ask(cx, least, self.reserve())?
         {
             return Ok(Err(unmet));
         }
         self.held.in_flight.set(least);
-        self.held.places.enter(Place { taken: at.now, key: ALL, units });
-        at.host.wake_at(at.now.saturating_add(until_tick(&self.limit, RESERVE_LIFETIME)));
+        self.held.places.enter(Place { taken: cx.now(), key: ALL, units });
+        cx.host.wake_at(cx.now().saturating_add(until_tick(&self.limit, RESERVE_LIFETIME)));
         Ok(Ok(()))
     }
 
@@ -170,7 +165,7 @@ impl Shares {
     /// # Errors
     ///
     /// The record cannot be used; the worker then keeps the units in reserve.
-    pub fn release(&self, at: &Context<'_>, taken: Timestamp, units: u32) -> Result<(), HostError> {
+    pub fn release(&self, cx: &Cx<'_>, taken: Timestamp, units: u32) -> Result<(), HostError> {
         if self.held.places.leave(Place { taken, key: ALL, units }) == Left::Overdue {
             return Ok(());
         }
@@ -178,14 +173,14 @@ impl Shares {
         self.held.in_flight.set(in_flight);
         let idle = self.held.units.get().saturating_sub(in_flight);
         if self.held.busy.get() {
-            return self.settle(at);
+            return self.settle(cx);
         }
         if self.reserve() * 2 < idle {
             // Making a share smaller is never refused.
-            return self.ask(at, in_flight, self.reserve()).map(|_| ());
+            return self.ask(cx, in_flight, self.reserve()).map(|_| ());
         }
         if 0 < idle {
-            at.host.wake_at(at.now.saturating_add(RESERVE_LIFETIME));
+            cx.host.wake_at(cx.now().saturating_add(RESERVE_LIFETIME));
         }
         Ok(())
     }
@@ -202,13 +197,13 @@ impl Shares {
     /// # Errors
     ///
     /// The record cannot be used; the worker then keeps the reserve, and asks for a tick to try again.
-    pub fn settle(&self, at: &Context<'_>) -> Result<(), HostError> {
+    pub fn settle(&self, cx: &Cx<'_>) -> Result<(), HostError> {
         let in_flight = self.held.in_flight.get();
         if self.held.units.get() == in_flight {
             return Ok(());
         }
         // Making a share smaller is never refused.
-        self.ask(at, in_flight, 0).map(|_| ()).inspect_err(|_| at.host.wake_at(at.now.saturating_add(AGAIN)))
+        self.ask(cx, in_flight, 0).map(|_| ()).inspect_err(|_| cx.host.wake_at(cx.now().saturating_add(AGAIN)))
     }
 
     fn reserve(&self) -> u32 {
@@ -216,8 +211,8 @@ impl Shares {
     }
 
     /// Makes the worker's share `least`, and more by `reserve` if less than half of the limit is taken.
-    fn ask(&self, at: &Context<'_>, least: u32, reserve: u32) -> Result<Result<(), Unmet>, HostError> {
-        let (busy, held, answer) = update(at, &self.key, |shares, owner| {
+    fn ask(&self, cx: &Cx<'_>, least: u32, reserve: u32) -> Result<Result<(), Unmet>, HostError> {
+        let (busy, held, answer) = update(cx, &self.roster, &self.key, |shares, owner| {
             let others = shares.iter().filter(|it| it.owner != owner);
             let taken = others.fold(0_u32, |sum, it| sum.saturating_add(it.units));
             let busy = self.limit.get().max_in_flight / 2 < taken.saturating_add(least);
@@ -254,17 +249,17 @@ impl KeyedShares {
     /// # Errors
     ///
     /// The record or the roster cannot be used.
-    pub fn take(&self, at: &Context<'_>, key: KeyHash, units: u32) -> Result<Result<(), Unmet>, HostError> {
-        let _ = self.holdings.repay(at);
+    pub fn take(&self, cx: &Cx<'_>, key: KeyHash, units: u32) -> Result<Result<(), Unmet>, HostError> {
+        let _ = self.holdings.repay(cx);
         let tag = key.tag();
-        let answer = update(at, &self.record(key), |shares, owner| {
+        let answer = update(cx, &self.holdings.roster, &self.record(key), |shares, owner| {
             let least = Concurrency::held(shares, tag, owner).saturating_add(units);
             self.limit.get().demand(shares, PLACES_PER_SET, &Demand { tag, owner, least, want: least })
         })?;
         if answer.is_ok() {
             self.holdings.keyed.set(self.holdings.keyed.get().saturating_add(units));
-            self.places.enter(Place { taken: at.now, key, units });
-            at.host.wake_at(at.now.saturating_add(until_tick(&self.limit, BEAT)));
+            self.places.enter(Place { taken: cx.now(), key, units });
+            cx.host.wake_at(cx.now().saturating_add(until_tick(&self.limit, BEAT)));
         }
         Ok(answer.map(|_| ()))
     }
@@ -274,15 +269,15 @@ impl KeyedShares {
     /// # Errors
     ///
     /// The record cannot be used; the units are owed from then on, and a tick is asked for to [repay](Holdings::repay) them.
-    pub fn release(&self, at: &Context<'_>, key: KeyHash, taken: Timestamp, units: u32) -> Result<(), HostError> {
+    pub fn release(&self, cx: &Cx<'_>, key: KeyHash, taken: Timestamp, units: u32) -> Result<(), HostError> {
         if self.places.leave(Place { taken, key, units }) == Left::Overdue {
             return Ok(());
         }
         self.holdings.keyed.set(self.holdings.keyed.get().saturating_sub(units));
         let debt = self.debt(key, units);
-        debt.repay(at).inspect_err(|_| {
+        debt.repay(cx, &self.holdings.roster).inspect_err(|_| {
             self.holdings.owed.borrow_mut().push(debt);
-            at.host.wake_at(at.now.saturating_add(AGAIN));
+            cx.host.wake_at(cx.now().saturating_add(AGAIN));
         })
     }
 
@@ -333,21 +328,22 @@ fn take_overdue(
 /// A worker that is on no roster this one has read may have come since, so the roster is read again before anybody is
 /// taken for dead.
 fn update<R>(
-    at: &Context<'_>,
+    cx: &Cx<'_>,
+    roster: &Roster,
     key: &str,
     mut step: impl FnMut(&mut Vec<Share>, WorkerId) -> R,
 ) -> Result<R, HostError> {
-    let owner = at.roster.sign(at.host, at.trouble, at.now)?;
+    let owner = roster.sign(cx)?;
     // Whose shares were there before the roster was last read.
     let mut suspects: Vec<WorkerId> = Vec::new();
     for _ in 0..record::MAX_ATTEMPTS {
         let mut unknown: Vec<WorkerId> = Vec::new();
-        let answer = record::update(at.host, at.trouble, WHAT, key, |bytes| {
+        let answer = record::update(cx, WHAT, key, |bytes| {
             if !bytes.is_empty() && format::open(bytes).is_none() {
-                at.trouble.undecodable(at.host, key);
+                cx.undecodable(key);
             }
             let mut shares = decode(bytes);
-            let living = |share: &Share| share.owner == owner || at.roster.known(share.owner) == Known::Alive;
+            let living = |share: &Share| share.owner == owner || roster.known(share.owner) == Known::Alive;
             unknown = shares.iter().filter(|it| !living(it)).map(|it| it.owner).collect();
             if unknown.iter().any(|worker| !suspects.contains(worker)) {
                 return Step::Keep(None);
@@ -364,7 +360,7 @@ fn update<R>(
         if let Some(answer) = answer {
             return Ok(answer);
         }
-        at.roster.beat(at.host, at.trouble, at.now)?;
+        roster.beat(cx)?;
         suspects = unknown;
     }
     Err(HostError { call: "roster_contended", status: 0 })

@@ -19,7 +19,8 @@
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::host::{Host, HostError};
+use crate::cx::Cx;
+use crate::host::HostError;
 use crate::operation::request::Request;
 
 /// How the client's address is found.
@@ -47,11 +48,11 @@ impl ClientIp {
     /// # Errors
     ///
     /// The proxy did not say who the peer is.
-    pub fn find(&self, host: &dyn Host, request: &Request<'_>) -> Result<Option<IpAddr>, HostError> {
+    pub fn find(&self, cx: &Cx<'_>, request: &Request<'_>) -> Result<Option<IpAddr>, HostError> {
         if let Some(address) = self.in_header(request) {
             return Ok(Some(self.canonical(address)));
         }
-        let peer = host.peer_address()?;
+        let peer = cx.host.peer_address()?;
         Ok(peer.as_deref().and_then(parse_address).map(|address| self.canonical(address)))
     }
 

@@ -14,13 +14,14 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::cx::Cx;
 use crate::degrade::breaker::rule::BreakerSpec;
 use crate::degrade::breaker::state::Transition;
 use crate::degrade::stale::Cause;
-use crate::host::{Host, HostError, MetricKind};
+use crate::host::{HostError, MetricKind};
 use crate::limit::concurrency::Concurrency;
 use crate::limit::policy::Policy;
-use crate::monitor::metrics::{self, Metrics};
+use crate::monitor::metrics;
 use crate::monitor::names::Names;
 use crate::monitor::reason::{self, Enforcement};
 use crate::monitor::trouble;
@@ -68,10 +69,10 @@ impl Foretold {
     /// # Errors
     ///
     /// The proxy refused to define some: how it refused the last.
-    pub fn define(&mut self, host: &dyn Host, metrics: &Metrics) -> Result<(), HostError> {
+    pub fn define(&mut self, cx: &Cx<'_>) -> Result<(), HostError> {
         let mut done = Ok(());
         for name in self.names.drain(self.names.len().saturating_sub(AT_A_TIME)..).rev() {
-            if let Err(error) = metrics.id(host, MetricKind::Counter, name) {
+            if let Err(error) = cx.metric(MetricKind::Counter, name) {
                 done = Err(error);
             }
         }

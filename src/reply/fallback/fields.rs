@@ -1,14 +1,14 @@
 //! How a document describes fallbacks.
 
 use super::Fallback;
-use crate::degrade::cors::Cors;
-use crate::degrade::template::{Template, UnknownSlot};
 use crate::document::field::NO_MOST;
 use crate::document::section::Inside;
 use crate::document::shown::Cut;
 use crate::document::texts::{ANY, METHODS, NAME, is_token};
 use crate::document::{Absence, Kind, ListType, Section, Table, TextType, names, quoted};
 use crate::operation::fields::methods;
+use crate::reply::cors::Cors;
+use crate::reply::template::{Template, UnknownSlot};
 use crate::{field, text_type};
 
 /// The most headers of a fallback. More than any client reads; Envoy itself takes no more of a response.

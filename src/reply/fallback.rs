@@ -5,12 +5,12 @@ pub mod fields;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::degrade::cors::Cors;
-use crate::degrade::template::{Filling, Slot, Template};
 use crate::operation::request::Request;
+use crate::operation::stream;
+use crate::reply::cors::Cors;
 use crate::reply::placed::Wants;
+use crate::reply::template::{Filling, Slot, Template};
 use crate::reply::{Protocol, Reply, UNAVAILABLE, whole_seconds};
-use crate::retry::stream;
 
 /// A reply that is complete at configuration, but for what the refusal adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
