@@ -34,7 +34,7 @@
 //! ([`operation`], [`headers`]), what workers share ([`shared`]) or keep ([`worker`], [`sorted`]), how it is described
 //! ([`document`] is what it is read with, [`config`] what comes of it) and put to work ([`filter`]), the one request path ([`pipeline`]), and the boundary: [`host`] and its
 //! implementation for Envoy, `envoy`. Among an upstream's filters the module sees attempts, not requests, and all that it
-//! does there is in [`attempt`].
+//! does there is in [`attempt`]. The tool that checks documents before a proxy reads them is `cli`, with its feature only.
 //!
 //! # Invariants
 //!
@@ -51,6 +51,8 @@
 //! 7. A refusal takes nothing, and what a request took before it was refused is given back.
 
 pub mod attempt;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod degrade;
 pub mod document;
