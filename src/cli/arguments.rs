@@ -27,9 +27,20 @@ Exit status:
   1  something is wrong with a file; with --deny-warnings, or there is a warning
   2  the arguments are wrong, or a file cannot be read";
 
+const CHECK: &str = "\
+Find the configurations in files, and tell of all that is wrong with them.
+
+A configuration is looked for in: the document itself (JSON or YAML); pluginConfig of Istio's WasmPlugin and TrafficExtension; \
+wasm[].config of Envoy Gateway's EnvoyExtensionPolicy; the configuration of a wasm filter, as a StringValue or a Struct, in Istio's \
+EnvoyFilter and in bootstraps, listeners and other resources of Envoy; JSON in a ConfigMap.
+
+A file may hold several YAML documents, as `helm template` and `kustomize build` print them. YAML is read as version 1.1, as \
+Kubernetes does: on is true, 1_000 is 1000. Nothing is asked of a network.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Find the configurations in files, and tell of all that is wrong with them
+    #[command(long_about = CHECK)]
     Check(CheckArguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
@@ -42,13 +53,9 @@ pub(super) enum Command {
     Man,
 }
 
-/// The configuration is looked for in: the document itself (JSON or YAML); Istio's WasmPlugin and TrafficExtension
-/// (`pluginConfig`); Envoy Gateway's EnvoyExtensionPolicy (`wasm[].config`); the `configuration` of a wasm filter, as a
-/// StringValue or a Struct, in Istio's EnvoyFilter and in bootstraps, listeners and other resources of Envoy; JSON in a ConfigMap.
-/// A file may hold several YAML documents, as `helm template` and `kustomize build` print them. YAML is read as version 1.1, as
-/// Kubernetes does: `on` is true, `1_000` is 1000.
 #[derive(Args, Debug)]
-#[command(after_long_help = EXAMPLES)]
+/// What `check` is told.
+#[command(long_about = CHECK, after_long_help = EXAMPLES)]
 pub(super) struct CheckArguments {
     /// Files to check; `-` is the standard input
     #[arg(required = true, value_name = "FILE")]
