@@ -177,7 +177,7 @@ const YAML: [Case; 26] = [
         "write `switches`",
     ),
     (
-        "configuration:\n  \"@type\": a.StringValue\n  value: '{ \"version\": \"a''b\", ▸\"limts\": [] }'\n",
+        "configuration:\n  \"@type\": a.StringValue\n  value: '{ \"fallbacks\": [{ \"name\": \"a\", \"status\": 503, \"text\": \"a''b\" }], ▸\"limts\": [] }'\n",
         "unknown-field",
         "limts|unknown field",
         "write `limits`",

@@ -26,8 +26,10 @@ fn every_document_of_the_pages_is_silent() {
             silent(&page.path, &["check", "--deny-warnings", "-"], document);
             shown += 1;
         }
-        for document in
-            page.blocks("yaml").into_iter().filter(|it| it.contains("onfig:") || it.contains("configuration:"))
+        for document in page
+            .blocks("yaml")
+            .into_iter()
+            .filter(|it| [" config:", "pluginConfig:", "configuration:"].iter().any(|name| it.contains(name)))
         {
             silent(&page.path, &["check", "--deny-warnings", "-"], document);
             shown += 1;
