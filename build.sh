@@ -43,6 +43,7 @@ Usage: ./build.sh COMMAND
   test --long       the fuzzers with fresh seeds, ten minutes in all; OUTRIGGER_FUZZ_SECONDS=N gives each of the five N seconds
   test --quick      while you work: formatting, lints, native tests, and the scenarios that take no time of their own
   wasm              build the filter: dist/outrigger.wasm
+  tool              build the tool that checks configurations, for this machine: dist/outrigger
   check             formatting, lints and documentation
   reference         write docs/schema.json and the tables of fields in docs/reference, from the tables that the parser reads by;
                     and the tables of docs/metrics.md and the labels in manifests, from the table of metrics
@@ -62,6 +63,15 @@ cmd_wasm() {
   heading "Building the filter for wasm32-wasip1"
   build_module "$module"
   optimise_module "$module"
+}
+
+cmd_tool() {
+  need_rust
+  heading "Building the tool"
+  cargo build --locked --release --features cli --bin outrigger
+  install -d -m 755 "$root/dist"
+  install -m 755 "$target/release/outrigger" "$root/dist/outrigger"
+  say "dist/outrigger: try dist/outrigger check envoy/envoy.yaml"
 }
 
 build_module() { # build_module FILE [CARGO-OPTION...]
@@ -116,11 +126,11 @@ cmd_check() {
   bash -n .ci/run
   cargo fmt --check || fail "the code is not formatted" "Run: cargo fmt"
   heading "Lints"
-  cargo clippy --locked --all-targets -- -D warnings
+  cargo clippy --locked --all-targets --features cli -- -D warnings
   cargo clippy --locked --lib --target wasm32-wasip1 -- -D warnings
   heading "Documentation"
   # For people who work on the code: with private items, so links to them are fine.
-  RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items
+  RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --features cli --no-deps --document-private-items
 }
 
 cmd_reference() {
@@ -152,7 +162,7 @@ test_quickly() {
   cmd_wasm
   heading "Formatting and lints"
   cargo fmt --check || fail "the code is not formatted" "Run: cargo fmt"
-  cargo clippy --locked --all-targets -- -D warnings
+  cargo clippy --locked --all-targets --features cli -- -D warnings
   native_tests
   scenarios "${quick_scenarios[@]}"
   heading "All of the quick ones passed"
@@ -174,7 +184,7 @@ native_tests() {
   while read -r name; do
     [ "$name" = "$envoy_test" ] || native+=(--test "$name")
   done < <(test_targets)
-  cargo test --locked --lib "${native[@]}"
+  cargo test --locked --features cli --lib "${native[@]}"
   cargo test --locked --doc
 }
 
@@ -521,7 +531,7 @@ finish() {
 trap finish EXIT
 mkdir -p "$tools"
 case ${1:-help} in
-  demo | test | wasm | check | weight | bench) "cmd_$1" "${@:2}" ;;
+  demo | test | wasm | tool | check | weight | bench) "cmd_$1" "${@:2}" ;;
   help | -h | --help) cmd_help ;;
   *) cmd_help >&2; fail "unknown command: $1" "The commands stand above." ;;
 esac

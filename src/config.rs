@@ -11,6 +11,8 @@
 //!
 //! Unknown fields are errors, so that a typing mistake does not switch a protection off.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod closed;
 pub mod fields;
 pub mod foretold;
 mod gauges;

@@ -39,7 +39,8 @@
 //! * how all of it is described: [`document`] is what it is read with, [`config`] what comes of it; and put to work: [`filter`];
 //! * the one request path: [`pipeline`]; and that of an attempt, all that the module sees among an upstream's filters:
 //!   [`attempt`];
-//! * the boundary: [`host`], and its implementation for Envoy, `envoy`.
+//! * the boundary: [`host`], and its implementation for Envoy, `envoy`;
+//! * the tool that checks documents before a proxy reads them: `cli`, with its feature only.
 //!
 //! # Invariants
 //!
@@ -59,6 +60,8 @@
 //!    [`monitor`] know no policy; no policy knows the [`worker`], the [`config`], the [`filter`] or the [`pipeline`].
 
 pub mod attempt;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod cx;
 pub mod degrade;

@@ -13,8 +13,6 @@
 //! * [`tenancy`]: whether two configurations belong to two filters.
 //! * [`trouble`]: host calls that failed: counted always, logged now and then.
 
-#[cfg(not(target_arch = "wasm32"))]
-pub mod closed;
 pub mod failures;
 pub mod fields;
 pub mod in_use;

@@ -18,6 +18,11 @@ impl Warning {
     pub fn path(&self) -> &str {
         self.0.path()
     }
+
+    /// Why it does nothing.
+    pub fn problem(&self) -> &str {
+        self.0.problem()
+    }
 }
 
 impl fmt::Display for Warning {

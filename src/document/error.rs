@@ -25,6 +25,11 @@ impl ConfigError {
         &self.path
     }
 
+    /// What is wrong there.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+
     /// The same one step further out: for who finds an error inside of something, and knows where that is.
     pub(super) fn inside(self, step: Step<'_>) -> Self {
         let mut path = String::new();
@@ -61,6 +66,11 @@ impl ConfigErrors {
     /// Those that are told of, in the order of the document.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.found.iter().map(|(_, error)| error)
+    }
+
+    /// Those that are told of, each after the bytes of the document before its place. An error about the document as a whole has 0.
+    pub fn with_offsets(&self) -> impl Iterator<Item = (usize, &ConfigError)> {
+        self.found.iter().map(|(at, error)| (*at, error))
     }
 
     /// How many there are beside those.

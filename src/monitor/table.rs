@@ -3,7 +3,7 @@
 //! Proxy-wasm metrics have no labels. A label is written into the name as `label=.=value;.;`, and [the name](Metric::name_with)
 //! is made in one place. Istio's `extraStatTags` and the `stats_tags` of a bootstrap take labels out again, each by a regular
 //! expression that looks for `label=.=` anywhere in the name. So no label may end in another one, and no value has any of `=`
-//! and `;`. Values are configured names or words of [closed lists](super::closed), never a client's: a metric lives as long as
+//! and `;`. Values are configured names or words of closed lists, never a client's: a metric lives as long as
 //! the proxy.
 //!
 //! From this table come the rules of the shipped bootstraps and manifests too, and the tables of the page of metrics. Its

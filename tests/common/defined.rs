@@ -23,7 +23,7 @@ pub fn is_in_the_table(kind: MetricKind, name: &str) {
         let good = |it: char| it.is_ascii_alphanumeric() || "-_.:/+@".contains(it);
         assert!(!value.is_empty() && value.chars().all(good), "{name}: {label} is {value:?}");
         #[cfg(not(target_arch = "wasm32"))]
-        if let Some(words) = outrigger::monitor::closed::words(metric.name, label) {
+        if let Some(words) = outrigger::config::closed::words(metric.name, label) {
             assert!(words.iter().any(|it| it.word == value), "{name}: {value} is none of the words of {label}");
         }
     }

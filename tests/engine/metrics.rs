@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 
+use outrigger::config::closed;
 use outrigger::host::MetricKind;
-use outrigger::monitor::closed;
 use outrigger::monitor::names::Names;
 use outrigger::monitor::outcome::Outcome;
 use outrigger::monitor::table::{METRICS, Owner, SCOPE, labels};

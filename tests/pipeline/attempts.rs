@@ -437,7 +437,7 @@ fn calls_that_fail_are_counted_and_cost_nobody_a_request() {
     let mut request = Request::begin(&sidecar);
     sidecar.host.break_call("response_status");
     assert!(matches!(request.attempt(Some(BAD)), Became::Answered(attempt::Answer::Pass)));
-    assert_eq!(host_errors(&sidecar, "response_status"), 1);
+    assert_eq!(host_errors(&sidecar, "response_headers"), 1);
     sidecar.host.repair("response_status");
     assert!(matches!(request.start().0, attempt::Decision::Forward));
     assert_eq!(funds(&sidecar), 4, "paid for when it began");

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
+use outrigger::config::closed;
 use outrigger::degrade::breaker::state::Transition;
 use outrigger::degrade::stale::Cause;
 use outrigger::host::MetricKind;
-use outrigger::monitor::closed;
 use outrigger::monitor::table::{METRICS, Owner, SCOPE, labels};
 
 /// The files with rules that make labels, or a list of labels, by their path.

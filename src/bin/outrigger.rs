@@ -1,0 +1,5 @@
+//! The tool `outrigger`; see docs/tool.md.
+
+fn main() -> std::process::ExitCode {
+    outrigger::cli::main()
+}
