@@ -531,7 +531,7 @@ finish() {
 trap finish EXIT
 mkdir -p "$tools"
 case ${1:-help} in
-  demo | test | wasm | tool | check | weight | bench) "cmd_$1" "${@:2}" ;;
+  demo | test | wasm | tool | check | reference | weight | bench) "cmd_$1" "${@:2}" ;;
   help | -h | --help) cmd_help ;;
   *) cmd_help >&2; fail "unknown command: $1" "The commands stand above." ;;
 esac

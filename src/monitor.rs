@@ -1,7 +1,6 @@
 //! Monitoring: what the proxy's statistics, access log and log say about the filter's decisions.
 //!
 //! * [`table`]: the table of every metric.
-//! * [`closed`]: the words that labels may say. Native only, as the sentences of both are.
 //! * [`word`]: one such word.
 //! * [`metrics`]: the metrics that a worker has defined, and the handles to them.
 //! * [`names`]: what the metrics of a filter are called.

@@ -27,6 +27,7 @@ fn a_proxy_that_lies_is_survived_and_healed_from() {
         let steps = steps(&mut random, 120, World::Mad);
         shrink(steps, |steps| {
             let mut proxy = Proxy::new(workers, seed, &document);
+            proxy.host.memory.take_any_metric();
             proxy.host.faults.set(faults);
             proxy.run(steps);
             let failed = proxy.host.failed();
