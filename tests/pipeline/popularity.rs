@@ -161,6 +161,30 @@ fn a_large_answer_does_not_push_out_several_small_ones_that_are_asked_for_as_oft
     assert_eq!(small.iter().filter(|path| is_kept(path)).count(), 10);
 }
 
+/// However many small answers it takes the place of: each of them was asked for once or twice, and it is asked for all the time.
+#[test]
+fn a_large_answer_in_demand_pushes_out_any_number_that_are_not() {
+    for times in [1, 2] {
+        let sidecar = Sidecar::new(r#"{ "on_failure": [{ "stale": { "max_age": "1h" } }] }"#);
+        let ask = |path: &str, size: usize| {
+            let ticket = sidecar.begin(&[(":path", path)]).unwrap();
+            let length = size.to_string();
+            let response = [GOOD[0], GOOD[1], ("content-length", length.as_str())];
+            let _ = sidecar.answer_with_body(ticket, &response, &vec![b'x'; size]);
+            sidecar.host.advance(SECOND / 100);
+        };
+        for _ in 0..times {
+            (0..360).for_each(|number| ask(&format!("/p?cb={number}"), 4_000));
+        }
+        (0..800).for_each(|_| ask("/home", 200_000));
+        let ticket = sidecar.begin(&[(":path", "/home")]).unwrap();
+        assert!(
+            sidecar.replacement(ticket, &[(":status", "503")]).is_some(),
+            "after addresses asked for {times} times"
+        );
+    }
+}
+
 /// What an earlier release of the module has written, and still uses until it has drained, stays as it is.
 #[test]
 fn the_records_of_another_layout_are_left_alone() {

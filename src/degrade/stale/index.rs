@@ -45,6 +45,11 @@ const LISTS: usize = 8;
 /// The layout of the record, and of all that stand beside it. To be raised when one changes.
 pub const LAYOUT: u8 = 3;
 
+/// How many times as often as an answer that goes one must be asked for that comes, for the former to count for nothing. An eighth of
+/// [`frequency::MOST`] is two: addresses that are made up and asked for once or twice keep no popular answer out, however many it
+/// needs the place of.
+const NEGLIGIBLE: u8 = 8;
+
 const SLOT_SIZE: usize = 1 + 1 + 16 + 8 + 4 + 8 + 8 + 1;
 
 /// A slot in one turn.
@@ -244,8 +249,9 @@ impl Index {
     ///
     /// Together those that go must be asked for less than the one that comes, so that a large answer does not take the place of
     /// several small ones that are worth more (Einziger, Eytan, Friedman, Manes, "Lightweight Robust Size Aware Cache
-    /// Management", ACM Transactions on Storage 18(3), 2022: the aggregated victims). What is beyond a budget that has become smaller goes
-    /// whatever comes.
+    /// Management", ACM Transactions on Storage 18(3), 2022: the aggregated victims). Numbers end at [`frequency::MOST`], so the sum
+    /// leaves out victims that are asked for [far less](NEGLIGIBLE): sixteen answers that were asked for once would outweigh
+    /// whatever comes. What is beyond a budget that has become smaller goes whatever comes.
     fn leaving(&self, wish: &Wish<'_>, mut excess: u64, own: Option<usize>) -> Result<Vec<usize>, Refusal> {
         let candidates = self.slots.iter().enumerate().filter(|(_, slot)| may_go(slot) && !is_before(slot, wish));
         let mut candidates: Vec<(usize, &Slot)> = candidates.collect();
@@ -265,7 +271,10 @@ impl Index {
             };
             let (index, slot) = candidates.swap_remove(place);
             if beyond == 0 {
-                lost = lost.saturating_add(slot.demand(wish));
+                let demand = slot.demand(wish);
+                if wish.frequency / NEGLIGIBLE < demand {
+                    lost = lost.saturating_add(demand);
+                }
             }
             if wish.frequency <= lost {
                 return Err(Refusal::Unpopular);
