@@ -25,21 +25,42 @@ fn source(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every field of the document, and every word in the code that reads its values. So a new one is here too.
+/// Every field of the document and every word that its values may say, as the schema tells them, which is made of the tables that
+/// the parser reads by. So a new one is here too.
 fn vocabulary() -> BTreeSet<String> {
     let conditions = HTTP_CONDITIONS.iter().chain(&GRPC_CONDITIONS);
     let mut words: BTreeSet<String> = conditions.map(|it| it.to_string()).collect();
-    for path in ["src/config/document.rs", "src/config/term.rs", "src/config/value.rs"] {
-        let code = source(path);
-        let lines: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        let fields = lines.iter().filter_map(|line| Some(line.strip_prefix("    pub(super) ")?.split_once(": ")?.0));
-        let texts = lines.iter().flat_map(|line| line.split('"').skip(1).step_by(2));
-        words.extend(fields.chain(texts).filter(|it| is_word(it)).map(str::to_owned));
-    }
+    collect(&serde_json::from_str(&source("docs/schema.json")).expect("a schema"), &mut words);
     for word in ["token_bucket", "active", "P0", "x-ratelimit", "none", "5xx", "client_ip", "upstream", "match"] {
         assert!(words.contains(word), "{word} is not among {words:?}");
     }
     words
+}
+
+fn collect(schema: &Value, words: &mut BTreeSet<String>) {
+    let Some(object) = schema.as_object() else {
+        schema.as_array().into_iter().flatten().for_each(|it| collect(it, words));
+        return;
+    };
+    for (keyword, value) in object {
+        match keyword.as_str() {
+            "properties" => words.extend(value.as_object().expect("properties").keys().cloned()),
+            "enum" => {
+                words.extend(value.as_array().expect("a list").iter().filter_map(Value::as_str).map(str::to_owned))
+            }
+            "const" => words.extend(value.as_str().map(str::to_owned)),
+            "pattern" => {
+                // Alternatives of a pattern are words too; a single letter or a class of them is not.
+                let parts = value
+                    .as_str()
+                    .expect("a pattern")
+                    .split(|it: char| !it.is_ascii_alphanumeric() && !"_-".contains(it));
+                words.extend(parts.filter(|it| 2 <= it.len() && is_word(it)).map(str::to_owned));
+            }
+            _ => {}
+        }
+        collect(value, words);
+    }
 }
 
 fn is_word(text: &str) -> bool {
