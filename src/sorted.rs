@@ -130,9 +130,19 @@ impl<K: Ord, V> SortedMap<K, V> {
         Some(value)
     }
 
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// All entries, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = &(K, V)> {
+        self.runs.iter().flatten()
+    }
+
     /// All values, in the order of their keys.
     pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.runs.iter().flatten().map(|(_, value)| value)
+        self.iter().map(|(_, value)| value)
     }
 
     /// The last run that does not begin behind the key, or the first, and the place there.

@@ -64,8 +64,9 @@ impl Machine {
                 self.roots.borrow_mut().insert(root, Some(installed));
                 true
             }
-            Err(error) => {
-                log::error!("configuration refused: {error}");
+            Err(errors) => {
+                // Each has the time and the filter's name before it. An error is one line.
+                errors.lines().for_each(|error| log::error!("configuration refused: {error}"));
                 let host = Envoy { timer: &Timer::default(), at_once: None };
                 self.worker.cx(&host).config_rejected();
                 false

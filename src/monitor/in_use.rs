@@ -10,7 +10,7 @@ use crate::cx::Cx;
 use crate::host::HostError;
 use crate::shared::roster::WorkerId;
 use crate::shared::uses::{self, BEAT, Standing};
-use crate::sorted;
+use crate::sorted::SortedMap;
 use crate::time::Timestamp;
 
 /// What the root contexts of one worker use, by the name of the gauge that says so.
@@ -19,7 +19,8 @@ use crate::time::Timestamp;
 /// old one's values, and a module of an earlier release, or one under another VM id, cleans up what it does not share.
 #[derive(Debug, Default)]
 pub struct InUse {
-    uses: RefCell<Vec<Use>>,
+    /// By the name of the gauge. In order, so that thousands of breakers are no work for each other.
+    uses: RefCell<SortedMap<String, Count>>,
     /// Gauges of things that are switched off, which are to be seen at 0.
     off: RefCell<Vec<String>>,
     /// What this worker is called by the others, once it has said anything.
@@ -58,6 +59,13 @@ struct Use {
     shows: Shows,
 }
 
+/// How many root contexts use a gauge.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    shows: Shows,
+    uses: usize,
+}
+
 /// What a gauge shows while it is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shows {
@@ -71,7 +79,12 @@ impl InUse {
     /// A root context took up the configuration. That is shown by the next [`InUse::show`]: configurations are taken up in
     /// throw-away machines too, and those have no next callback.
     pub fn take_up(&self, gauges: Gauges) {
-        self.uses.borrow_mut().extend(gauges.uses);
+        let mut uses = self.uses.borrow_mut();
+        for Use { gauge, shows } in gauges.uses {
+            let before = uses.get(&gauge).map_or(0, |it| it.uses);
+            uses.insert(gauge, Count { shows, uses: before + 1 });
+        }
+        drop(uses);
         self.off.borrow_mut().extend(gauges.off);
         self.said.set(None);
     }
@@ -90,9 +103,11 @@ impl InUse {
     /// A root context that had taken up the configuration is gone.
     pub fn give_up(&self, cx: &Cx<'_>, gauges: Gauges) {
         let mut uses = self.uses.borrow_mut();
-        for gone in gauges.uses {
-            if let Some(place) = uses.iter().position(|it| *it == gone) {
-                uses.swap_remove(place);
+        for Use { gauge, shows } in gauges.uses {
+            match uses.get(&gauge).map_or(0, |it| it.uses) {
+                0 => {}
+                1 => drop(uses.remove(&gauge)),
+                more => uses.insert(gauge, Count { shows, uses: more - 1 }),
             }
         }
         drop(uses);
@@ -106,13 +121,13 @@ impl InUse {
         let now = cx.now();
         self.said.set(Some(now));
         let standing = self.sign(cx);
-        for used in self.uses.borrow().iter().filter(|it| it.shows == Shows::Use) {
-            cx.set(used.gauge.clone(), 1)?;
+        for (gauge, _) in self.uses.borrow().iter().filter(|(_, it)| it.shows == Shows::Use) {
+            cx.set(gauge.clone(), 1)?;
         }
         let Standing { used, mut left } = standing?;
         left.append(&mut self.off.take());
         for gauge in left {
-            if !used.contains(&gauge) {
+            if used.get(&gauge).is_none() {
                 cx.set(gauge, 0)?;
             }
         }
@@ -120,10 +135,7 @@ impl InUse {
     }
 
     fn sign(&self, cx: &Cx<'_>) -> Result<Standing, HostError> {
-        let mut names = Vec::new();
-        for used in self.uses.borrow().iter() {
-            sorted::insert(&mut names, used.gauge.clone());
-        }
+        let names: Vec<String> = self.uses.borrow().iter().map(|(gauge, _)| gauge.clone()).collect();
         if names.is_empty() && self.off.borrow().is_empty() && self.me.get().is_none() {
             return Ok(Standing::default());
         }

@@ -20,11 +20,19 @@ pub fn record(scope: Option<&str>, plugin: &str, what: &str) -> String {
     }
 }
 
-/// Logs the lines unless they are what was logged last for the record. If that cannot be told, they are logged.
+/// How many lines are logged at most. A mistake made once may show in thousands of places.
+pub const MOST: usize = 20;
+
+/// Logs the lines unless they are what was logged last for the record. If that cannot be told, they are logged. Of more than
+/// [`MOST`] the first are, and how many more there are.
 pub fn tell(cx: &Cx<'_>, record: &str, lines: &[impl fmt::Display]) {
     if is_news(cx, record, lines) {
-        for line in lines {
+        for line in lines.iter().take(MOST) {
             log::warn!("{line}");
+        }
+        let more = lines.len().saturating_sub(MOST);
+        if 0 < more {
+            log::warn!("and {more} more warnings");
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::host::HostError;
 use crate::shared::format;
 use crate::shared::record::{self, Step};
 use crate::shared::roster::WorkerId;
+use crate::sorted::SortedMap;
 use crate::time::Timestamp;
 
 /// How often a worker says what it uses.
@@ -32,10 +33,10 @@ const KEY: &str = "outrigger/uses";
 const WHAT: &str = "uses";
 
 /// How names stand after a worker has said what it uses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Standing {
-    /// Used by anybody; a name as often as it is.
-    pub used: Vec<String>,
+    /// Used by anybody.
+    pub used: SortedMap<String, ()>,
     /// Used before, by this worker or by one that is dead, and by nobody any more.
     pub left: Vec<String>,
 }
@@ -60,12 +61,13 @@ pub fn sign(cx: &Cx<'_>, me: WorkerId, names: &[String]) -> Result<Standing, Hos
         }
         let before = std::mem::take(bytes);
         format::begin(bytes, before.len(), format::NO_METER);
-        let mut standing = Standing { used: names.to_vec(), left: Vec::new() };
+        let mut standing = Standing::default();
+        names.iter().for_each(|name| standing.used.insert(name.clone(), ()));
         let (_, mut rest) = format::open(&before).unwrap_or((format::NO_METER, &[]));
         while let Some(user) = User::read(&mut rest) {
             if user.worker != me && is_recent(user.heard, now) {
                 user.write(bytes);
-                standing.used.extend(user.names);
+                user.names.into_iter().for_each(|name| standing.used.insert(name, ()));
             } else {
                 standing.left.extend(user.names);
             }
@@ -73,7 +75,7 @@ pub fn sign(cx: &Cx<'_>, me: WorkerId, names: &[String]) -> Result<Standing, Hos
         if !names.is_empty() {
             User { worker: me, heard: now, names: names.to_vec() }.write(bytes);
         }
-        standing.left.retain(|name| !standing.used.contains(name));
+        standing.left.retain(|name| standing.used.get(name).is_none());
         Step::Write(standing)
     })
 }

@@ -44,6 +44,15 @@ fn said(during: impl FnOnce()) -> Vec<String> {
 }
 
 #[test]
+fn a_mistake_that_shows_in_thousands_of_places_does_not_fill_the_log() {
+    let host = MemoryHost::new();
+    let lines: Vec<String> = (0..9_990).map(|place| format!("place {place}: odd")).collect();
+    let said = said(|| notice::tell(&Cx::new(&*host, &Telemetry::default()), RECORD, &lines));
+    assert_eq!(said.len(), notice::MOST + 1);
+    assert_eq!(said[notice::MOST - 1..], ["place 19: odd", "and 9970 more warnings"]);
+}
+
+#[test]
 fn workers_that_read_one_configuration_say_once_what_is_odd_in_it() {
     let host = MemoryHost::new();
     let lines = ["limits[0]: odd", "limits[1]: odd"];

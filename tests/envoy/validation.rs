@@ -57,11 +57,13 @@ async fn envoy_tells_of_all_that_is_wrong_in_the_order_of_the_document() {
         "retries[0].max_attempts: 9, must be a whole number from 1 to 5",
         "monitor.outcomes: invalid type: integer `1`, expected a boolean",
     ];
-    assert_refused(Filter::text(wrong), &[&told.join("\n")]);
+    // Each is a line of the log of its own.
+    let lines = told.map(|it| format!("configuration refused: {it}\n"));
+    assert_refused(Filter::text(wrong), &lines.each_ref().map(String::as_str));
     let many = format!(r#"{{ "retries": [{}] }}"#, [r#"{ "max_attempts": 9 }"#; 500].join(","));
     assert_refused(
         Filter::text(&many),
-        &["retries[19].max_attempts: 9, must be a whole number from 1 to 5\nand 480 more"],
+        &["retries[19].max_attempts: 9, must be a whole number from 1 to 5", "configuration refused: and 480 more"],
     );
 }
 

@@ -64,6 +64,32 @@ fn four_times_as_much_takes_less_than_eight_times_as_long() {
     }
 }
 
+/// Two machines of a proxy take up a configuration of so many breakers and say some times that they are there; one gives it up.
+fn time_of_beats(size: usize) -> Duration {
+    let breakers: Vec<String> =
+        (0..size).map(|n| format!(r#"{{"name": "b{n}", "trip": {{"consecutive_failures": 5}}}}"#)).collect();
+    let config = Config::parse(format!(r#"{{"breakers": [{}]}}"#, breakers.join(",")).as_bytes()).unwrap();
+    let host = MemoryHost::new();
+    let workers = [Worker::default(), Worker::default()];
+    let start = Instant::now();
+    workers.iter().for_each(|worker| worker.in_use.take_up(config.gauges()));
+    for _ in 0..3 {
+        host.advance(2_000_000_001);
+        for worker in &workers {
+            worker.in_use.show(&worker.cx(&*host));
+        }
+    }
+    workers[0].in_use.give_up(&workers[0].cx(&*host), config.gauges());
+    start.elapsed()
+}
+
+#[test]
+fn what_is_in_use_is_told_in_a_time_in_proportion_to_it() {
+    let [less, more] = [1_000, 4_000].map(|size| (0..5).map(|_| time_of_beats(size)).min().unwrap());
+    println!("{less:?}, {more:?}");
+    assert!(more < less * 8, "{less:?}, {more:?}");
+}
+
 /// Limits of the tier and limits of the name are asked in the document's order, those that only count after all others.
 #[test]
 fn limits_by_tier_and_by_name_are_asked_in_one_order() {
