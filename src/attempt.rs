@@ -9,8 +9,9 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::cx::Cx;
+use crate::grpc::UNAVAILABLE;
 use crate::host::{Host, HostError};
-use crate::reply::{Protocol, Reply, UNAVAILABLE};
+use crate::reply::{Protocol, Reply};
 use crate::retry::attempts::Attempts;
 use crate::retry::register::Placement;
 use crate::retry::router;

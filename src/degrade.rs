@@ -3,11 +3,9 @@
 //! * [`switch`]: degradation that people decide.
 //! * [`breaker`]: stops asking a dependency that fails, until it has shown that it works again.
 //! * [`failure`]: what takes the place of an answer that says failure; [`stale`], the service's last good answers.
-//! * [`refusal`]: what a request is told that is given up.
 
 pub mod breaker;
 pub mod failure;
 pub mod fields;
-pub mod refusal;
 pub mod stale;
 pub mod switch;

@@ -33,7 +33,8 @@
 //! Folders are the playbook: [`limit`], [`degrade`], [`retry`], [`monitor`]. Beside them stand:
 //!
 //! * what a request is: [`operation`], with the keys by which requests are told apart, and [`headers`];
-//! * what is sent in place of an answer: [`reply`];
+//! * what is sent in place of an answer: [`reply`], with the [refusal](reply::refusal) that a policy makes; and the codes of
+//!   [`grpc`];
 //! * what a callback is given: [`cx`];
 //! * what workers share: [`shared`]; and what each keeps: [`worker`], which is made of the policies' own stores, and [`sorted`];
 //! * how all of it is described: [`document`] is what it is read with, [`config`] what comes of it; and put to work: [`filter`];
@@ -69,6 +70,7 @@ pub mod document;
 #[cfg(feature = "envoy")]
 mod envoy;
 pub mod filter;
+pub mod grpc;
 pub mod headers;
 pub mod host;
 pub mod limit;

@@ -8,7 +8,7 @@
 //! * [`reservation`]: what one request takes of several limits.
 //! * [`waiting`]: how queues share the places of a worker.
 //! * [`store`]: what a worker keeps of all this.
-//! * [`refusal`]: what the refused are told, and [`quota`], what a client is told about its quota.
+//! * [`quota`]: what a client is told about its quota.
 
 pub mod concurrency;
 pub mod cost;
@@ -18,7 +18,6 @@ pub mod leaky_bucket;
 pub mod places;
 pub mod policy;
 pub mod quota;
-pub mod refusal;
 pub mod reservation;
 pub mod rule;
 pub mod shares;

@@ -28,7 +28,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use self::admission::{Refused, give_back_trial};
+use self::admission::give_back_trial;
 pub use self::ticket::Ticket;
 use self::ticket::{Client, Guard, Interest, Memory, ResponseEnd, Service, StreamKind, Upload};
 use self::verdict::{TOO_LATE, grpc_outcome, judge, unfinished, was_hurried};
@@ -121,15 +121,10 @@ impl Filter {
                 ticket.client = Client::Held(wait.limit);
                 Decision::Wait(edits, now.saturating_add(wait.time))
             }
-            Err(refused) => {
+            Err(refusal) => {
                 self.log_decision(cx, &ticket);
-                let memory = match &refused {
-                    Refused::Switch(index) => self.remember_refused(&request, self.switch_fallback(*index)),
-                    Refused::Limit(refusal) => self.remember_refused(&request, self.limit_fallback(refusal.limit)),
-                    Refused::Deadline => self.remember_refused(&request, None),
-                    Refused::Breaker(index, _) => self.remember(plan, &asker, self.breaker_fallback(*index)),
-                };
-                Decision::Reply(Box::new(self.refuse(cx, &refused, &memory, &mut ticket)))
+                let memory = self.remember_refused(plan, &asker, &refusal);
+                Decision::Reply(Box::new(self.refuse(cx, refusal, &memory, &mut ticket)))
             }
         };
         (decision, ticket)
@@ -149,12 +144,12 @@ impl Filter {
         if let Some(limit) = self.limits.get(limit) {
             limit.observe_wait(cx, now.saturating_since(ticket.started));
         }
-        let Err(refused) = self.let_go(cx, plan, ticket, &mut edits) else {
+        let Err(refusal) = self.let_go(cx, plan, ticket, &mut edits) else {
             return Decision::Forward(edits);
         };
         self.log_decision(cx, ticket);
         let memory = ticket.memory.take().unwrap_or_else(|| Box::new(Memory::of_nobody(ticket.protocol)));
-        Decision::Reply(Box::new(self.refuse(cx, &refused, &memory, ticket)))
+        Decision::Reply(Box::new(self.refuse(cx, refusal, &memory, ticket)))
     }
 
     /// Takes note that the request is complete: from now on it is the service that takes its time.

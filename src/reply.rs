@@ -1,5 +1,6 @@
 //! A reply that the filter gives itself, ready for the proxy to send.
 //!
+//! * [`refusal`]: what a policy that refuses makes, and how it is told;
 //! * [`fallback`]: prepared replies that are served instead of the real ones; [`template`], what is filled in, and [`cors`],
 //!   who may read them.
 //! * [`placed`]: a reply in place of a response that is on its way.
@@ -7,20 +8,15 @@
 pub mod cors;
 pub mod fallback;
 pub mod placed;
+pub mod refusal;
 pub mod template;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::grpc::DEADLINE_EXCEEDED;
 use crate::operation::request::Request;
-
-/// gRPC `DEADLINE_EXCEEDED`.
-pub const DEADLINE_EXCEEDED: u32 = 4;
-/// gRPC `RESOURCE_EXHAUSTED`: a limit refused.
-pub const RESOURCE_EXHAUSTED: u32 = 8;
-/// gRPC `UNAVAILABLE`: what a gRPC client gets in place of a page, also of one that says success.
-pub const UNAVAILABLE: u32 = 14;
 
 /// A local reply. One serves HTTP and gRPC: the proxy takes the HTTP part for HTTP requests and the gRPC status, with the
 /// body as its message, for gRPC requests.

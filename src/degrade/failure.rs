@@ -5,7 +5,10 @@ pub mod fields;
 use crate::degrade::stale::{self, Stale};
 use crate::monitor::failures::Failures;
 use crate::monitor::names::Names;
+use crate::monitor::outcome::Outcome;
+use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::selection::Selection;
+use crate::reply::refusal::{Problem, Refusal};
 
 /// A rule for failures of the service, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,21 @@ pub struct FailureSpec {
     pub stale: Option<stale::Spec>,
     /// Index of the fallback that is served if no answer is kept.
     pub fallback: Option<usize>,
+}
+
+/// What goes for a refusal where an answer is replaced: there is nothing to be told without a fallback, and nobody knows when to
+/// come again.
+pub fn refusal(reason: &Reason) -> Refusal<'_> {
+    Refusal {
+        reason,
+        outcome: Outcome::Degraded,
+        enforcement: Enforcement::Enforced,
+        problem: Problem::TemporaryReducedCapacity,
+        retry_after: None,
+        fallback: None,
+        quota: Vec::new(),
+        detail: None,
+    }
 }
 
 /// A rule at work.

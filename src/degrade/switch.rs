@@ -5,12 +5,15 @@ pub mod fields;
 use std::time::Duration;
 
 use crate::monitor::names::Names;
-use crate::monitor::reason::Reason;
+use crate::monitor::outcome::Outcome;
+use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
+use crate::reply::fallback::Fallback;
+use crate::reply::refusal::{Problem, Refusal};
 
 /// When to come again, for who is refused by a switch: people throw and reset switches in minutes.
-pub const RETRY_AFTER: Duration = Duration::from_secs(60);
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A switch, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +55,18 @@ impl Switch {
         &self.spec
     }
 
-    /// The one spelling of a refusal by this switch.
-    pub fn reason(&self) -> &Reason {
-        &self.reason
+    /// The refusal of a request that is given up.
+    pub fn refusal<'a>(&'a self, fallbacks: &'a [Fallback]) -> Refusal<'a> {
+        Refusal {
+            reason: &self.reason,
+            outcome: Outcome::Degraded,
+            enforcement: Enforcement::of(self.spec.enforced),
+            problem: Problem::TemporaryReducedCapacity,
+            retry_after: Some(RETRY_AFTER),
+            fallback: self.spec.fallback.and_then(|index| fallbacks.get(index)),
+            quota: Vec::new(),
+            detail: None,
+        }
     }
 
     /// Whether the request is given up.

@@ -32,19 +32,19 @@ pub struct Wait {
     pub limit: usize,
 }
 
-/// A refusal by the limit with this index.
+/// A limit has not what a request takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Refusal {
-    /// Index of the limit.
-    pub limit: usize,
+pub struct Exceeded<'l> {
+    /// The limit.
+    pub limit: &'l Limit,
     /// What the limit said; `None` if its state could not be used.
     pub denial: Option<Denial>,
     /// How long the same request would be refused, as far as anybody can tell.
     lasts: Duration,
 }
 
-impl Refusal {
-    fn new(index: usize, limit: &Limit, denial: Option<Denial>) -> Self {
+impl<'l> Exceeded<'l> {
+    fn new(limit: &'l Limit, denial: Option<Denial>) -> Self {
         let lasts = match (denial, limit.spec().policy) {
             (None, _) => Duration::ZERO,
             // Nobody knows, unless the request costs more than may ever be in flight.
@@ -53,7 +53,7 @@ impl Refusal {
             }
             (Some(denial), _) => denial.retry_after.unwrap_or(Duration::MAX),
         };
-        Self { limit: index, denial, lasts }
+        Self { limit, denial, lasts }
     }
 }
 
@@ -64,13 +64,13 @@ impl Reservation {
     /// # Errors
     ///
     /// A limit refuses it: then nothing was taken of any.
-    pub fn take(
+    pub fn take<'l>(
         &mut self,
-        limits: &[Limit],
+        limits: &'l [Limit],
         indices: Merged<'_>,
         asker: &Asker<'_>,
         patience: Option<Duration>,
-    ) -> Result<Wait, Refusal> {
+    ) -> Result<Wait, Exceeded<'l>> {
         let mut wait = Wait::default();
         let applicable = indices.filter_map(|index| Some((index, limits.get(index)?)));
         let mut applicable = applicable.filter(|(_, limit)| limit.spec().selection.allows(asker.request));
@@ -96,7 +96,7 @@ impl Reservation {
             };
             if limit.spec().enforced {
                 self.give_back(limits, asker.cx);
-                return Err(longest_lasting(Refusal::new(index, limit, denial), applicable, asker));
+                return Err(longest_lasting(Exceeded::new(limit, denial), applicable, asker));
             }
             limit.count_refusal(asker.cx);
             self.shadow = self.shadow.or(Some(index));
@@ -162,30 +162,37 @@ impl Reservation {
 
     /// A queue is no use to a request whose caller will have gone before it is let on, and a worker has only so many
     /// [places](crate::limit::waiting).
-    fn check_wait(
+    fn check_wait<'l>(
         &mut self,
-        limits: &[Limit],
+        limits: &'l [Limit],
         asker: &Asker<'_>,
         wait: Wait,
         patience: Option<Duration>,
-    ) -> Result<Wait, Refusal> {
+    ) -> Result<Wait, Exceeded<'l>> {
         if wait.time.is_zero() {
             return Ok(wait);
         }
+        let Some((limit, debit)) = self.of(limits, wait.limit) else {
+            return Ok(wait);
+        };
         let patience = patience.or_else(|| deadline::known(asker.request));
         let in_time = patience.is_none_or(|patience| wait.time < patience);
-        if in_time && self.of(limits, wait.limit).is_some_and(|(limit, debit)| limit.has_place(debit)) {
+        if in_time && limit.has_place(debit) {
             return Ok(wait);
         }
         self.give_back(limits, asker.cx);
         let denial = Denial { remaining: 0, retry_after: Some(wait.time) };
-        Err(Refusal { limit: wait.limit, denial: Some(denial), lasts: wait.time })
+        Err(Exceeded { limit, denial: Some(denial), lasts: wait.time })
     }
 }
 
 /// Of the limits that would refuse the request, the one that will do so longest: what a client is told should hold.
-fn longest_lasting<'a>(first: Refusal, others: impl Iterator<Item = (usize, &'a Limit)>, asker: &Asker<'_>) -> Refusal {
+fn longest_lasting<'l>(
+    first: Exceeded<'l>,
+    others: impl Iterator<Item = (usize, &'l Limit)>,
+    asker: &Asker<'_>,
+) -> Exceeded<'l> {
     let enforced = others.filter(|(_, limit)| limit.spec().enforced);
-    let refusals = enforced.filter_map(|(index, limit)| Some(Refusal::new(index, limit, Some(limit.peek(asker)?))));
-    refusals.fold(first, |longest, refusal| if longest.lasts < refusal.lasts { refusal } else { longest })
+    let exceeded = enforced.filter_map(|(_, limit)| Some(Exceeded::new(limit, Some(limit.peek(asker)?))));
+    exceeded.fold(first, |longest, it| if longest.lasts < it.lasts { it } else { longest })
 }

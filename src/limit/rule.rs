@@ -8,15 +8,20 @@ use crate::host::HostError;
 use crate::limit::cost::{Cost, Priced};
 use crate::limit::counter::{Admission, Counter, Kept, Place};
 use crate::limit::policy::Policy;
+use crate::limit::quota::{self, Standing};
 use crate::limit::store::Store;
 use crate::limit::waiting::{self, Queue, Waiting};
 use crate::monitor::metrics::Handle;
 use crate::monitor::names::Names;
+use crate::monitor::outcome::Outcome;
 use crate::monitor::reason::{Enforcement, Reason};
+use crate::monitor::settings::RateLimitHeaders;
 use crate::operation::client_ip::Chains;
 use crate::operation::key::KeySpec;
 use crate::operation::request::Request;
 use crate::operation::selection::Selection;
+use crate::reply::fallback::Fallback;
+use crate::reply::refusal::{Problem, Refusal};
 use crate::shared::failure_mode::FailureMode;
 use crate::shared::meter::Denial;
 use crate::shared::seed::Seed;
@@ -146,6 +151,28 @@ impl Limit {
     /// The one spelling of a refusal by this limit.
     pub fn reason(&self) -> &Reason {
         &self.reason
+    }
+
+    /// The refusal of a request by `denial`, or, without one, because the state could not be used. Its quota is told in that style.
+    pub fn refusal<'a>(
+        &'a self,
+        denial: Option<Denial>,
+        fallbacks: &'a [Fallback],
+        style: RateLimitHeaders,
+    ) -> Refusal<'a> {
+        let retry_after = denial.and_then(|denial| denial.retry_after);
+        let remaining = denial.map(|denial| denial.remaining);
+        let standing = Standing { limit: self, remaining, reset: retry_after };
+        Refusal {
+            reason: &self.reason,
+            outcome: Outcome::Limited,
+            enforcement: Enforcement::of(self.spec.enforced),
+            problem: Problem::QuotaExceeded(&self.spec.name),
+            retry_after,
+            fallback: self.spec.fallback.and_then(|index| fallbacks.get(index)),
+            quota: quota::fields(style, &[standing]),
+            detail: None,
+        }
     }
 
     /// Takes what the request costs, or says why not. A refused request leaves no trace.

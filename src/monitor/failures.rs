@@ -5,7 +5,7 @@
 //! [stand for](http_status). Where nobody answered (no host, no connection, a reset, a timeout), no list is asked: that is a
 //! failure to breakers, to retries, and to what takes the place of failures.
 
-use crate::reply::{DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE};
+use crate::grpc::{DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE};
 
 /// A set of statuses from [`FIRST`] to [`LAST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use crate::cx::Cx;
 use crate::host::LogField;
 use crate::monitor::metrics::Handle;
 use crate::monitor::names::Names;
-use crate::reply::Reply;
 
 /// A reason: `limit/orders-per-user`, `switch/no-reviews`, `breaker/inventory`, `failure/reviews` …
 ///
@@ -104,10 +103,5 @@ impl Reason {
     /// Makes the reason visible to the access log.
     pub fn log(&self, cx: &Cx<'_>) {
         cx.report(cx.host.set_log_field(LogField::Reason, &self.text));
-    }
-
-    /// Says the reason in a header of the reply.
-    pub fn show(&self, reply: &mut Reply) {
-        reply.headers.push(("x-outrigger-reason".into(), self.text.clone()));
     }
 }

@@ -7,31 +7,19 @@ use super::Edits;
 use super::ticket::{Due, Guard, Haste, Interest, Retry, Service, Ticket, Upload};
 use crate::cx::Cx;
 use crate::degrade::breaker::machine::Awaited;
-use crate::degrade::breaker::watched;
+use crate::degrade::switch::Switch;
 use crate::filter::{Filter, Plan, Section, first_allowing};
-use crate::limit;
 use crate::limit::reservation::Wait;
 use crate::limit::rule::Asker;
 use crate::operation::request::Request;
 use crate::operation::stream;
+use crate::reply::refusal::Refusal;
 use crate::retry::attempts::Attempts;
-use crate::retry::deadline::{DeadlineRule, Reach};
+use crate::retry::deadline::{self, DeadlineRule, Reach};
 use crate::retry::policy::{Eligibility, Time};
 use crate::retry::router;
 use crate::retry::usual::Room;
 use crate::sorted::Merged;
-
-/// Why a request is refused.
-pub(super) enum Refused {
-    /// By the switch with this index.
-    Switch(usize),
-    /// By the breaker with this index.
-    Breaker(usize, watched::Refusal),
-    /// For want of time.
-    Deadline,
-    /// By a limit.
-    Limit(limit::reservation::Refusal),
-}
 
 /// Where callers' proxies and libraries write how much time there is.
 static CALLERS_PROXY: DeadlineRule = DeadlineRule { header: None, default: None };
@@ -44,34 +32,34 @@ impl Filter {
         asker: &Asker<'_>,
         ticket: &mut Ticket,
         edits: &mut Edits<'f>,
-    ) -> Result<Wait, Refused> {
+    ) -> Result<Wait, Refusal<'f>> {
         let Asker { cx, request, .. } = *asker;
         let guarded = plan.has_switches() || plan.has_breakers();
         // A preflight is not what it asks for.
         let guarded = guarded && !request.is_preflight();
         if guarded {
             if let Some(switch) = self.switch_that_gives_up(plan.of(Section::Switches), request) {
-                return Err(Refused::Switch(switch));
+                return Err(switch.refusal(&self.fallbacks));
             }
             self.try_switches(plan, asker, ticket);
         }
         let breakers = if guarded { plan.of(Section::Breakers) } else { Merged::default() };
         let breaker = first_allowing(breakers, &self.breakers, |it| &it.spec().selection, request);
         if let Some((index, breaker)) = breaker {
-            breaker.peek(cx).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            breaker.peek(cx, &self.fallbacks)?;
             ticket.breaker = Guard::Ahead(index);
         }
         if guarded {
             self.try_breakers(plan, asker, ticket);
         }
         let patience = self.check_time(plan, asker, ticket, edits)?;
-        let wait = ticket.taken.take(&self.limits, plan.of(Section::Limits), asker, patience).map_err(|refusal| {
+        let wait = ticket.taken.take(&self.limits, plan.of(Section::Limits), asker, patience).map_err(|it| {
             give_back_trial(plan, ticket);
-            Refused::Limit(refusal)
+            it.limit.refusal(it.denial, &self.fallbacks, self.monitor.ratelimit_headers)
         })?;
         self.log_shadow_limit(cx, ticket);
         if breaker.is_some() || !plan.of(Section::OnFailure).is_empty() {
-            let own = breaker.and_then(|(index, _)| self.breaker_fallback(index));
+            let own = breaker.and_then(|(_, breaker)| self.fallback(breaker.spec().fallback));
             ticket.memory = Some(Box::new(self.remember(plan, asker, own)));
         }
         if wait.time.is_zero() {
@@ -82,21 +70,21 @@ impl Filter {
 
     /// Finds the rules for deadline and retries, and refuses a request that has too little time left. Returns how much of its
     /// time it may spend in a queue: what it does not usually need itself.
-    pub(super) fn check_time(
-        &self,
+    fn check_time<'f>(
+        &'f self,
         plan: &Plan,
         asker: &Asker<'_>,
         ticket: &mut Ticket,
         edits: &mut Edits<'_>,
-    ) -> Result<Option<Duration>, Refused> {
+    ) -> Result<Option<Duration>, Refusal<'f>> {
         let Asker { cx, request, .. } = *asker;
         let now = cx.now();
         let Some(usual_time) = &plan.usual_time else {
             return Ok(None);
         };
-        let deadline = first_allowing(plan.of(Section::Deadlines), &self.deadlines, |it| &it.selection, request);
+        let rule = first_allowing(plan.of(Section::Deadlines), &self.deadlines, |it| &it.selection, request);
         let retry = first_allowing(plan.of(Section::Retries), &self.retries, |it| &it.spec().selection, request);
-        if deadline.is_none() && retry.is_none() {
+        if rule.is_none() && retry.is_none() {
             return Ok(None);
         }
         edits.remove.extend(router::sent_by_client(request).map(<[u8]>::to_vec));
@@ -108,21 +96,21 @@ impl Filter {
             return Ok(None);
         }
         ticket.interest = Interest::OutcomeAndTime;
-        let read = match deadline {
+        let read = match rule {
             Some((_, spec)) => spec.rule.read(request, now),
             None => CALLERS_PROXY.read(request, now),
         };
         let Some(read) = read else {
             return Ok(None);
         };
-        let left = read.left(now).ok_or(Refused::Deadline)?;
-        let reach = match deadline {
+        let left = read.left(now).ok_or_else(|| deadline::refusal(&self.expired))?;
+        let reach = match rule {
             // The caller's library counts to the end.
             _ if ticket.is_grpc() && read.is_grpcs() => Reach::End,
             Some((_, spec)) => spec.reach,
             None => Reach::Beginning,
         };
-        ticket.deadline = Some(Due { deadline: read, rule: deadline.map(|(index, _)| index), reach, time: left });
+        ticket.deadline = Some(Due { deadline: read, rule: rule.map(|(index, _)| index), reach, time: left });
         let mut usual_time = usual_time.borrow_mut();
         match usual_time.judge(left, now) {
             Room::Enough => Ok(Some(left.saturating_sub(usual_time.time(now).unwrap_or_default()))),
@@ -131,7 +119,7 @@ impl Filter {
                 ticket.haste = Haste::Trial;
                 Ok(Some(left))
             }
-            Room::TooLittle => Err(Refused::Deadline),
+            Room::TooLittle => Err(deadline::refusal(&self.expired)),
         }
     }
 
@@ -142,7 +130,7 @@ impl Filter {
         plan: &Plan,
         ticket: &mut Ticket,
         edits: &mut Edits<'f>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Refusal<'f>> {
         let now = cx.now();
         ticket.asked = now;
         let upload = ticket.upload;
@@ -150,11 +138,11 @@ impl Filter {
             self.claim_in_shadow(cx, ticket);
             self.advise(cx, plan, ticket, edits)
         });
-        if let Err(refused) = gone {
+        if let Err(refusal) = gone {
             self.spare_breakers(cx, ticket);
             ticket.taken.give_back(&self.limits, cx);
             give_back_trial(plan, ticket);
-            return Err(refused);
+            return Err(refusal);
         }
         ticket.service = Service::Silent;
         if ticket.upload == Upload::Complete {
@@ -164,13 +152,13 @@ impl Filter {
     }
 
     /// Asks a breaker of the request's, if it has one.
-    pub(super) fn claim(&self, cx: &Cx<'_>, guard: &mut Guard, upload: Upload) -> Result<(), Refused> {
+    pub(super) fn claim<'f>(&'f self, cx: &Cx<'_>, guard: &mut Guard, upload: Upload) -> Result<(), Refusal<'f>> {
         let Guard::Ahead(index) = *guard else {
             return Ok(());
         };
         *guard = Guard::None;
         if let Some(breaker) = self.breakers.get(index) {
-            let admission = breaker.claim(cx).map_err(|refusal| Refused::Breaker(index, refusal))?;
+            let admission = breaker.claim(cx, &self.fallbacks)?;
             if admission.is_probe() && upload == Upload::Underway {
                 breaker.expect(cx, &admission, Awaited::Request);
             }
@@ -186,11 +174,11 @@ impl Filter {
         plan: &Plan,
         ticket: &mut Ticket,
         edits: &mut Edits<'f>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Refusal<'f>> {
         let now = cx.now();
         let mut left = None;
         if let Some(due) = &mut ticket.deadline {
-            let time = due.deadline.left(now).ok_or(Refused::Deadline)?;
+            let time = due.deadline.left(now).ok_or_else(|| deadline::refusal(&self.expired))?;
             due.time = time;
             left = Some(time);
             let spec = due.rule.and_then(|index| self.deadlines.get(index));
@@ -230,9 +218,9 @@ impl Filter {
     }
 
     /// The first of the switches with these indices that is on and gives up the request.
-    pub(super) fn switch_that_gives_up(&self, indices: Merged<'_>, request: &Request<'_>) -> Option<usize> {
-        let mut switches = indices.into_iter().filter_map(|index| Some((index, self.switches.get(index)?)));
-        switches.find(|(_, switch)| switch.gives_up(request)).map(|(index, _)| index)
+    pub(super) fn switch_that_gives_up<'f>(&'f self, indices: Merged<'_>, request: &Request<'_>) -> Option<&'f Switch> {
+        let mut switches = indices.into_iter().filter_map(|index| self.switches.get(index));
+        switches.find(|switch| switch.gives_up(request))
     }
 }
 

@@ -6,21 +6,20 @@
 //!
 //! The access log is told of the first policy that would have refused the request, and only of that: one call.
 
-use super::admission::Refused;
 use super::ticket::{Guard, Ticket};
 use crate::config::AccessLog;
 use crate::cx::Cx;
 use crate::filter::{Filter, Plan, Section, first_allowing};
 use crate::host::LogField;
 use crate::limit::rule::Asker;
-use crate::monitor::reason::{Enforcement, Reason};
+use crate::monitor::reason::Reason;
+use crate::reply::refusal::Refusal;
 
 impl Filter {
     /// Asks the switches that are tried out.
     pub(super) fn try_switches(&self, plan: &Plan, asker: &Asker<'_>, ticket: &mut Ticket) {
-        let switch = self.switch_that_gives_up(plan.of(Section::ShadowSwitches), asker.request);
-        if let Some(switch) = switch.and_then(|index| self.switches.get(index)) {
-            self.would_refuse(asker.cx, switch.reason(), ticket);
+        if let Some(switch) = self.switch_that_gives_up(plan.of(Section::ShadowSwitches), asker.request) {
+            self.would_refuse(asker.cx, &switch.refusal(&self.fallbacks), ticket);
         }
     }
 
@@ -34,9 +33,9 @@ impl Filter {
         if matches!(ticket.breaker, Guard::Ahead(enforced) if enforced < index) {
             return;
         }
-        match breaker.peek(asker.cx) {
+        match breaker.peek(asker.cx, &self.fallbacks) {
             Ok(()) => ticket.shadow_breaker = Guard::Ahead(index),
-            Err(_) => self.would_refuse(asker.cx, breaker.reason(), ticket),
+            Err(refusal) => self.would_refuse(asker.cx, &refusal, ticket),
         }
     }
 
@@ -44,10 +43,8 @@ impl Filter {
     pub(super) fn claim_in_shadow(&self, cx: &Cx<'_>, ticket: &mut Ticket) {
         let upload = ticket.upload;
         let claimed = self.claim(cx, &mut ticket.shadow_breaker, upload);
-        if let Err(Refused::Breaker(index, _)) = claimed
-            && let Some(breaker) = self.breakers.get(index)
-        {
-            self.would_refuse(cx, breaker.reason(), ticket);
+        if let Err(refusal) = claimed {
+            self.would_refuse(cx, &refusal, ticket);
         }
     }
 
@@ -58,9 +55,9 @@ impl Filter {
         }
     }
 
-    fn would_refuse(&self, cx: &Cx<'_>, reason: &Reason, ticket: &mut Ticket) {
-        reason.count(cx, Enforcement::Shadow);
-        self.log_shadow(cx, reason, ticket);
+    fn would_refuse(&self, cx: &Cx<'_>, refusal: &Refusal<'_>, ticket: &mut Ticket) {
+        refusal.reason.count(cx, refusal.enforcement);
+        self.log_shadow(cx, refusal.reason, ticket);
     }
 
     fn log_shadow(&self, cx: &Cx<'_>, reason: &Reason, ticket: &mut Ticket) {

@@ -169,8 +169,8 @@ pub(super) enum Guard {
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) caller: Caller,
-    /// Index of the fallback of what may refuse the request, if it has one [for it](Fallback::is_for).
-    pub(super) own: Option<usize>,
+    /// Whether the fallback of what may refuse the request is [for it](Fallback::is_for), if there is one.
+    pub(super) may_use_own: bool,
     /// Index of the rule for failures, if there is one.
     pub(super) rule: Option<usize>,
     /// Index of the rule's fallback, if it has one for the request.
@@ -246,7 +246,7 @@ impl StreamKind {
 impl Memory {
     /// What is known without a request.
     pub(super) const fn of_nobody(protocol: Protocol) -> Self {
-        Self { caller: Caller::new(protocol), own: None, rule: None, fallback: None, candidate: None }
+        Self { caller: Caller::new(protocol), may_use_own: false, rule: None, fallback: None, candidate: None }
     }
 }
 

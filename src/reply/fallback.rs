@@ -5,12 +5,13 @@ pub mod fields;
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::grpc::UNAVAILABLE;
 use crate::operation::request::Request;
 use crate::operation::stream;
 use crate::reply::cors::Cors;
 use crate::reply::placed::Wants;
 use crate::reply::template::{Filling, Slot, Template};
-use crate::reply::{Protocol, Reply, UNAVAILABLE, whole_seconds};
+use crate::reply::{Protocol, Reply, whole_seconds};
 
 /// A reply that is complete at configuration, but for what the refusal adds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::monitor::outcome::Outcome;
+use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::request::Request;
+use crate::reply::refusal::{Problem, Refusal};
 use crate::retry::router;
 use crate::time::Timestamp;
 
@@ -33,6 +36,20 @@ pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The shortest time that is any. The router counts in milliseconds and takes 0 for no limit at all.
 pub const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The refusal of a request that has too little time left. To come again is no use to it.
+pub fn refusal(reason: &Reason) -> Refusal<'_> {
+    Refusal {
+        reason,
+        outcome: Outcome::Expired,
+        enforcement: Enforcement::Enforced,
+        problem: Problem::GatewayTimeout,
+        retry_after: None,
+        fallback: None,
+        quota: Vec::new(),
+        detail: None,
+    }
+}
 
 /// How gRPC over HTTP/2 says a time: digits and a unit.
 pub(crate) const GRPC: &str = "grpc-timeout";

@@ -7,12 +7,15 @@ use crate::cx::Cx;
 use crate::degrade::breaker::machine::Awaited;
 use crate::degrade::breaker::state::Transition;
 use crate::degrade::breaker::tally::{Outcome, Response};
-use crate::degrade::breaker::watched::{Admission, Answer, By, Change, Refusal, Watched};
+use crate::degrade::breaker::watched::{Admission, Answer, By, Change, Watched};
 use crate::degrade::breaker::{Breaker, Store};
 use crate::monitor::failures::Failures;
 use crate::monitor::names::Names;
-use crate::monitor::reason::Reason;
+use crate::monitor::outcome;
+use crate::monitor::reason::{Enforcement, Reason};
 use crate::operation::selection::Selection;
+use crate::reply::fallback::Fallback;
+use crate::reply::refusal::{Problem, Refusal};
 use crate::time::Timestamp;
 
 /// A breaker, as configured.
@@ -76,19 +79,22 @@ impl BreakerRule {
         &self.spec
     }
 
-    /// The one spelling of a refusal by this breaker.
-    pub fn reason(&self) -> &Reason {
-        &self.reason
+    /// Whether a request is refused for sure. Takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// It is.
+    pub fn peek<'a>(&'a self, cx: &Cx<'_>, fallbacks: &'a [Fallback]) -> Result<(), Refusal<'a>> {
+        self.told(self.watched.peek(cx), cx).map_err(|it| self.refusal(it.retry_after, fallbacks))
     }
 
-    /// Whether a request is refused for sure, and when to come again. Takes nothing.
-    pub fn peek(&self, cx: &Cx<'_>) -> Result<(), Refusal> {
-        self.told(self.watched.peek(cx), cx)
-    }
-
-    /// Lets a request pass, or says when to come again.
-    pub fn claim(&self, cx: &Cx<'_>) -> Result<Admission, Refusal> {
-        self.told(self.watched.claim(cx), cx)
+    /// Lets a request pass.
+    ///
+    /// # Errors
+    ///
+    /// It may not.
+    pub fn claim<'a>(&'a self, cx: &Cx<'_>, fallbacks: &'a [Fallback]) -> Result<Admission, Refusal<'a>> {
+        self.told(self.watched.claim(cx), cx).map_err(|it| self.refusal(it.retry_after, fallbacks))
     }
 
     /// Takes note that the service's time for the request begins. An attempt at it is given up after `most`, if anything.
@@ -122,9 +128,18 @@ impl BreakerRule {
         self.told(self.watched.give_back(cx, admission), cx);
     }
 
-    /// Why it is open, if it is: the word in the metric.
-    pub fn cause(&self) -> &'static str {
-        self.watched.latest().cause()
+    fn refusal<'a>(&'a self, retry_after: Duration, fallbacks: &'a [Fallback]) -> Refusal<'a> {
+        Refusal {
+            reason: &self.reason,
+            outcome: outcome::Outcome::Broken,
+            enforcement: Enforcement::of(self.spec.enforced),
+            problem: Problem::TemporaryReducedCapacity,
+            retry_after: Some(retry_after),
+            fallback: self.spec.fallback.and_then(|index| fallbacks.get(index)),
+            quota: Vec::new(),
+            // Why it is open: the word in the metric.
+            detail: Some(self.watched.latest().cause()),
+        }
     }
 
     fn told<T>(&self, answer: Answer<T>, cx: &Cx<'_>) -> T {
