@@ -14,6 +14,7 @@ pub mod path;
 pub mod pattern;
 pub mod request;
 pub mod selection;
+pub mod steps;
 pub mod stream;
 mod walk;
 
@@ -21,6 +22,7 @@ pub use operations::Operations;
 
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::request::Request;
+use crate::operation::steps::Steps;
 use crate::operation::walk::{Paths, Reach};
 
 /// Name of the operation of requests that no other matches. Reserved.
@@ -98,8 +100,17 @@ impl Matcher {
     }
 
     /// Whether every request that the other matches is sure to match this one too. That it is not said to does not mean that
-    /// there is a request for which it is not so.
-    pub fn covers(&self, other: &Self) -> bool {
+    /// there is a request for which it is not so, or that nothing was left of `steps`: one is spent on each pair of entries.
+    pub fn covers(&self, other: &Self, steps: &Steps) -> bool {
+        let pairs = [
+            self.methods.len().saturating_mul(other.methods.len()),
+            self.paths.len().saturating_mul(other.paths.len()),
+            self.hosts.len().saturating_mul(other.hosts.len()),
+            self.headers.len().saturating_mul(other.headers.len()),
+        ];
+        if !steps.spend(pairs.into_iter().fold(1, usize::saturating_add)) {
+            return false;
+        }
         let same_path = self.path_parameters == other.path_parameters;
         covers(&self.methods, &other.methods, |one, other| one.eq_ignore_ascii_case(other))
             && (self.paths.is_empty() || same_path && covers(&self.paths, &other.paths, PathPattern::covers))

@@ -1,7 +1,7 @@
 //! What a configuration says and can never do.
 //!
 //! Each warning is certain: no request is as the place says. There is more that is not found, because whether one pattern is
-//! part of several others together is not asked, and because no more is asked than takes time in proportion to the document.
+//! part of several others together is not asked, and because the search ends after so many [steps](STEPS), whatever is left.
 
 use super::{Config, RateLimitHeaders, Warning};
 use crate::degrade::stale::IgnoredCookies;
@@ -10,13 +10,14 @@ use crate::operation::client_ip::ClientIp;
 use crate::operation::key::KeyPart;
 use crate::operation::pattern::{PathPattern, Pattern};
 use crate::operation::selection::Selection;
+use crate::operation::steps::Steps;
 use crate::retry::register::Placement;
 
 pub(super) fn of(config: &Config) -> Vec<Warning> {
     if config.placement == Placement::Upstream {
         return Vec::new();
     }
-    let mut finder = Finder { config, hidden: Vec::new(), found: Vec::new() };
+    let mut finder = Finder { config, hidden: Vec::new(), found: Vec::new(), steps: Steps::new(STEPS) };
     finder.operations();
     finder.client_ip();
     finder.policies("limits", Acts::All, &|index| Some(&config.limits.get(index)?.selection));
@@ -43,6 +44,10 @@ pub(super) fn of(config: &Config) -> Vec<Warning> {
     finder.found
 }
 
+/// How much is compared at most: pairs of entries of operations, and operations of rules. A document of thousands of operations with a
+/// few paths each needs a tenth of it; this many take a fraction of a second, in each worker.
+const STEPS: usize = 1_000_000;
+
 /// With how many earlier operations an operation is compared at most, of those that may match the same requests.
 const MOST_COMPARED: usize = 256;
 
@@ -60,10 +65,15 @@ struct Finder<'c> {
     /// By index of the operation: whether an earlier one takes all its requests.
     hidden: Vec<bool>,
     found: Vec<Warning>,
+    steps: Steps,
 }
 
 impl Finder<'_> {
+    /// Adds what is certain: nothing is, once the search had to end.
     fn add(&mut self, path: String, problem: &str) {
+        if self.steps.are_spent() {
+            return;
+        }
         self.found.push(Warning::at(path, problem));
     }
 
@@ -80,7 +90,7 @@ impl Finder<'_> {
                     self.plain_star(pattern, || format!("operations[{index}].match.paths[{entry}]"));
                 }
             }
-            let hider = known.hider(index, MOST_COMPARED);
+            let hider = known.hider(index, MOST_COMPARED, &self.steps);
             self.hidden.push(hider.is_some());
             if let Some(hider) = hider {
                 let name = self.config.operations.get(hider).map_or("", |it| &it.name);
@@ -243,7 +253,8 @@ impl Finder<'_> {
     /// The operations of the selection that have requests.
     fn live<'s>(&'s self, selection: &'s Selection) -> impl Iterator<Item = usize> + 's {
         let hidden = |index: &usize| self.hidden.get(*index).copied().unwrap_or(false);
-        selection.among(&self.config.operations).filter(move |index| !hidden(index))
+        let among = selection.among(&self.config.operations).take_while(|_| self.steps.spend(1));
+        among.filter(move |index| !hidden(index))
     }
 
     /// The methods that the operation's requests can have and the selection has; `None` for any.

@@ -41,7 +41,7 @@ fn object(node: &mut Node<'_>, table: &'static Table, place: &Place<'_>, errors:
     let (mut good, mut all_known) = (true, true);
     // By place in the table; no table has more fields.
     let mut seen = 0_u64;
-    for Member { name, node } in members {
+    for Member { name, node } in members.iter_mut() {
         let inside = place.member(name);
         let Some(index) = table.fields.iter().position(|it| it.name == *name) else {
             errors.add(node.at, &inside, format_args!("{}", Unknown { name, table }));
@@ -65,6 +65,17 @@ fn object(node: &mut Node<'_>, table: &'static Table, place: &Place<'_>, errors:
             continue;
         }
         good &= check(node, &field.kind, &inside, errors);
+    }
+    if !all_known || !good {
+        // What was refused is looked at by nobody any more: thousands of unknown fields are no work for each that is read.
+        let mut kept = 0_u64;
+        members.retain(|it| {
+            let index = table.fields.iter().position(|field| field.name == it.name);
+            let bit = index.and_then(|it| 1_u64.checked_shl(u32::try_from(it).ok()?)).unwrap_or(0);
+            let is_first = bit & !kept != 0;
+            kept |= bit;
+            is_first
+        });
     }
     for (index, field) in table.fields.iter().enumerate() {
         let was_seen = u32::try_from(index).is_ok_and(|index| seen.checked_shr(index).unwrap_or(0) & 1 != 0);

@@ -65,7 +65,8 @@ pub struct Held {
 pub struct Holdings {
     roster: Rc<Roster>,
     by_key: ByKey<Held>,
-    /// Places of keyed limits, by the prefix of their records.
+    /// Places of keyed limits, by the prefix of their records and the number of these: another number puts keys elsewhere, and
+    /// what is given back must go where it was taken.
     places: ByKey<Places>,
     /// Units in flight in keyed limits.
     keyed: Cell<u32>,
@@ -240,8 +241,9 @@ pub struct KeyedShares {
 impl KeyedShares {
     /// The shares whose records are at `prefix` followed by the number of a set.
     pub fn new(prefix: String, max_keys: u32, limit: impl Into<Live<Concurrency>>, holdings: Rc<Holdings>) -> Self {
-        let places = holdings.places.of(&prefix);
-        Self { prefix, sets: sets_for(max_keys), limit: limit.into(), places, holdings }
+        let sets = sets_for(max_keys);
+        let places = holdings.places.of(&format!("{prefix}{sets}"));
+        Self { prefix, sets, limit: limit.into(), places, holdings }
     }
 
     /// Takes `units` for a request of the key.

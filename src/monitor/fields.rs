@@ -13,7 +13,7 @@ pub static MONITOR: Table = Table {
             "access_log",
             Kind::BoolOr(&["decisions"]),
             default Absence::Bool(true),
-            "set the fields of the [access log](../metrics.md#access-log). `\"decisions\"`: operation and tier only on requests that something happened to: refused, or would have been by a limit with `\"enforced\": false`; ended, answered or replaced by the filter; failed with 5xx, or retried. Where the proxy does not say in time that it was not (gRPC, and operations with a breaker or a rule for failures), whatever may be retried has them; with [exact retries](retries.md) a retry alone does not bring them. It spares all other requests two calls of the proxy. `false`: no fields at all"
+            "set the fields of the [access log](../metrics.md#access-log). `\"decisions\"`: operation and tier only on requests that something happened to: refused, or would have been by a policy with `\"enforced\": false`; ended, answered or replaced by the filter; failed with 5xx, or retried. Where the proxy does not say in time that it was not (gRPC, and operations with a breaker or a rule for failures), whatever may be retried has them; with [exact retries](retries.md) a retry alone does not bring them. It spares all other requests two calls of the proxy. `false`: no fields at all"
         ),
         field!(
             "reason_header",

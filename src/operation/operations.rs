@@ -6,6 +6,7 @@ use super::literals::{Literal, Literals};
 use super::path::{Parameters, without_parameters};
 use super::pattern::{PathPattern, Pattern};
 use super::request::Request;
+use super::steps::Steps;
 use super::walk::{Paths, Reach};
 use super::{Matcher, Operation};
 
@@ -139,8 +140,8 @@ impl Operations {
     }
 
     /// The first earlier operation that is sure to match all requests of the one at the index. Of those that may be it, as the index
-    /// says, no more than `most` are compared.
-    pub fn hider(&self, index: usize, most: usize) -> Option<usize> {
+    /// says, no more than `most` are compared, and no longer than there are `steps` left.
+    pub fn hider(&self, index: usize, most: usize, steps: &Steps) -> Option<usize> {
         let matcher = &self.get(index)?.matcher;
         // Whatever covers all paths or hosts covers the first, and is filed under a beginning of it, or not by it.
         let path = matcher.paths.first().and_then(PathPattern::literal).map(Literal::into_text).unwrap_or_default();
@@ -152,7 +153,7 @@ impl Operations {
         let mut first: Option<usize> = None;
         for list in lists {
             let earlier = list.iter().copied().take_while(|it| *it < first.unwrap_or(index)).take(most);
-            let covers = |it: &usize| self.get(*it).is_some_and(|it| it.matcher.covers(matcher));
+            let covers = |it: &usize| self.get(*it).is_some_and(|it| it.matcher.covers(matcher, steps));
             first = earlier.into_iter().find(covers).or(first);
         }
         first

@@ -2580,3 +2580,31 @@ fn four_times_the_document_takes_no_more_than_eight_times_as_long() {
     let (small, four_times) = (config(&hidden(1_000)), config(&hidden(4_000)));
     grows_with_size("operations without paths", &small, &four_times, &|it| assert!(it.warnings().is_empty()));
 }
+
+/// Documents that are legal, or wrong a thousand times, and whose every part is compared with every other one by a search that is not
+/// bounded: each takes minutes then.
+#[test]
+#[cfg(not(target_arch = "wasm32"))]
+#[allow(clippy::disallowed_methods, reason = "times work by the clock")]
+fn no_document_takes_long_to_be_read_and_warned_of() {
+    let paths = |own: usize| {
+        let paths: Vec<String> = (0..9_999).map(|n| format!("\"/p{n}\"")).collect();
+        format!(r#"{{"name": "o{own}", "match": {{"paths": ["/own{own}", {}]}}}}"#, paths.join(","))
+    };
+    let alike: Vec<String> = (0..10).map(paths).collect();
+    let operations: Vec<String> =
+        (0..8_000).map(|n| format!(r#"{{"name": "o{n}", "match": {{"paths": ["/o{n}"]}}}}"#)).collect();
+    let deadlines = vec![r#"{"methods": ["GET"], "default": "1s"}"#; 8_000];
+    let unknown: Vec<String> = (0..50_000).map(|n| format!("\"a{n}\": 0")).collect();
+    let documents = [
+        format!(r#"{{"operations": [{}]}}"#, alike.join(",")),
+        format!(r#"{{"operations": [{}], "deadlines": [{}]}}"#, operations.join(","), deadlines.join(",")),
+        format!(r#"{{{}, "limits": [{}]}}"#, unknown.join(","), vec!["{}"; 10_000].join(",")),
+    ];
+    for document in documents {
+        let start = std::time::Instant::now();
+        let warnings = Config::parse(document.as_bytes()).map(|config| config.warnings().len());
+        let took = start.elapsed();
+        assert!(took.as_secs() < 10, "{took:?} for {} bytes: {:?}", document.len(), warnings.map_err(|it| it.more()));
+    }
+}

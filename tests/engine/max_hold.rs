@@ -308,3 +308,24 @@ fn in_any_order_of_calls_two_hold_the_two_places_and_the_late_end_frees_none() {
         });
     }
 }
+
+/// Another number of keys puts each key into another record. What is given back must go where it was taken.
+#[test]
+fn a_change_of_the_number_of_keys_gives_places_back_where_they_were_taken() {
+    let sidecar = Sidecar::new("{}");
+    let (host, worker) = (&*sidecar.host, &*sidecar.worker);
+    let limit = Concurrency { max_in_flight: 3, max_hold: Some(Duration::from_nanos(HOLD)) };
+    let [before, after] = [64, 4_096]
+        .map(|max_keys| KeyedShares::new("p/".to_owned(), max_keys, limit, Rc::clone(&worker.limit.holdings)));
+    let alice = KeyHash(0x0123_4567_89ab_cdef);
+    let cx = Cx::new(host, &worker.telemetry);
+    assert_eq!(before.take(&cx, alice, 3).unwrap(), Ok(()));
+    host.advance(HOLD);
+    let cx = Cx::new(host, &worker.telemetry);
+    assert_eq!(after.take(&cx, alice, 3).unwrap(), Ok(()));
+    assert_eq!(after.take_overdue(cx.now()).requests, 0, "its own are young");
+    assert_eq!(before.take_overdue(cx.now()).requests, 1);
+    worker.limit.holdings.repay(&cx);
+    assert_eq!(before.take(&cx, alice, 3).unwrap(), Ok(()), "they were given back");
+    assert!(after.take(&cx, alice, 1).unwrap().is_err(), "these were not");
+}
