@@ -278,10 +278,10 @@ STEPS = [
         "What the breaker went through, and why:",
         Counters("outrigger_breaker_transitions_total"),
         [
-            'outrigger_breaker_transitions_total{breaker="reviews",to="closed",cause="ramp_over"} 1+',
-            'outrigger_breaker_transitions_total{breaker="reviews",to="half_open",cause="open_over"} 1+',
-            'outrigger_breaker_transitions_total{breaker="reviews",to="open",cause="consecutive_failures"} 1+',
-            'outrigger_breaker_transitions_total{breaker="reviews",to="ramp",cause="probes_succeeded"} 1+',
+            'outrigger_breaker_transitions_total{cause="ramp_over",breaker="reviews",to="closed"} 1+',
+            'outrigger_breaker_transitions_total{cause="open_over",breaker="reviews",to="half_open"} 1+',
+            'outrigger_breaker_transitions_total{cause="consecutive_failures",breaker="reviews",to="open"} 1+',
+            'outrigger_breaker_transitions_total{cause="probes_succeeded",breaker="reviews",to="ramp"} 1+',
         ],
     ),
     (

@@ -35,7 +35,7 @@ pub(crate) const FUNCTION: Gate = Gate {
 /// Resident memory of one worker with an empty configuration.
 pub(crate) const MEMORY_EMPTY: Gate = Gate {
     what: "memory with an empty configuration, MiB beyond the empty filter",
-    bound: 15.0,
+    bound: 16.0,
     target: 13.0,
     advice: "the module's largest functions decide it, then its bytes",
 };
@@ -43,7 +43,7 @@ pub(crate) const MEMORY_EMPTY: Gate = Gate {
 /// With the reference policy.
 pub(crate) const MEMORY_REFERENCE: Gate = Gate {
     what: "memory with the reference policy, MiB beyond the empty filter",
-    bound: 16.5,
+    bound: 17.5,
     target: 15.0,
     advice: "see what a worker keeps for each policy",
 };
@@ -51,7 +51,7 @@ pub(crate) const MEMORY_REFERENCE: Gate = Gate {
 /// With 200 operations.
 pub(crate) const MEMORY_OPERATIONS: Gate = Gate {
     what: "memory with 200 operations, MiB beyond the empty filter",
-    bound: 16.5,
+    bound: 17.5,
     target: 15.0,
     advice: "see what is kept for each operation, and what reading the document leaves behind",
 };
@@ -67,7 +67,7 @@ pub(crate) const START: Gate = Gate {
 /// Instructions that a request adds, without any policy.
 pub(crate) const INSTRUCTIONS_EMPTY: Gate = Gate {
     what: "instructions a request with an empty configuration, thousands",
-    bound: 61.5,
+    bound: 62.0,
     target: 52.0,
     advice: "compare the calls of tests/pipeline/hostcalls.txt first: one that returns bytes costs about 8 k, another 1.2 k",
 };
